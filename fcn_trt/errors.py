@@ -1,0 +1,70 @@
+"""Every error of this package, in one tree.
+
+    FcnTrtError                   anything below
+    ├── MissingExtraError         an optional dependency is not installed        (ImportError)
+    ├── WeightsError              weights cannot be found, fetched or trusted    (OSError)
+    ├── CheckpointError           a checkpoint does not fit the model            (ValueError)
+    │   └── AmbiguousModelError   several models fit it, and they differ
+    ├── OnnxError                 an ONNX file is not a network this package takes  (ValueError)
+    ├── EngineError               an engine cannot be built or run               (RuntimeError)
+    ├── BundleError               a bundle is incomplete, altered or for elsewhere  (ValueError)
+    ├── SourceError               frames cannot be read                          (OSError)
+    ├── SinkError                 frames cannot be written                       (OSError)
+    ├── OutputError               a file cannot be written                       (OSError)
+    └── DatasetError              a data set has another layout                  (ValueError)
+
+What an exception promises: the message is one sentence that names the thing, what was expected
+and what was found, and the way out; whatever was being written does not exist under its final
+name; a constructor that failed holds nothing. An error during clean-up never hides the first one.
+A wrong argument in Python code is a plain ValueError or TypeError.
+"""
+
+from __future__ import annotations
+
+
+class FcnTrtError(Exception):
+    """Base of every error that the user can act on."""
+
+
+class MissingExtraError(FcnTrtError, ImportError):
+    """An optional dependency is not installed."""
+
+
+class WeightsError(FcnTrtError, OSError):
+    """Weights cannot be found, fetched, or do not have the hash they should have."""
+
+
+class CheckpointError(FcnTrtError, ValueError):
+    """A checkpoint is damaged, unsafe to read, or does not fit the model strictly."""
+
+
+class AmbiguousModelError(CheckpointError):
+    """The tensors fit several models that compute different things."""
+
+
+class OnnxError(FcnTrtError, ValueError):
+    """An ONNX file is damaged or is not a network that this package takes."""
+
+
+class EngineError(FcnTrtError, RuntimeError):
+    """An engine cannot be built or run on this machine as asked."""
+
+
+class BundleError(FcnTrtError, ValueError):
+    """A bundle is incomplete, altered, of an unknown format, or made for another machine."""
+
+
+class SourceError(FcnTrtError, OSError):
+    """Frames cannot be read."""
+
+
+class SinkError(FcnTrtError, OSError):
+    """Frames cannot be written."""
+
+
+class OutputError(FcnTrtError, OSError):
+    """A file or folder cannot be written."""
+
+
+class DatasetError(FcnTrtError, ValueError):
+    """A data set does not have the layout that was asked for."""

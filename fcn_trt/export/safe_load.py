@@ -1,0 +1,107 @@
+"""Reading a checkpoint file without trusting it.
+
+Nothing is unpickled but tensors, plain containers and the names in `_harmless`, one by one; a file
+that asks for more is refused, never retried with less care.
+"""
+
+from __future__ import annotations
+
+import pickle  # noqa: TID251  # only for the error that torch.load raises
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fcn_trt.errors import CheckpointError
+
+__all__ = ["Tensors", "read_checkpoint"]
+
+Tensors = dict[str, torch.Tensor]
+
+
+def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Read a checkpoint file without running anything from it.
+
+    Args:
+        path: .pt or .pth as torch.save writes it, or .safetensors.
+
+    Returns:
+        The tensors under their own names (floating-point ones as float32, on the CPU), and
+        whatever the checkpoint says about itself.
+
+    Raises:
+        CheckpointError: the file is damaged, is no checkpoint, or wants to run code.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    content = _unpickle(path)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+    meta = dict(content.get("meta") or {})
+    if "lr_scheduler" in content:
+        meta["trained_by"] = "pytorch-auto-drive"
+    for key in ("state_dict", "model", "model_state"):
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = {
+        str(name).removeprefix("module."): value.float() if value.is_floating_point() else value
+        for name, value in content.items()
+        if isinstance(value, torch.Tensor)
+    }
+    return tensors, meta
+
+
+def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name).float() for name in file.keys()}, dict(  # noqa: SIM118  # no mapping
+                file.metadata() or {}
+            )
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or truncated: {error}") from error
+
+
+def _unpickle(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL (\S+)", str(error))
+        if refused is None:
+            raise CheckpointError(f"{path} is not a PyTorch checkpoint, or is damaged") from error
+        raise CheckpointError(
+            f"{path} wants to run {refused[1]} while it is read, which is refused because it could "
+            "be harmful; save only its state_dict with torch.save and load that"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} is damaged or truncated ({_first_line(error)}); fetch it again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:120]
+
+
+class HistoryBuffer:
+    """Stands in for mmengine's class of this name: training curves that nobody reads here."""
+
+
+def _harmless() -> list[Any]:
+    """What MMSegmentation 1.x checkpoints hold besides tensors, as (object, pickled name)."""
+    rebuild_array, rebuild_scalar = np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    names = ["numpy.core.multiarray", "numpy._core.multiarray"]  # before and since numpy 2
+    return [
+        (HistoryBuffer, "mmengine.logging.history_buffer.HistoryBuffer"),
+        *((rebuild_array, f"{name}._reconstruct") for name in names),
+        *((rebuild_scalar, f"{name}.scalar") for name in names),
+        np.ndarray,
+        np.dtype,
+        *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")},
+    ]

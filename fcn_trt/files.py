@@ -1,0 +1,133 @@
+"""Writing without half-written results, hashing, and where caches live."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+from fcn_trt.errors import FcnTrtError, OutputError
+
+__all__ = ["atomic_folder", "atomic_path", "cache_folder", "sha256", "write_atomic"]
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 lower-case hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def cache_folder(*parts: str) -> Path:
+    """A folder of this package in the user's cache, made if it is missing.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    folder = platformdirs.user_cache_path("fcn_trt").joinpath(*parts)
+    with _as_output_error(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` when the block ends without an error.
+
+    A reader therefore sees the old file or the whole new one; a killed process leaves only a
+    hidden file whose name ends in ``.part`` plus the suffix of `path`.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
+    handle = -1
+    with _as_output_error(path):
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent
+        )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        with _as_output_error(path):
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing.
+
+    Raises:
+        OutputError: the folder is missing or not writable, or the disk is full.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path`, replacing what is there, when the block ends well.
+
+    Raises:
+        OutputError: the parent is missing or not writable, the disk is full, or `path` is a file.
+    """
+    if path.is_file():
+        raise OutputError(f"{path} is a file; give the name of a folder")
+    temporary = path
+    with _as_output_error(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent))
+    try:
+        with _as_output_error(path):
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            if path.exists():
+                # Two renames: a folder cannot be renamed onto a folder that is not empty.
+                old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+                path.replace(old / "old")
+                temporary.replace(path)
+                shutil.rmtree(old)
+            else:
+                temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    """Translate what the operating system says into one sentence about `path`."""
+    try:
+        yield
+    except FcnTrtError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        free = _free_bytes(path)
+        space = f" ({free / 1e6:.0f} MB free there)" if free is not None else ""
+        raise OutputError(
+            f"{path} cannot be written: {reason}{space}; choose another --out or make room"
+        ) from error
+
+
+def _free_bytes(path: Path) -> int | None:
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return None
+
+
+def _umask() -> int:
+    """The process's umask; mkstemp ignores it, and reading it means setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,202 @@
+"""What a network is, apart from its weights: the one record that every artefact carries.
+
+The spec is written into the ONNX metadata when a model is exported and copied into the manifest
+of each bundle, so that a frame can be prepared and logits can be read with nothing else at hand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fcn_trt.errors import OnnxError
+from fcn_trt.labels import LabelSet, check_palette
+
+__all__ = ["Frame", "LabelMap", "Logits", "Precision", "Size", "Spec", "parse_size", "read_spec"]
+
+Frame: TypeAlias = npt.NDArray[np.uint8]
+"""(height, width, 3) uint8 BGR."""
+LabelMap: TypeAlias = npt.NDArray[np.uint8]
+"""(height, width) uint8 class indices; 255 is "no label"."""
+Logits: TypeAlias = npt.NDArray[np.floating[Any]]
+"""(N, C, h, w) float16 or float32, before softmax."""
+Size: TypeAlias = tuple[int, int]
+"""(height, width) in pixels."""
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+
+METADATA_KEY = "fcn_trt.spec"
+NO_LABEL = 255
+INPUT_NAME = "image"
+OUTPUT_NAME = "logits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One network at one input size.
+
+    Attributes:
+        model: Name of the architecture, such as "fcn_r50-d8".
+        family: Where it comes from: torchvision, mmsegmentation, pytorch-auto-drive or onnx.
+        weights: What the weights are: a file name, a registry name, or "random (seed 0)".
+        labels: Name of the label set, or "custom".
+        classes: One name per class.
+        palette: One ``#rrggbb`` colour per class.
+        mean: Per channel R, G, B, subtracted from pixels of 0 to 255.
+        std: Per channel R, G, B, divides after the mean.
+        input_size: (height, width) of the network's input in pixels.
+        batch: Images per inference.
+        stride: Input pixels per logit, in both directions.
+        align_corners: How the logits are sampled when they are upsampled.
+        precision: Type that convolutions compute in.
+        logits_type: Type of the output tensor.
+        source_sha256: SHA-256 of the checkpoint or ONNX file, or "" for random weights.
+        licence: Licence of the weights, or "" where unknown.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    model: str
+    family: str
+    weights: str
+    labels: str
+    classes: tuple[str, ...]
+    palette: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    input_size: Size
+    batch: int
+    stride: int
+    align_corners: bool
+    precision: Precision
+    logits_type: Literal["float32", "float16"]
+    source_sha256: str
+    licence: str
+
+    def __post_init__(self) -> None:
+        LabelSet(name=self.labels, classes=self.classes, palette=self.palette)
+        check_palette(self.palette)
+        if min(self.input_size) < 1 or self.batch < 1 or self.stride < 1:
+            raise ValueError(
+                f"input_size {self.input_size}, batch {self.batch} and stride {self.stride} "
+                "must all be at least 1"
+            )
+        if min(self.std) <= 0:
+            raise ValueError(f"std {self.std} must be positive in each channel")
+
+    @property
+    def logits_size(self) -> Size:
+        """(height, width) of the logits: ceil(input / stride), as padded convolutions give."""
+        height, width = self.input_size
+        return -(-height // self.stride), -(-width // self.stride)
+
+    def to_json(self) -> str:
+        """The spec as JSON, keys in the order of the attributes."""
+        return spec_adapter().dump_json(self).decode()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as plain Python values."""
+        return asdict(self)
+
+
+def spec_adapter() -> TypeAdapter[Spec]:
+    """Reader and writer of specs; made on use, because making it costs milliseconds at import."""
+    return TypeAdapter(Spec)
+
+
+def parse_size(text: str) -> Size:
+    """Read a size written height x width, such as "512x1024".
+
+    Returns:
+        (height, width) in pixels.
+
+    Raises:
+        ValueError: the text has another form, or a side is not 1 to 16384.
+    """
+    sides = text.lower().split("x")
+    if len(sides) != 2 or not all(s.isdecimal() and s.isascii() for s in sides):
+        raise ValueError(f"size {text!r} is not HEIGHTxWIDTH in pixels, such as 512x1024")
+    height, width = (int(side) for side in sides)
+    if not (1 <= height <= 16384 and 1 <= width <= 16384):
+        raise ValueError(f"size {text!r} has a side that is not between 1 and 16384")
+    return height, width
+
+
+def read_spec(path: Path) -> Spec:
+    """Read the spec out of an ONNX file's metadata.
+
+    This walks the protobuf's top level only, so a device needs no onnx package to build an engine.
+
+    Raises:
+        OnnxError: the file cannot be read, is no ONNX model, or carries no valid spec.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise OnnxError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        text = _metadata(memoryview(data)).get(METADATA_KEY)
+    except (IndexError, ValueError) as error:
+        raise OnnxError(f"{path} is not a whole ONNX file") from error
+    if text is None:
+        raise OnnxError(
+            f"{path} carries no {METADATA_KEY!r} metadata; import it first with "
+            f"`fcn-trt export {path} --size HxW --out M.onnx`"
+        )
+    try:
+        return spec_adapter().validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise OnnxError(
+            f"{path} has a spec that is not valid at {where}: {first['msg']}"
+        ) from error
+
+
+def _metadata(model: memoryview) -> dict[str, str]:
+    """ModelProto.metadata_props: field 14, each a StringStringEntryProto (onnx.proto3)."""
+    pairs = {}
+    for field, value in _fields(model):
+        if field == 14 and isinstance(value, memoryview):
+            entry = {k: bytes(v).decode() for k, v in _fields(value) if isinstance(v, memoryview)}
+            pairs[entry.get(1, "")] = entry.get(2, "")
+    return pairs
+
+
+def _fields(message: memoryview) -> list[tuple[int, int | memoryview]]:
+    """The (field number, value) pairs of one protobuf message, nested messages unread."""
+    fields: list[tuple[int, int | memoryview]] = []
+    at = 0
+    while at < len(message):
+        tag, at = _varint(message, at)
+        value: int | memoryview
+        match tag & 7:
+            case 0:
+                value, at = _varint(message, at)
+            case 1 | 5 as wire:
+                length = 8 if wire == 1 else 4
+                value, at = message[at : at + length], at + length
+            case 2:
+                length, at = _varint(message, at)
+                value, at = message[at : at + length], at + length
+            case wire:
+                raise ValueError(f"wire type {wire}")
+        if at > len(message):
+            raise IndexError("the message ends inside a field")
+        fields.append((tag >> 3, value))
+    return fields
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = message[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("varint longer than ten bytes")
