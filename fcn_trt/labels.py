@@ -29,6 +29,16 @@ __all__ = [
 MAX_CLASSES = 255
 """Label maps are uint8 and 255 means "no label"."""
 
+_USUAL = {
+    11: "camvid",
+    19: "cityscapes",
+    21: "voc",
+    59: "pascal_context_59",
+    60: "pascal_context_60",
+    150: "ade20k",
+}
+"""The data set that has this many classes, where only one known set does."""
+
 _HUB_PRIMES = (2**25 - 1, 2**15 - 1, 2**21 - 1)
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 
@@ -96,6 +106,26 @@ def numbered_label_set(count: int) -> LabelSet:
     """Classes called class_0, class_1, ... for a network whose classes nobody named."""
     names = tuple(f"class_{index}" for index in range(count))
     return LabelSet(name="custom", classes=names, palette=hub_palette(count))
+
+
+def label_set_for(count: int, name: str | None = None) -> LabelSet:
+    """The label set of a network with `count` classes.
+
+    Args:
+        count: Classes of the network.
+        name: The set that was asked for; None takes the known set with this many classes, and
+            numbers the classes where there is none.
+
+    Raises:
+        ValueError: the set is unknown or has another number of classes.
+    """
+    name = name or _USUAL.get(count)
+    if name is None:
+        return numbered_label_set(count)
+    labels = label_set(name)
+    if len(labels.classes) != count:
+        raise ValueError(f"{name} has {len(labels.classes)} classes, but the network has {count}")
+    return labels
 
 
 def hub_palette(count: int) -> tuple[str, ...]:

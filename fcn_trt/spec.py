@@ -58,7 +58,7 @@ class Spec:
         licence: Licence of the weights, or "" where unknown.
     """
 
-    __pydantic_config__ = ConfigDict(extra="forbid")
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     model: str
     family: str
@@ -151,7 +151,7 @@ def read_spec(path: Path) -> Spec:
         return spec_adapter().validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(part) for part in first["loc"]) or "its top level"
         raise OnnxError(
             f"{path} has a spec that is not valid at {where}: {first['msg']}"
         ) from error

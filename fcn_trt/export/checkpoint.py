@@ -12,6 +12,7 @@ pytorch-auto-drive utils/models/segmentation.
 
 from __future__ import annotations
 
+import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from fcn_trt.errors import AmbiguousModelError, CheckpointError
 from fcn_trt.export.fcn import ARCHITECTURES, Architecture, Fcn
 from fcn_trt.export.safe_load import Tensors, read_checkpoint
 from fcn_trt.export.weights import RandomWeights, WeightsFile
-from fcn_trt.labels import LabelSet, label_set, label_set_names, numbered_label_set
+from fcn_trt.labels import LabelSet, hub_palette, label_set, label_set_for, label_set_names
 
 __all__ = ["LoadedModel", "load_checkpoint", "random_model"]
 
@@ -40,15 +41,6 @@ _TO_OURS = (
     (re.compile(r"^classifier\.4\."), "decode_head.conv_seg."),
 )
 """torchvision, pytorch-auto-drive and V1b stems, in the words of `Fcn` (MMSegmentation's)."""
-
-_USUAL_LABELS = {
-    11: "camvid",
-    19: "cityscapes",
-    21: "voc",
-    59: "pascal_context_59",
-    60: "pascal_context_60",
-    150: "ade20k",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +112,8 @@ def _translate(tensors: Tensors, path: Path) -> Tensors:
         for pattern, replacement in _TO_OURS:
             name = pattern.sub(replacement, name)
         ours[name] = tensor
-    if "decode_head.conv_seg.weight" not in ours or "backbone.layer4.0.conv1.weight" not in ours:
+    needed = ("decode_head.conv_seg.weight", "backbone.layer1.0.conv1.weight")
+    if not all(name in ours and ours[name].dim() == 4 for name in needed):
         found = ", ".join(list(tensors)[:3]) or "no tensors"
         raise CheckpointError(
             f"{path} is no FCN of torchvision, MMSegmentation or pytorch-auto-drive: it needs "
@@ -147,12 +140,14 @@ def _architecture(
         raise CheckpointError(f"{file.path} has the keys of an FCN, but of no known depth and stem")
     said = _said(fitting, meta, file, tensors)
     if model is None:
-        if len(said) > 1:
+        # How the file is packed is only a hint: it decides where nothing was said, asked or named.
+        hinted = [a for a in said if a.family == meta.get("trained_by")] or said
+        if len(hinted) > 1:
             raise AmbiguousModelError(
                 f"the tensors of {file.path} fit several models that compute different things; "
-                f"name the one it was trained as: {', '.join(a.name for a in said)}"
+                f"name the one it was trained as: {', '.join(a.name for a in hinted)}"
             )
-        return said[0]
+        return hinted[0]
     chosen = next((a for a in said if a.name == model), None)
     if chosen is None:
         raise CheckpointError(
@@ -179,15 +174,13 @@ def _said(
     fitting: list[Architecture], meta: dict[str, Any], file: WeightsFile, tensors: Tensors
 ) -> list[Architecture]:
     """Those of `fitting` that the checkpoint's own words leave over; never none."""
-    config = meta.get("config") or meta.get("cfg")
+    config = _model_config(str(meta.get("config") or meta.get("cfg") or ""))
     if file.published is not None:
         left = [a for a in fitting if a.name == file.published.model]
     elif "model" in meta:
         left = [a for a in fitting if a.name == meta["model"]]
-    elif isinstance(config, str):
+    elif config is not None:
         left = [a for a in fitting if _config_says(config, a)]
-    elif meta.get("trained_by") == "pytorch-auto-drive":
-        left = [a for a in fitting if a.family == "pytorch-auto-drive"]
     elif any(name.startswith("aux_classifier.") for name in tensors):
         # pytorch-auto-drive's FCN is built without one; torchvision's published files have it.
         left = [a for a in fitting if a.family == "torchvision"]
@@ -201,43 +194,86 @@ def _said(
     return left
 
 
-def _config_says(config: str, arch: Architecture) -> bool:
-    """Whether an MMSegmentation config, as text, describes this architecture."""
-    text = re.sub(r"\s", "", config)
-    backbone = re.search(r"dilations=[(\[]([\d,]+)[)\]]", text)
-    dilations = tuple(int(d) for d in backbone[1].split(",")) if backbone else (1, 1, 1, 1)
-    head = re.search(r"decode_head=(?:dict\(|\{)(.*?)(?:auxiliary_head|train_cfg|$)", text)
-    words = head[1] if head else ""
-    dilation = re.search(r"[^\w]dilation=(\d+)", words)
-    return (
-        dilations == arch.dilations
-        and int(dilation[1] if dilation else 1) == arch.head.dilation
-        and ("align_corners=True" in words) == arch.align_corners
+def _model_config(text: str) -> dict[str, Any] | None:
+    """The model that an MMSegmentation config describes; None if it does not stand there whole."""
+    try:
+        statements = ast.parse(text).body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+    found = {
+        node.targets[0].id: _literal(node.value)
+        for node in statements
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    model = found.get("model")
+    if not isinstance(model, dict) or "_base_" in found:
+        return None
+    return model if {"backbone", "decode_head"} <= model.keys() else None
+
+
+def _literal(node: ast.expr | None) -> Any:
+    """The value of constants, lists, tuples and dicts, read and never run; None for the rest."""
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.Tuple(elts=items) | ast.List(elts=items):
+            return tuple(_literal(item) for item in items)
+        case ast.Dict(keys=keys, values=values):
+            pairs = zip(keys, values, strict=True)
+            return {k.value: _literal(v) for k, v in pairs if isinstance(k, ast.Constant)}
+        case ast.Call(func=ast.Name(id="dict"), keywords=keywords):
+            return {k.arg: _literal(k.value) for k in keywords}
+    return None
+
+
+def _config_says(model: dict[str, Any], arch: Architecture) -> bool:
+    """Whether a model's config describes this architecture; defaults are MMSegmentation's."""
+    backbone, head = model["backbone"], model["decode_head"]
+    if not isinstance(backbone, dict) or not isinstance(head, dict):
+        return False
+    described = (
+        backbone.get("style", "pytorch"),
+        backbone.get("strides", (1, 2, 2, 2)),
+        backbone.get("dilations", (1, 1, 1, 1)),
+        backbone.get("contract_dilation", False),
+        head.get("type"),
+        head.get("dilation", 1),
+        head.get("align_corners", False),
     )
+    expected = ("pytorch", arch.strides, arch.dilations, True, "FCNHead", arch.head.dilation)
+    return described == (*expected, arch.align_corners)
 
 
 def _labels(classes: int, meta: dict[str, Any], file: WeightsFile, asked: str | None) -> LabelSet:
     """The classes that were asked for, else the checkpoint's own, else the usual ones."""
-    own = meta.get("dataset_meta") or {}
-    names = own.get("classes") or meta.get("CLASSES")
     name = asked or (file.published.labels if file.published else None) or meta.get("labels")
-    if name is None and names is None:
-        name = _USUAL_LABELS.get(classes)
-    if name is not None:
-        chosen = label_set(name)
-        if len(chosen.classes) != classes:
-            raise CheckpointError(
-                f"{file.path} has {classes} classes, but {name} has {len(chosen.classes)}; choose "
-                f"--labels among {', '.join(label_set_names())}"
+    try:
+        own = None if name else _own_labels(meta)
+        labels = own or label_set_for(classes, name)
+        if len(labels.classes) != classes:
+            raise ValueError(
+                f"it names {len(labels.classes)} classes, but the network has {classes}"
             )
-        return chosen
-    if names is None:
-        return numbered_label_set(classes)
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{file.path} cannot be labelled ({error}); choose --labels among "
+            f"{', '.join(label_set_names())}"
+        ) from error
+    return labels
+
+
+def _own_labels(meta: dict[str, Any]) -> LabelSet | None:
+    """The classes and colours that MMSegmentation 0.x or 1.x wrote into the checkpoint."""
+    own = meta.get("dataset_meta")
+    own = own if isinstance(own, dict) else {}
+    names = own.get("classes") or meta.get("CLASSES")
+    if not names:
+        return None
     colours = own.get("palette") or meta.get("PALETTE")
     palette = (
         tuple("#" + "".join(f"{int(v):02x}" for v in colour) for colour in colours)
         if colours
-        else numbered_label_set(classes).palette
+        else hub_palette(len(names))
     )
     return _named(LabelSet(name="custom", classes=tuple(map(str, names)), palette=palette))
 

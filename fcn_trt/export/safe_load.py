@@ -6,8 +6,10 @@ that asks for more is refused, never retried with less care.
 
 from __future__ import annotations
 
+import argparse
 import pickle  # noqa: TID251  # only for the error that torch.load raises
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,12 @@ from fcn_trt.errors import CheckpointError
 __all__ = ["Tensors", "read_checkpoint"]
 
 Tensors = dict[str, torch.Tensor]
+
+_DAMAGE = (
+    *(RuntimeError, OSError, EOFError, ValueError, TypeError, AttributeError),
+    *(LookupError, ArithmeticError, AssertionError, struct.error),
+)
+"""What torch.load raises on altered bytes besides UnpicklingError (found by altering bytes)."""
 
 
 def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -40,9 +48,9 @@ def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
     content = _unpickle(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
-    meta = dict(content.get("meta") or {})
-    if "lr_scheduler" in content:
-        meta["trained_by"] = "pytorch-auto-drive"
+    said = content.get("meta")
+    meta = dict(said) if isinstance(said, Mapping) else {}
+    meta |= _trained_by(content)
     for key in ("state_dict", "model", "model_state"):
         if isinstance(content.get(key), Mapping):
             content = content[key]
@@ -53,6 +61,16 @@ def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
         if isinstance(value, torch.Tensor)
     }
     return tensors, meta
+
+
+def _trained_by(content: Mapping[Any, Any]) -> dict[str, str]:
+    """Whose training script packed the file: the two differ in what they add to the weights."""
+    extras = set(content) - {"model", "scaler"}
+    if extras == {"optimizer", "lr_scheduler"}:
+        return {"trained_by": "pytorch-auto-drive"}  # utils/common.py save_checkpoint
+    if extras == {"optimizer", "lr_scheduler", "epoch", "args"}:
+        return {"trained_by": "torchvision"}  # references/segmentation/train.py
+    return {}
 
 
 def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
@@ -79,7 +97,7 @@ def _unpickle(path: Path) -> Any:
             f"{path} wants to run {refused[1]} while it is read, which is refused because it could "
             "be harmful; save only its state_dict with torch.save and load that"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         raise CheckpointError(
             f"{path} is damaged or truncated ({_first_line(error)}); fetch it again"
         ) from error
@@ -94,10 +112,14 @@ class HistoryBuffer:
 
 
 def _harmless() -> list[Any]:
-    """What MMSegmentation 1.x checkpoints hold besides tensors, as (object, pickled name)."""
+    """What training scripts store besides tensors; pairs are (object, pickled name).
+
+    MMSegmentation 1.x its curves, torchvision's reference script its arguments.
+    """
     rebuild_array, rebuild_scalar = np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]
     names = ["numpy.core.multiarray", "numpy._core.multiarray"]  # before and since numpy 2
     return [
+        argparse.Namespace,
         (HistoryBuffer, "mmengine.logging.history_buffer.HistoryBuffer"),
         *((rebuild_array, f"{name}._reconstruct") for name in names),
         *((rebuild_scalar, f"{name}.scalar") for name in names),

@@ -7,6 +7,7 @@ once and is refused when its hash does not begin with those digits.
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import shutil
@@ -130,8 +131,8 @@ def resolve_weights(weights: str | None, model: str | None) -> WeightsFile | Ran
 
 
 def _seed(text: str) -> int:
-    if text and not text.isdecimal():
-        raise WeightsError(f"random:{text} has no seed; write random or random:7")
+    if text and not (text.isdecimal() and len(text) <= 18):
+        raise WeightsError(f"random:{text} has no seed of 1 to 18 digits; write random or random:7")
     return int(text or 0)
 
 
@@ -151,8 +152,8 @@ def _download(entry: PublishedWeights) -> WeightsFile:
         logger.info("downloading %s to %s", entry.url, path)
         with atomic_path(path) as temporary:
             _fetch(entry, temporary, path)
-            _check(entry, temporary)
-    digest = _check(entry, path)
+            _check(entry, temporary, f"the download of {entry.url}", "try again")
+    digest = _check(entry, path, str(path), "delete it, so that it is fetched again")
     return WeightsFile(path=path, sha256=digest, published=entry)
 
 
@@ -165,7 +166,12 @@ def _fetch(entry: PublishedWeights, temporary: Path, path: Path) -> None:
             temporary.open("wb") as file,
         ):
             shutil.copyfileobj(response, file)
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (
+        urllib.error.URLError,
+        http.client.HTTPException,
+        TimeoutError,
+        ConnectionError,
+    ) as error:
         reason = getattr(error, "reason", error)
         raise WeightsError(
             f"{entry.name} cannot be downloaded ({reason}); fetch {entry.url} elsewhere and put it "
@@ -173,11 +179,11 @@ def _fetch(entry: PublishedWeights, temporary: Path, path: Path) -> None:
         ) from error
 
 
-def _check(entry: PublishedWeights, path: Path) -> str:
+def _check(entry: PublishedWeights, path: Path, what: str, remedy: str) -> str:
     digest = sha256(path)
     if not digest.startswith(entry.sha256_prefix):
         raise WeightsError(
-            f"{path} has SHA-256 {digest[:8]}..., but {entry.name} is published with "
-            f"{entry.sha256_prefix}...; delete the file and fetch {entry.url} again"
+            f"{what} has SHA-256 {digest[:8]}..., but {entry.name} is published with "
+            f"{entry.sha256_prefix}...; {remedy}, or give --weights PATH"
         )
     return digest

@@ -1,0 +1,108 @@
+"""The folder an engine travels in, written whole and checked before use."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcn_trt import __version__
+from fcn_trt.files import atomic_folder
+from fcn_trt.manifest import (
+    FORMAT,
+    MANIFEST_NAME,
+    FileRecord,
+    Manifest,
+    Target,
+    check_files,
+    read_manifest,
+)
+from fcn_trt.spec import Spec
+
+__all__ = ["NETWORK_NAME", "Bundle", "Compiled", "load_bundle", "write_bundle"]
+
+NETWORK_NAME = "network.onnx"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A bundle on disk whose files are those that were built.
+
+    Attributes:
+        path: Its folder.
+        manifest: What it is.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def network(self) -> Path:
+        """The typed ONNX file inside."""
+        return self.path / NETWORK_NAME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """What a builder found out while it compiled.
+
+    Attributes:
+        target: Which builder.
+        target_version: Its version.
+        device: The processor.
+        compute_capability: Of the GPU; None for the CPU.
+        precision_proven: Convolutions by the type they compute in.
+    """
+
+    target: Target
+    target_version: str
+    device: str
+    compute_capability: str | None
+    precision_proven: dict[str, int]
+
+
+def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -> Bundle:
+    """Write a bundle whole, replacing one of that name.
+
+    Args:
+        path: The bundle's folder; what is there must be a bundle or an empty folder.
+        network: The typed ONNX file.
+        spec: Its spec.
+        compiled: What the builder found out.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        BundleError: there is a folder of that name which is no bundle.
+    """
+    if path.is_dir() and any(path.iterdir()):
+        read_manifest(path)
+    with atomic_folder(path) as folder:
+        shutil.copyfile(network, folder / NETWORK_NAME)
+        manifest = Manifest(
+            format=FORMAT,
+            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            built_by=f"fcn_trt {__version__}",
+            spec=spec,
+            target=compiled.target,
+            target_version=compiled.target_version,
+            device=compiled.device,
+            compute_capability=compiled.compute_capability,
+            precision_asked=spec.precision,
+            precision_proven=compiled.precision_proven,
+            calibration_sha256=None,
+            files={NETWORK_NAME: FileRecord.of(folder / NETWORK_NAME)},
+        )
+        (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+    return Bundle(path=path, manifest=manifest)
+
+
+def load_bundle(path: Path) -> Bundle:
+    """Read a bundle and check each of its files.
+
+    Raises:
+        BundleError: it is none, of another format, incomplete or altered.
+    """
+    manifest = read_manifest(path)
+    check_files(path, manifest)
+    return Bundle(path=path, manifest=manifest)

@@ -1,0 +1,109 @@
+"""Typed ONNX to a network that OpenVINO runs on the CPU.
+
+OpenVINO computes an FP32 graph in BF16 wherever the CPU can, unless it is told otherwise. So the
+precision hint is always set from the graph's own type, and what was compiled is read back.
+
+Source: OpenVINO, "CPU device", inference_precision and the runtime model's runtimePrecision.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+
+from fcn_trt.engine.bundle import Bundle, Compiled, write_bundle
+from fcn_trt.errors import EngineError
+from fcn_trt.files import cache_folder
+from fcn_trt.spec import Precision, Spec, read_spec
+
+__all__ = ["build_openvino", "compile_network", "cpu_name", "proven_precision"]
+
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
+
+
+def build_openvino(network: Path, out: Path) -> Bundle:
+    """Compile a typed ONNX on this CPU, prove its precision, and write the bundle.
+
+    Args:
+        network: ONNX that carries a spec.
+        out: Folder of the bundle.
+
+    Raises:
+        OnnxError: the file is damaged or carries no spec.
+        EngineError: OpenVINO cannot compile it, or compiles it to another precision.
+        OutputError: the bundle cannot be written.
+    """
+    spec = read_spec(network)
+    compiled = compile_network(network, spec)
+    found = Compiled(
+        target="openvino",
+        target_version=ov.__version__,
+        device=cpu_name(),
+        compute_capability=None,
+        precision_proven=proven_precision(compiled),
+    )
+    return write_bundle(out, network=network, spec=spec, compiled=found)
+
+
+def compile_network(network: Path, spec: Spec) -> Any:
+    """Compile for this CPU; a second time for the same file comes from the user's cache.
+
+    Args:
+        network: The typed ONNX file.
+        spec: Its spec.
+
+    Returns:
+        openvino.CompiledModel whose convolutions compute in the type that the graph prescribes.
+
+    Raises:
+        EngineError: OpenVINO cannot compile it, or compiles it to another precision.
+    """
+    if spec.precision not in _HINTS:
+        raise EngineError(
+            f"{network} is {spec.precision}, which the openvino target does not compute; it takes "
+            f"{' and '.join(_HINTS)}"
+        )
+    config = {
+        "INFERENCE_PRECISION_HINT": _HINTS[spec.precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "CACHE_DIR": str(cache_folder("openvino")),
+    }
+    try:
+        compiled = ov.Core().compile_model(network, "CPU", config)
+    except RuntimeError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise EngineError(f"OpenVINO {ov.__version__} cannot compile {network}: {last}") from error
+    proven = proven_precision(compiled)
+    if set(proven) != {spec.precision}:
+        raise EngineError(
+            f"{network} is {spec.precision}, but OpenVINO computes its convolutions on this CPU "
+            f"({cpu_name()}) as {describe_precision(proven)}; build it with --precision fp32"
+        )
+    return compiled
+
+
+def proven_precision(compiled: Any) -> dict[str, int]:
+    """Convolutions of a compiled network by the type they compute in, such as {"fp32": 57}."""
+    counts: Counter[str] = Counter()
+    for node in compiled.get_runtime_model().get_ops():
+        info = node.get_rt_info()
+        if info["layerType"].value == "Convolution":
+            kind = info["runtimePrecision"].value
+            counts[_NAMES.get(kind, kind)] += 1
+    return dict(sorted(counts.items()))
+
+
+def describe_precision(proven: dict[str, int]) -> str:
+    """The counts in words, such as "26 bf16"."""
+    return ", ".join(f"{count} {name}" for name, count in proven.items())
+
+
+def cpu_name() -> str:
+    """What OpenVINO calls this CPU."""
+    name = ov.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    return str(name).strip() or platform.machine()

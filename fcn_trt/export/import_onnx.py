@@ -1,0 +1,260 @@
+"""An existing ONNX file of an FCN becomes one that keeps our contract.
+
+The ONNX Model Zoo's FCNs (opset 11) have dynamic axes, an auxiliary output and a full-size Resize
+in the graph. The branch of `out` is kept, everything behind its logits is cut, the shapes are
+fixed. What the Resize did is not lost: its coordinate mode becomes the spec's align_corners.
+
+Source: onnx/models vision/object_detection_segmentation/fcn; ONNX operator Resize-11.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from fcn_trt.errors import OnnxError
+from fcn_trt.export.network import (
+    OPSET,
+    finish_network,
+    image_value,
+    load_onnx,
+    logits_value,
+    tensor_shape,
+)
+from fcn_trt.export.to_onnx import IMAGENET_MEAN, IMAGENET_STD
+from fcn_trt.files import sha256
+from fcn_trt.labels import label_set_for
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Size, Spec, read_spec
+
+__all__ = ["import_onnx"]
+
+_BEHIND_LOGITS = {"Resize", "Upsample", "Identity", "Cast", "Softmax", "LogSoftmax", "ArgMax"}
+"""None of these changes which class wins a pixel, apart from how Resize samples."""
+
+_ALIGN_CORNERS = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
+
+
+@dataclass(frozen=True, slots=True)
+class _Logits:
+    name: str
+    align_corners: bool
+
+
+def import_onnx(
+    path: Path,
+    *,
+    size: Size,
+    batch: int = 1,
+    output: str | None = None,
+    labels: str | None = None,
+) -> tuple[onnx.ModelProto, Spec]:
+    """Cut and fix an ONNX file so that it keeps the contract of network.py.
+
+    Args:
+        path: ONNX file with one image input (N, 3, H, W) of RGB normalised with ImageNet's mean
+            and standard deviation.
+        size: (height, width) of the input in pixels.
+        batch: Images per inference.
+        output: Name of the output to keep; None takes "out", or the only one.
+        labels: Label set; None takes the one that has this many classes, else numbered classes.
+
+    Returns:
+        The new model and its spec.
+
+    Raises:
+        OnnxError: the file is damaged, quantised, or not an FCN.
+    """
+    model = load_onnx(path)
+    image = _image_name(model, path)
+    logits = _find_logits(model, _output_name(model, output, path), path)
+    _drop_identities(model.graph)
+    _keep_only(model.graph, logits.name)
+    model = _upgrade(model, path)
+    _rename(model.graph, {image: INPUT_NAME, logits.name: OUTPUT_NAME})
+    classes, found = _infer_logits(model, size, batch, path)
+    spec = _known_spec(path, size, batch) or _spec(
+        path, size, batch, classes, found, logits.align_corners, labels
+    )
+    del model.graph.input[:]
+    del model.graph.output[:]
+    model.graph.input.append(image_value(spec))
+    model.graph.output.append(logits_value(spec))
+    return finish_network(model, spec), spec
+
+
+def _image_name(model: onnx.ModelProto, path: Path) -> str:
+    """The one input that is no weight."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    images = [value for value in model.graph.input if value.name not in constants]
+    if len(images) != 1:
+        raise OnnxError(f"{path} has {len(images)} inputs, but an FCN has one image")
+    tensor = images[0].type.tensor_type
+    if tensor.elem_type != onnx.TensorProto.FLOAT or len(tensor.shape.dim) != 4:
+        kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
+        raise OnnxError(
+            f"{path} has an input of {len(tensor.shape.dim)} dimensions of {kind}, but it must be "
+            "(N, 3, H, W) FLOAT; export the FP32 model"
+        )
+    return images[0].name
+
+
+def _output_name(model: onnx.ModelProto, asked: str | None, path: Path) -> str:
+    names = [value.name for value in model.graph.output]
+    if asked is None:
+        asked = next((n for n in ("out", "logits") if n in names), names[0])
+        if len(names) > 1 and asked not in ("out", "logits"):
+            raise OnnxError(f"{path} has the outputs {', '.join(names)}; name one with --output")
+    if asked not in names:
+        raise OnnxError(f"{path} has no output {asked!r}; it has {', '.join(names)}")
+    return asked
+
+
+def _find_logits(model: onnx.ModelProto, output: str, path: Path) -> _Logits:
+    """Walk back from the output over everything that stands behind the logits."""
+    producers = {name: node for node in model.graph.node for name in node.output}
+    name, align_corners = output, False
+    while (node := producers.get(name)) is not None and node.op_type in _BEHIND_LOGITS:
+        if node.op_type in ("Resize", "Upsample"):
+            align_corners = _resize_aligns_corners(node, path)
+        name = node.input[0]
+    if node is None:
+        raise OnnxError(f"{path} computes nothing between its input and {output!r}")
+    if node.op_type.startswith("QLinear"):
+        raise OnnxError(f"{path} is quantised ({node.op_type}); import the float32 file instead")
+    return _Logits(name, align_corners)
+
+
+def _resize_aligns_corners(node: onnx.NodeProto, path: Path) -> bool:
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    mode = attributes.get("mode", b"nearest").decode()
+    coordinates: str = attributes.get("coordinate_transformation_mode", b"half_pixel").decode()
+    if node.op_type == "Upsample":
+        coordinates = "asymmetric"  # all that Upsample-9 could do
+    if mode != "linear" or coordinates not in _ALIGN_CORNERS:
+        raise OnnxError(
+            f"{path} resizes its logits with mode {mode} and {coordinates} coordinates at node "
+            f"{node.name!r}; bilinear with half_pixel or align_corners is what FCNs do"
+        )
+    return _ALIGN_CORNERS[coordinates]
+
+
+def _drop_identities(graph: onnx.GraphProto) -> None:
+    """Let readers of an Identity read what it copies; exporters share weights through them."""
+    copies = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "Identity"}
+    outputs = {value.name for value in graph.output}
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            while name in copies and name not in outputs:
+                name = copies[name]
+            node.input[index] = name
+
+
+def _keep_only(graph: onnx.GraphProto, output: str) -> None:
+    """Delete every node and constant that `output` does not need."""
+    needed, kept = {output}, []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            kept.append(node)
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.node[:]
+    graph.node.extend(reversed(kept))
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
+    del graph.output[:]
+    graph.output.append(
+        onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [None] * 4)
+    )
+
+
+def _upgrade(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Bring the operators to the opset that this package writes."""
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if version == OPSET:
+        return model
+    del model.graph.value_info[:]
+    try:
+        return onnx.version_converter.convert_version(model, OPSET)
+    except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
+        raise OnnxError(
+            f"{path} (opset {version}) cannot be brought to {OPSET}: {error}"
+        ) from error
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*graph.input, *graph.output):
+        value.name = names.get(value.name, value.name)
+
+
+def _infer_logits(model: onnx.ModelProto, size: Size, batch: int, path: Path) -> tuple[int, Size]:
+    """(classes, (height, width)) of the logits at this input size."""
+    trial = onnx.ModelProto()
+    trial.CopyFrom(model)
+    image = next(v for v in trial.graph.input if v.name == INPUT_NAME)
+    for dim, side in zip(image.type.tensor_type.shape.dim, (batch, 3, *size), strict=True):
+        dim.dim_value = side
+    del trial.graph.value_info[:]
+    try:
+        trial = onnx.shape_inference.infer_shapes(trial, strict_mode=True, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise OnnxError(
+            f"{path} does not take an image of {size[0]}x{size[1]}: {str(error).splitlines()[0]}"
+        ) from error
+    shape = tensor_shape(trial.graph.output[0])
+    if len(shape) != 4 or min(shape) < 1 or shape[0] != batch:
+        raise OnnxError(f"{path} has logits of shape {shape}; (N, C, h, w) was expected")
+    return shape[1], (shape[2], shape[3])
+
+
+def _known_spec(path: Path, size: Size, batch: int) -> Spec | None:
+    """The spec of a file that this package wrote, at the new size."""
+    try:
+        spec = read_spec(path)
+    except OnnxError:
+        return None
+    if spec.precision != "fp32":
+        raise OnnxError(f"{path} is {spec.precision} already; start from the FP32 ONNX")
+    return replace(spec, input_size=size, batch=batch)
+
+
+def _spec(
+    path: Path,
+    size: Size,
+    batch: int,
+    classes: int,
+    logits_size: Size,
+    align_corners: bool,
+    labels: str | None,
+) -> Spec:
+    try:
+        chosen = label_set_for(classes, labels)
+    except ValueError as error:
+        raise OnnxError(f"{path} does not fit --labels: {error}") from error
+    spec = Spec(
+        model=path.stem,
+        family="onnx",
+        weights=path.name,
+        labels=chosen.name,
+        classes=chosen.classes,
+        palette=chosen.palette,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        input_size=size,
+        batch=batch,
+        stride=max(1, -(-size[0] // logits_size[0])),
+        align_corners=align_corners,
+        precision="fp32",
+        logits_type="float32",
+        source_sha256=sha256(path),
+        licence="",
+    )
+    if spec.logits_size != logits_size:
+        raise OnnxError(
+            f"{path} makes logits of {logits_size} from an image of {size}: no whole stride"
+        )
+    return spec

@@ -1,0 +1,154 @@
+"""manifest.json: what a bundle is, in a form that is checked before anything else is read.
+
+Format 1 is one JSON object in UTF-8 with exactly the keys of `Manifest`, indented by two spaces.
+A reader refuses: another format number, a missing or an extra key, a value of another type, a file
+name that is not a plain name, and a file whose size or SHA-256 differs from its record.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Literal, TypeAlias
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fcn_trt.errors import BundleError
+from fcn_trt.files import sha256
+from fcn_trt.spec import Precision, Spec
+
+__all__ = ["FORMAT", "MANIFEST_NAME", "FileRecord", "Manifest", "Target", "read_manifest"]
+
+Target: TypeAlias = Literal["openvino", "tensorrt", "tensorrt-rtx"]
+
+FORMAT = 1
+MANIFEST_NAME = "manifest.json"
+MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """Size and SHA-256 of one file of the bundle."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        """The record of a file as it is now."""
+        return cls(size_bytes=path.stat().st_size, sha256=sha256(path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything that loading a bundle has to know, and everything that it has to check.
+
+    Attributes:
+        format: Version of this layout.
+        created: When it was built, ISO 8601 in UTC.
+        built_by: This package and its version.
+        spec: The network.
+        target: What compiles and runs the engine.
+        target_version: Version of that library at build time.
+        device: The processor that it was built on.
+        compute_capability: Of the GPU it was built for, such as "8.7"; None for the CPU.
+        precision_asked: Type that the typed ONNX prescribes for convolutions.
+        precision_proven: Convolutions of the compiled network by the type they compute in.
+        calibration_sha256: Of the calibration cache, or None.
+        files: Record of each file beside the manifest, by plain name.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    format: int
+    created: str
+    built_by: str
+    spec: Spec
+    target: Target
+    target_version: str
+    device: str
+    compute_capability: str | None
+    precision_asked: Precision
+    precision_proven: dict[str, int]
+    calibration_sha256: str | None
+    files: dict[str, FileRecord]
+
+    def __post_init__(self) -> None:
+        for name in self.files:
+            if (
+                name in ("", ".", "..", MANIFEST_NAME)
+                or PurePath(name).name != name
+                or "\\" in name
+            ):
+                raise ValueError(f"file name {name!r} is not a plain name")
+
+    def to_json(self) -> str:
+        """The manifest as it stands on disk."""
+        plain: Any = TypeAdapter(Manifest).dump_python(self, mode="json")
+        return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read a bundle's manifest; its files are not looked at.
+
+    Raises:
+        BundleError: there is none, or it is not exactly of this format.
+    """
+    path = bundle / MANIFEST_NAME
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise BundleError(
+            f"{bundle} is no bundle: {MANIFEST_NAME} cannot be read ({error.strerror}); build one "
+            "with `fcn-trt build M.onnx --target openvino --out BUNDLE`"
+        ) from error
+    _check_format(path, data)
+    try:
+        return TypeAdapter(Manifest).validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(
+            f"{path} is not valid at {where}: {first['msg']}; build the bundle again"
+        ) from error
+
+
+def _check_format(path: Path, data: bytes) -> None:
+    """Name the format before the rest is judged by this format's rules."""
+    try:
+        content = json.loads(data) if len(data) <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} is damaged: it is no JSON object; build the bundle again")
+    if content.get("format") != FORMAT:
+        raise BundleError(
+            f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}; "
+            "build the bundle again with this version"
+        )
+
+
+def check_files(bundle: Path, manifest: Manifest) -> None:
+    """Check every file of a bundle against its record.
+
+    Raises:
+        BundleError: a file is missing, or is not the one that was built.
+    """
+    for name, record in manifest.files.items():
+        path = bundle / name
+        try:
+            found = FileRecord.of(path)
+        except OSError as error:
+            raise BundleError(
+                f"{path} cannot be read ({error.strerror}); build the bundle again"
+            ) from error
+        if found != record:
+            raise BundleError(
+                f"{path} was altered: it has {found.size_bytes} bytes with SHA-256 "
+                f"{found.sha256[:12]}..., but the manifest says {record.size_bytes} bytes with "
+                f"{record.sha256[:12]}...; copy or build the bundle again"
+            )

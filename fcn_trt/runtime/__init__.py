@@ -1,0 +1,1 @@
+"""Engine bundles at work: frames in, label maps out."""

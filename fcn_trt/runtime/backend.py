@@ -1,0 +1,41 @@
+"""The seam between `Segmenter` and what runs the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fcn_trt.spec import Frame, LabelMap, Logits
+
+__all__ = ["Backend"]
+
+
+class Backend(Protocol):
+    """Runs one engine, with a fixed number of slots that each hold one batch in flight.
+
+    A backend is used by one thread at a time; `Segmenter` sees to that.
+    """
+
+    @property
+    def slots(self) -> int:
+        """Batches that can be in flight at once."""
+
+    @property
+    def description(self) -> str:
+        """What runs where and in which precision, for people."""
+
+    def submit(self, slot: int, frames: Sequence[Frame]) -> None:
+        """Preprocess 1 to `batch` frames and start the network; does not wait.
+
+        Raises:
+            ValueError: a frame is not (H, W, 3) uint8.
+        """
+
+    def collect(self, slot: int) -> list[LabelMap]:
+        """Wait for a slot and decode: one label map of each frame's own size, in order."""
+
+    def collect_logits(self, slot: int) -> Logits:
+        """Wait for a slot and copy its logits: (frames, C, h, w) float32."""
+
+    def close(self) -> None:
+        """Free everything; a second call does nothing."""

@@ -1,0 +1,92 @@
+"""The CPU backend: the host stages around an OpenVINO network.
+
+A frame passes through one slot, top to bottom: `preprocess_into` the slot's input tensor, the
+network in OpenVINO's threads, `decode` from the slot's logits. While slot 0's network computes, the
+caller's thread prepares slot 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.openvino import compile_network, cpu_name, describe_precision, proven_precision
+from fcn_trt.spec import Frame, LabelMap, Logits, Size
+from fcn_trt.stages.decode import decode
+from fcn_trt.stages.preprocess import check_frame, preprocess_into
+
+__all__ = ["OpenVinoBackend"]
+
+SLOTS = 2
+
+
+class _Slot:
+    """One inference request with its input memory and the sizes of the frames in it."""
+
+    def __init__(self, compiled: Any, shape: tuple[int, ...]) -> None:
+        self.request = compiled.create_infer_request()
+        self.image = np.zeros(shape, dtype=np.float32)
+        self.request.set_input_tensor(ov.Tensor(self.image, shared_memory=True))
+        self.sizes: list[Size] = []
+
+    def logits(self) -> Logits:
+        """Wait, then view the logits of the frames in this slot."""
+        self.request.wait()
+        logits: Logits = self.request.get_output_tensor().data[: len(self.sizes)]
+        return logits
+
+
+class OpenVinoBackend:
+    """Runs a bundle on the CPU; see `Backend`."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._spec = bundle.manifest.spec
+        compiled = compile_network(bundle.network, self._spec)
+        shape = (self._spec.batch, 3, *self._spec.input_size)
+        self._slots = [_Slot(compiled, shape) for _ in range(SLOTS)]
+        self._description = (
+            f"OpenVINO {ov.__version__} on {cpu_name()}, convolutions: "
+            f"{describe_precision(proven_precision(compiled))}"
+        )
+
+    @property
+    def slots(self) -> int:
+        """Two: one computes while the other is filled."""
+        return len(self._slots)
+
+    @property
+    def description(self) -> str:
+        """OpenVINO's version, the CPU, and the precision that was read back."""
+        return self._description
+
+    def submit(self, slot: int, frames: Sequence[Frame]) -> None:
+        """Preprocess into the slot and start the network."""
+        for frame in frames:
+            check_frame(frame)
+        entry = self._slots[slot]
+        for image, frame in zip(entry.image, frames, strict=False):
+            preprocess_into(image, frame, mean=self._spec.mean, std=self._spec.std)
+        entry.sizes = [(frame.shape[0], frame.shape[1]) for frame in frames]
+        entry.request.start_async()
+
+    def collect(self, slot: int) -> list[LabelMap]:
+        """Wait for the network and decode each frame's logits."""
+        entry = self._slots[slot]
+        return [
+            decode(logits, size, align_corners=self._spec.align_corners)
+            for logits, size in zip(entry.logits(), entry.sizes, strict=True)
+        ]
+
+    def collect_logits(self, slot: int) -> Logits:
+        """Wait for the network and copy its logits."""
+        return self._slots[slot].logits().copy()
+
+    def close(self) -> None:
+        """Wait for what is in flight, then let go of the requests."""
+        for slot in self._slots:
+            slot.request.wait()
+        self._slots = []

@@ -1,0 +1,207 @@
+"""`Segmenter`: the class that users hold."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count, islice
+from pathlib import Path
+from types import TracebackType
+
+from fcn_trt.engine.bundle import Bundle, load_bundle
+from fcn_trt.errors import BundleError
+from fcn_trt.labels import palette_array
+from fcn_trt.manifest import Manifest
+from fcn_trt.runtime.backend import Backend
+from fcn_trt.spec import Frame, LabelMap, Logits, Spec
+from fcn_trt.stages.overlay import DEFAULT_OPACITY, overlay
+
+__all__ = ["Segmenter"]
+
+
+class Segmenter:
+    """Segments frames with the engine of a bundle.
+
+    Frames may have any size; each label map has the size of its own frame. A segmenter works for
+    one thread at a time and refuses a second one; open one segmenter per thread.
+
+    Example:
+        >>> with Segmenter.load("engines/demo") as segmenter:
+        ...     label_map = segmenter.segment(frame)
+        ...     view = segmenter.render(frame, label_map)
+    """
+
+    def __init__(self, manifest: Manifest, backend: Backend) -> None:
+        self.manifest = manifest
+        self._backend = backend
+        self._palette = palette_array(manifest.spec.palette)
+        self._busy = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def load(cls, bundle: str | Path) -> Segmenter:
+        """Check a bundle and make its engine ready.
+
+        Args:
+            bundle: Folder of the bundle.
+
+        Raises:
+            BundleError: it is incomplete, altered, or cannot run here.
+            EngineError: the engine cannot be loaded.
+        """
+        loaded = load_bundle(Path(bundle))
+        return cls(loaded.manifest, _backend(loaded))
+
+    @property
+    def spec(self) -> Spec:
+        """What the network is."""
+        return self.manifest.spec
+
+    @property
+    def description(self) -> str:
+        """What runs where and in which precision, for people."""
+        return self._backend.description
+
+    def segment(self, frame: Frame) -> LabelMap:
+        """The label map of one frame.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR.
+
+        Returns:
+            (H, W) uint8 class indices, 255 is "no label".
+
+        Raises:
+            ValueError: the frame has another shape or type.
+            RuntimeError: the segmenter is closed, or busy in another thread.
+        """
+        return self.segment_batch([frame])[0]
+
+    def segment_batch(self, frames: Sequence[Frame]) -> list[LabelMap]:
+        """The label maps of several frames, in order.
+
+        Frames go through the engine in batches of the size it was built for; a last batch that is
+        not full costs as much as a full one.
+
+        Raises:
+            ValueError: a frame has another shape or type.
+            RuntimeError: the segmenter is closed, or busy in another thread.
+        """
+        return [label_map for _, label_map in self.stream(frames)]
+
+    def logits(self, frames: Sequence[Frame]) -> Logits:
+        """The network's own output, for evaluation and comparison.
+
+        Args:
+            frames: 1 to `spec.batch` frames, each (H, W, 3) uint8 BGR.
+
+        Returns:
+            (len(frames), C, h, w) float32 before softmax, at the network's stride.
+
+        Raises:
+            ValueError: there are no or too many frames, or one has another shape or type.
+            RuntimeError: the segmenter is closed, or busy in another thread.
+        """
+        if not 1 <= len(frames) <= self.spec.batch:
+            raise ValueError(f"{len(frames)} frames: this engine takes 1 to {self.spec.batch}")
+        with self._claim():
+            self._backend.submit(0, frames)
+            return self._backend.collect_logits(0)
+
+    def render(
+        self, frame: Frame, label_map: LabelMap | None = None, *, opacity: float = DEFAULT_OPACITY
+    ) -> Frame:
+        """The frame with its classes painted over it.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR.
+            label_map: (H, W) uint8; None segments the frame first.
+            opacity: Share of the colour, between 0 and 1.
+
+        Returns:
+            (H, W, 3) uint8 BGR.
+
+        Raises:
+            ValueError: a shape or type is wrong, or opacity is out of range.
+            RuntimeError: label_map is None and the segmenter is closed or busy.
+        """
+        if label_map is None:
+            label_map = self.segment(frame)
+        return overlay(frame, label_map, self._palette, opacity=opacity)
+
+    def stream(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, LabelMap]]:
+        """Segment frames as they come, several batches in flight, results in order.
+
+        The iterable is read only as far ahead as the engine has room. Label maps belong to the
+        caller; nothing is overwritten later.
+
+        Args:
+            frames: Frames of any size, each (H, W, 3) uint8 BGR.
+
+        Yields:
+            Each frame with its label map.
+
+        Raises:
+            ValueError: a frame has another shape or type.
+            RuntimeError: the segmenter is closed, or busy in another thread.
+        """
+        with self._claim():
+            source = iter(frames)
+            in_flight: deque[tuple[int, list[Frame]]] = deque()
+            try:
+                for turn in count():
+                    batch = list(islice(source, self.spec.batch))
+                    if batch:
+                        slot = turn % self._backend.slots
+                        self._backend.submit(slot, batch)
+                        in_flight.append((slot, batch))
+                    if in_flight and (not batch or len(in_flight) == self._backend.slots):
+                        slot, done = in_flight.popleft()
+                        yield from zip(done, self._backend.collect(slot), strict=True)
+                    if not batch and not in_flight:
+                        return
+            finally:
+                for slot, _ in in_flight:
+                    self._backend.collect(slot)
+
+    def close(self) -> None:
+        """Free the engine; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._backend.close()
+
+    def __enter__(self) -> Segmenter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _claim(self) -> Iterator[None]:
+        if self._closed:
+            raise RuntimeError("this segmenter is closed; load the bundle again")
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("this segmenter is busy; finish its stream or load one per thread")
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+
+def _backend(bundle: Bundle) -> Backend:
+    """The backend of a bundle's target."""
+    if bundle.manifest.target == "openvino":
+        from fcn_trt.runtime.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(bundle)
+    raise BundleError(
+        f"{bundle.path} was built for {bundle.manifest.target}, which this version does not run; "
+        f"build it with `fcn-trt build {bundle.network} --target openvino --out BUNDLE`"
+    )
