@@ -14,7 +14,14 @@ import platformdirs
 
 from fcn_trt.errors import FcnTrtError, OutputError
 
-__all__ = ["atomic_folder", "atomic_path", "cache_folder", "sha256", "write_atomic"]
+__all__ = [
+    "atomic_folder",
+    "atomic_path",
+    "cache_folder",
+    "sha256",
+    "temporary_folder",
+    "write_atomic",
+]
 
 
 def sha256(path: Path) -> str:
@@ -104,6 +111,13 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for intermediate files, gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="fcn_trt-") as folder:
+        yield Path(folder)
+
+
+@contextmanager
 def _as_output_error(path: Path) -> Iterator[None]:
     """Translate what the operating system says into one sentence about `path`."""
     try:
@@ -115,7 +129,7 @@ def _as_output_error(path: Path) -> Iterator[None]:
         free = _free_bytes(path)
         space = f" ({free / 1e6:.0f} MB free there)" if free is not None else ""
         raise OutputError(
-            f"{path} cannot be written: {reason}{space}; choose another --out or make room"
+            f"{path} cannot be written: {reason}{space}; choose another place or make room"
         ) from error
 
 

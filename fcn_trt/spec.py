@@ -6,6 +6,7 @@ of each bundle, so that a frame can be prepared and logits can be read with noth
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,7 +18,17 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from fcn_trt.errors import OnnxError
 from fcn_trt.labels import LabelSet, check_palette
 
-__all__ = ["Frame", "LabelMap", "Logits", "Precision", "Size", "Spec", "parse_size", "read_spec"]
+__all__ = [
+    "Frame",
+    "LabelMap",
+    "Logits",
+    "Precision",
+    "Process",
+    "Size",
+    "Spec",
+    "parse_size",
+    "read_spec",
+]
 
 Frame: TypeAlias = npt.NDArray[np.uint8]
 """(height, width, 3) uint8 BGR."""
@@ -28,6 +39,9 @@ Logits: TypeAlias = npt.NDArray[np.floating[Any]]
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+
+Process: TypeAlias = Callable[[Iterable[Frame]], Iterator[tuple[Frame, LabelMap]]]
+"""Segments frames lazily and in order, each with its label map; `Segmenter.stream` is one."""
 
 METADATA_KEY = "fcn_trt.spec"
 NO_LABEL = 255

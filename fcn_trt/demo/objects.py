@@ -59,14 +59,14 @@ def pedestrian(rng: np.random.Generator, shade: Shade, *, across: float, stride:
     hair = pick(rng, ((24, 30, 40), (40, 70, 110), (110, 120, 125)))
     builder.face(ring((across, head + 0.07, 0.0), (0.135, 0.1), 8), hair * shade.front)
     shadow = np.array(on_ground(0.0, across - 0.4, across + 0.4, -0.2, 0.35))
-    return builder.build(detail_m=0.15, reach_m=38.0, shadow=shadow)
+    return builder.build(detail_m=0.15, reach_m=28.0, shadow=shadow)
 
 
 def lamp(rng: np.random.Generator, shade: Shade, *, across: float, along: float) -> Mesh:
     """A lamp post whose arm reaches over the road."""
     builder = MeshBuilder()
     inward = -1.0 if across > 0 else 1.0
-    high, half = rng.uniform(6.0, 8.5), rng.uniform(0.13, 0.18)
+    high, half = rng.uniform(6.0, 8.5), rng.uniform(0.16, 0.21)
     metal = pick(rng, ((150, 152, 150), (110, 112, 112), (64, 68, 66), (58, 78, 60)))
     post = [
         (across - half, 0.0, along), (across + half, 0.0, along),
@@ -92,13 +92,13 @@ def lamp(rng: np.random.Generator, shade: Shade, *, across: float, along: float)
         along, min(end, end + inward * 0.8), max(end, end + inward * 0.8), high + 0.15, high + 0.5
     )
     builder.face(head, metal * 0.8 + 30, label=_POLE)
-    return builder.build(detail_m=0.15, reach_m=34.0)
+    return builder.build(detail_m=0.15, reach_m=26.0)
 
 
 def bollard(rng: np.random.Generator, shade: Shade, *, across: float, along: float) -> Mesh:
     """A short post at the kerb."""
     builder = MeshBuilder()
-    half, high = rng.uniform(0.12, 0.17), rng.uniform(0.95, 1.3)
+    half, high = rng.uniform(0.15, 0.19), rng.uniform(0.95, 1.3)
     paint = pick(rng, ((34, 34, 36), (60, 62, 60), (150, 152, 150)))
     post = upright(along, across - half, across + half, 0.0, high)
     builder.face(post, paint * shade.front, label=_POLE)
@@ -106,14 +106,14 @@ def bollard(rng: np.random.Generator, shade: Shade, *, across: float, along: flo
     builder.face(
         upright(along, across - half, across + half, high - 0.3, high - 0.12), WHITE * shade.front
     )
-    return builder.build(detail_m=0.15, reach_m=30.0)
+    return builder.build(detail_m=0.15, reach_m=22.0)
 
 
 def sign(rng: np.random.Generator, shade: Shade, *, across: float, along: float) -> Mesh:
     """A traffic sign or a traffic light on its post."""
     builder = MeshBuilder()
-    half, metal = rng.uniform(0.1, 0.13), pick(rng, ((140, 142, 140), (80, 82, 82)))
-    middle, size = rng.uniform(2.5, 3.1), rng.uniform(0.45, 0.62)
+    half, metal = rng.uniform(0.13, 0.16), pick(rng, ((140, 142, 140), (80, 82, 82)))
+    middle, size = rng.uniform(2.5, 3.1), rng.uniform(0.5, 0.68)
     post = upright(along, across - half, across + half, 0.0, middle)
     builder.face(post, metal * shade.front, label=_POLE)
     kind = int(rng.integers(5))
@@ -130,7 +130,7 @@ def sign(rng: np.random.Generator, shade: Shade, *, across: float, along: float)
         _add_plate(builder, centre, (1.3 * size, 0.75 * size), colour, light)
     else:
         _add_traffic_light(builder, rng, across, middle, along)
-    return builder.build(detail_m=0.1, reach_m=36.0)
+    return builder.build(detail_m=0.1, reach_m=28.0)
 
 
 def _add_disc(

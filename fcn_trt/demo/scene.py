@@ -16,11 +16,12 @@ from fcn_trt.demo.drawing import Canvas, Mesh, MeshBuilder, View
 from fcn_trt.demo.ground import Ground
 from fcn_trt.demo.look import expose, look_of, paint_sky, reflect
 from fcn_trt.demo.street import BLOCK_M, SIGHT_M, Street
+from fcn_trt.errors import SourceError
 from fcn_trt.labels import label_set
-from fcn_trt.spec import Frame, LabelMap, Size
+from fcn_trt.spec import Frame, LabelMap, Size, parse_size
 from fcn_trt.video.source import VideoInfo
 
-__all__ = ["SceneSource", "StreetScene"]
+__all__ = ["SceneSource", "StreetScene", "open_scene"]
 
 _CLASSES = label_set("camvid").classes
 _SKY = _CLASSES.index("sky")
@@ -183,6 +184,20 @@ class SceneSource:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def open_scene(uri: str) -> SceneSource:
+    """The endless street that a URI names: ``scene``, ``scene:SEED`` or ``scene:SEED:HxW``.
+
+    Raises:
+        SourceError: the URI has another form.
+    """
+    _, _, rest = uri.partition(":")
+    seed, _, size = rest.partition(":")
+    try:
+        return SceneSource(int(seed or 0), size=parse_size(size or "256x512"), frame_count=None)
+    except ValueError as error:
+        raise SourceError(f"source {uri!r} is not scene[:SEED[:HxW]]: {error}") from error
 
 
 def _check_size(size: Size) -> None:

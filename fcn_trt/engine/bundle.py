@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from fcn_trt import __version__
+from fcn_trt.errors import BundleError
 from fcn_trt.files import atomic_folder
 from fcn_trt.manifest import (
     FORMAT,
@@ -66,7 +67,8 @@ def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -
     """Write a bundle whole, replacing one of that name.
 
     Args:
-        path: The bundle's folder; what is there must be a bundle or an empty folder.
+        path: The bundle's folder; what is there must be a bundle, of any format or damaged, or an
+            empty folder.
         network: The typed ONNX file.
         spec: Its spec.
         compiled: What the builder found out.
@@ -75,13 +77,15 @@ def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -
         OutputError: the folder cannot be written.
         BundleError: there is a folder of that name which is no bundle.
     """
-    if path.is_dir() and any(path.iterdir()):
-        read_manifest(path)
+    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST_NAME).is_file():
+        raise BundleError(
+            f"{path} holds files and is no bundle; give another --out, or empty it first"
+        )
     with atomic_folder(path) as folder:
         shutil.copyfile(network, folder / NETWORK_NAME)
         manifest = Manifest(
             format=FORMAT,
-            created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
             built_by=f"fcn_trt {__version__}",
             spec=spec,
             target=compiled.target,

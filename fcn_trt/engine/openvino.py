@@ -17,10 +17,17 @@ import openvino as ov
 
 from fcn_trt.engine.bundle import Bundle, Compiled, write_bundle
 from fcn_trt.errors import EngineError
-from fcn_trt.files import cache_folder
+from fcn_trt.files import cache_folder, sha256
 from fcn_trt.spec import Precision, Spec, read_spec
 
-__all__ = ["build_openvino", "compile_network", "cpu_name", "proven_precision"]
+__all__ = [
+    "build_openvino",
+    "compile_network",
+    "computes_bf16",
+    "cpu_name",
+    "openvino_version",
+    "proven_precision",
+]
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
@@ -42,7 +49,7 @@ def build_openvino(network: Path, out: Path) -> Bundle:
     compiled = compile_network(network, spec)
     found = Compiled(
         target="openvino",
-        target_version=ov.__version__,
+        target_version=openvino_version(),
         device=cpu_name(),
         compute_capability=None,
         precision_proven=proven_precision(compiled),
@@ -71,13 +78,17 @@ def compile_network(network: Path, spec: Spec) -> Any:
     config = {
         "INFERENCE_PRECISION_HINT": _HINTS[spec.precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "CACHE_DIR": str(cache_folder("openvino")),
+        # One folder per content: OpenVINO itself tells files apart by path, size and a time stamp
+        # of whole seconds, and would run the old weights of a network that was just rebuilt.
+        "CACHE_DIR": str(cache_folder("openvino", sha256(network))),
     }
     try:
         compiled = ov.Core().compile_model(network, "CPU", config)
     except RuntimeError as error:
         last = str(error).strip().splitlines()[-1]
-        raise EngineError(f"OpenVINO {ov.__version__} cannot compile {network}: {last}") from error
+        raise EngineError(
+            f"OpenVINO {openvino_version()} cannot compile {network}: {last}"
+        ) from error
     proven = proven_precision(compiled)
     if set(proven) != {spec.precision}:
         raise EngineError(
@@ -101,6 +112,16 @@ def proven_precision(compiled: Any) -> dict[str, int]:
 def describe_precision(proven: dict[str, int]) -> str:
     """The counts in words, such as "26 bf16"."""
     return ", ".join(f"{count} {name}" for name, count in proven.items())
+
+
+def computes_bf16() -> bool:
+    """Whether this CPU computes BF16, so that a BF16 network is faster than an FP32 one."""
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def openvino_version() -> str:
+    """Its release, such as "2026.4.1", without the build it came from."""
+    return str(ov.__version__).partition("-")[0]
 
 
 def cpu_name() -> str:

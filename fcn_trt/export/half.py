@@ -1,8 +1,7 @@
 """FP32 ONNX to typed BF16 ONNX.
 
 Every weight is BF16, with a Cast behind the input and one before the output, so that both ends of
-the contract stay float32. BF16 has float32's range, so nothing has to be kept back. A typed graph leaves nothing for a
-builder to decide.
+the contract stay float32. BF16 has float32's range, so nothing has to be kept back.
 """
 
 from __future__ import annotations

@@ -97,11 +97,11 @@ def _image_name(model: onnx.ModelProto, path: Path) -> str:
             f"{path} has an input of {len(tensor.shape.dim)} dimensions of {kind}, but it must be "
             "(N, 3, H, W) FLOAT; export the FP32 model"
         )
-    return images[0].name
+    return str(images[0].name)
 
 
 def _output_name(model: onnx.ModelProto, asked: str | None, path: Path) -> str:
-    names = [value.name for value in model.graph.output]
+    names: list[str] = [value.name for value in model.graph.output]
     if asked is None:
         asked = next((n for n in ("out", "logits") if n in names), names[0])
         if len(names) > 1 and asked not in ("out", "logits"):

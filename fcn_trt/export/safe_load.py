@@ -24,8 +24,8 @@ __all__ = ["Tensors", "read_checkpoint"]
 Tensors = dict[str, torch.Tensor]
 
 _DAMAGE = (
-    *(RuntimeError, OSError, EOFError, ValueError, TypeError, AttributeError),
-    *(LookupError, ArithmeticError, AssertionError, struct.error),
+    *(RuntimeError, OSError, EOFError, MemoryError, ValueError, TypeError),
+    *(AttributeError, LookupError, ArithmeticError, AssertionError, struct.error),
 )
 """What torch.load raises on altered bytes besides UnpicklingError (found by altering bytes)."""
 
@@ -111,6 +111,10 @@ class HistoryBuffer:
     """Stands in for mmengine's class of this name: training curves that nobody reads here."""
 
 
+def _no_attribute(*_: Any) -> None:
+    """Stands in for getattr, with which HistoryBuffer names its own methods in the file."""
+
+
 def _harmless() -> list[Any]:
     """What training scripts store besides tensors; pairs are (object, pickled name).
 
@@ -121,6 +125,7 @@ def _harmless() -> list[Any]:
     return [
         argparse.Namespace,
         (HistoryBuffer, "mmengine.logging.history_buffer.HistoryBuffer"),
+        (_no_attribute, "builtins.getattr"),
         *((rebuild_array, f"{name}._reconstruct") for name in names),
         *((rebuild_scalar, f"{name}.scalar") for name in names),
         np.ndarray,

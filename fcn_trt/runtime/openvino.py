@@ -14,7 +14,13 @@ import numpy as np
 import openvino as ov
 
 from fcn_trt.engine.bundle import Bundle
-from fcn_trt.engine.openvino import compile_network, cpu_name, describe_precision, proven_precision
+from fcn_trt.engine.openvino import (
+    compile_network,
+    cpu_name,
+    describe_precision,
+    openvino_version,
+    proven_precision,
+)
 from fcn_trt.spec import Frame, LabelMap, Logits, Size
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import check_frame, preprocess_into
@@ -49,7 +55,7 @@ class OpenVinoBackend:
         shape = (self._spec.batch, 3, *self._spec.input_size)
         self._slots = [_Slot(compiled, shape) for _ in range(SLOTS)]
         self._description = (
-            f"OpenVINO {ov.__version__} on {cpu_name()}, convolutions: "
+            f"OpenVINO {openvino_version()} on {cpu_name()}, convolutions: "
             f"{describe_precision(proven_precision(compiled))}"
         )
 
@@ -83,7 +89,8 @@ class OpenVinoBackend:
 
     def collect_logits(self, slot: int) -> Logits:
         """Wait for the network and copy its logits."""
-        return self._slots[slot].logits().copy()
+        logits: Logits = self._slots[slot].logits().copy()
+        return logits
 
     def close(self) -> None:
         """Wait for what is in flight, then let go of the requests."""

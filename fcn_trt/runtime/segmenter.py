@@ -152,6 +152,7 @@ class Segmenter:
             in_flight: deque[tuple[int, list[Frame]]] = deque()
             try:
                 for turn in count():
+                    self._check_open()  # it may have been closed between two results
                     batch = list(islice(source, self.spec.batch))
                     if batch:
                         slot = turn % self._backend.slots
@@ -163,7 +164,7 @@ class Segmenter:
                     if not batch and not in_flight:
                         return
             finally:
-                for slot, _ in in_flight:
+                for slot, _ in () if self._closed else in_flight:
                     self._backend.collect(slot)
 
     def close(self) -> None:
@@ -183,10 +184,13 @@ class Segmenter:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def _claim(self) -> Iterator[None]:
+    def _check_open(self) -> None:
         if self._closed:
             raise RuntimeError("this segmenter is closed; load the bundle again")
+
+    @contextmanager
+    def _claim(self) -> Iterator[None]:
+        self._check_open()
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this segmenter is busy; finish its stream or load one per thread")
         try:

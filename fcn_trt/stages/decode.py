@@ -55,6 +55,7 @@ def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelM
 
     Source: torch.nn.functional.interpolate(mode="bilinear"), then argmax.
     """
+    _check(logits, size)
     return _decode(logits, size, align_corners, None)
 
 
@@ -69,11 +70,13 @@ def decode_with_confidence(
         align_corners: As for `decode`.
 
     Returns:
-        The label map, and (height, width) uint8: the softmax of the winning class, 255 is 1.0.
+        The label map, and (height, width) uint8: the softmax of the winning class, 255 is 1.0; it
+        is 0 where no softmax is defined, with +inf or nothing but NaN and -inf.
 
     Raises:
         ValueError: As for `decode`.
     """
+    _check(logits, size)
     confidence = np.empty(size, dtype=np.uint8)
     return _decode(logits, size, align_corners, confidence), confidence
 
@@ -81,7 +84,6 @@ def decode_with_confidence(
 def _decode(
     logits: Logits, size: Size, align_corners: bool, confidence: Confidence | None
 ) -> LabelMap:
-    _check(logits, size)
     height, width = size
     logits = np.ascontiguousarray(logits, dtype=np.float32)
     rows = _taps(logits.shape[1], height, align_corners)
@@ -92,7 +94,8 @@ def _decode(
 
     def work(band: slice) -> None:
         into = None if confidence is None else confidence[band]
-        _decode_band(logits, rows[band], columns, label_map[band], into)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinity times a weight of 0
+            _decode_band(logits, rows[band], columns, label_map[band], into)
 
     if len(bands) == 1:
         work(bands[0])
@@ -114,15 +117,15 @@ def _check(logits: Logits, size: Size) -> None:
 
 def _taps(source: int, target: int, align_corners: bool) -> Taps:
     """Where each target coordinate falls between the source's."""
-    position = np.arange(target, dtype=np.float32)
+    position = np.arange(target, dtype=np.float64)  # float32 is off by 1e-5 at 2048
     if align_corners:
-        position *= np.float32((source - 1) / (target - 1)) if target > 1 else 0
+        position *= (source - 1) / (target - 1) if target > 1 else 0
     else:
-        position = (position + np.float32(0.5)) * np.float32(source / target) - np.float32(0.5)
+        position = (position + 0.5) * (source / target) - 0.5
     position = np.clip(position, 0, source - 1)
     first = position.astype(np.intp)
     second = np.minimum(first + 1, source - 1)
-    return Taps(first, second, position - first.astype(np.float32))
+    return Taps(first, second, (position - first).astype(np.float32))
 
 
 def _decode_band(
@@ -159,7 +162,7 @@ def _decode_band(
         np.multiply(better.view(np.uint8), np.uint8(index), out=label)
         np.maximum(label_map, label, out=label_map)
     if total is not None and confidence is not None:
-        confidence[...] = np.rint(255 / np.maximum(total, 1))
+        confidence[...] = np.rint(np.where(total >= 1, 255 / np.maximum(total, 1), 0))
 
 
 def _contenders(strips: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
@@ -196,10 +199,9 @@ def _interpolate_columns(strip: npt.NDArray[np.float32], taps: Taps) -> npt.NDAr
 
 def _add_exponential(total: Any, best: Any, value: Any) -> None:
     """Keep total = sum of exp(logit - best) while best rises, so that exp never overflows."""
-    with np.errstate(invalid="ignore"):
-        rise = np.fmax(best, value)
-        total *= np.where(np.isneginf(best), 0, np.exp(best - rise))
-        total += np.where(np.isnan(value), 0, np.exp(value - rise))
+    rise = np.fmax(best, value)
+    total *= np.where(np.isneginf(best), 0, np.exp(best - rise))
+    total += np.where(value > -np.inf, np.exp(value - rise), 0)
 
 
 @cache

@@ -17,11 +17,11 @@ def check_frame(frame: Frame) -> None:
     Raises:
         ValueError: the frame is not (H, W, 3) uint8.
     """
-    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
-        kind = getattr(frame, "dtype", type(frame).__name__)
-        raise ValueError(f"a frame is (height, width, 3) uint8 BGR, but this one is {kind}")
-    if frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
-        raise ValueError(f"a frame is (height, width, 3) uint8 BGR, but this one is {frame.shape}")
+    array = np.asarray(frame)  # None, which cv2.imread gives for a missing file, has no dtype
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ValueError(
+            f"a frame is (height, width, 3) uint8 BGR, but this one is {array.shape} {array.dtype}"
+        )
 
 
 def preprocess(

@@ -1,0 +1,51 @@
+"""Streets that the demo model was never trained on, as labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fcn_trt.demo.scene import StreetScene
+from fcn_trt.evaluate.datasets import Sample
+from fcn_trt.labels import LabelSet, label_set
+from fcn_trt.spec import Size
+
+__all__ = ["HELD_OUT_SEED", "HeldOutScenes"]
+
+HELD_OUT_SEED = 1_000_000
+"""Training draws its streets from seeds below this one."""
+
+SCENE_FRAMES = 300
+"""Training draws its frames from the first of each street."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutScenes:
+    """One frame, drawn when it is read, of each of some streets.
+
+    Attributes:
+        count: Streets, with the seeds from `HELD_OUT_SEED` up.
+        size: (height, width) of the frames in pixels.
+    """
+
+    count: int = 40
+    size: Size = (256, 512)
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return "scene"
+
+    @property
+    def labels(self) -> LabelSet:
+        """The 11 classes of CamVid."""
+        return label_set("camvid")
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Sample]:
+        for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + self.count):
+            index = seed * 37 % SCENE_FRAMES  # spread over the street's length
+            frame, truth = StreetScene(seed).render(index, self.size)
+            yield Sample(name=f"{seed}-{index}", frame=frame, truth=truth)

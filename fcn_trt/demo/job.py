@@ -1,0 +1,182 @@
+"""The whole main job with nothing but this package: checkpoint, ONNX, engine, segmented video.
+
+The streets are none that the model was trained on, and their labels are exact, so the demo can say
+how accurate it was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from fcn_trt.demo.held_out import HELD_OUT_SEED, HeldOutScenes
+from fcn_trt.demo.scene import SceneSource
+from fcn_trt.engine.openvino import build_openvino, computes_bf16
+from fcn_trt.errors import OutputError
+from fcn_trt.evaluate.protocol import Evaluation, evaluate
+from fcn_trt.files import write_atomic
+from fcn_trt.labels import palette_array
+from fcn_trt.runtime.segmenter import Segmenter
+from fcn_trt.spec import Frame, Precision, Size
+from fcn_trt.stages.decode import decode
+from fcn_trt.stages.overlay import colour
+from fcn_trt.stages.preprocess import preprocess
+from fcn_trt.video.loop import LoopReport, Progress, run_loop
+from fcn_trt.video.sink import open_sink
+
+if TYPE_CHECKING:
+    from fcn_trt.export.checkpoint import LoadedModel
+
+__all__ = ["DemoReport", "run_demo"]
+
+VIDEO_SEED = HELD_OUT_SEED + 16
+RATE_FPS = 15.0
+EVALUATED_SCENES = 40
+PICTURED_SCENES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoReport:
+    """What the demo did.
+
+    Attributes:
+        precision: Type the convolutions computed in.
+        parameters: Of the network.
+        description: What ran where.
+        export_s: Checkpoint to typed ONNX, in seconds.
+        build_s: ONNX to bundle, in seconds.
+        loop: Frames, rate and latency of the video.
+        evaluation: Accuracy on streets that training never saw, against exact labels.
+        agreement: Share of the pixels of a frame to which engine and PyTorch give one class.
+        network: The typed ONNX file.
+        bundle: The engine.
+        video: The segmented video.
+        picture: Frames, predictions and exact labels side by side.
+    """
+
+    precision: Precision
+    parameters: int
+    description: str
+    export_s: float
+    build_s: float
+    loop: LoopReport
+    evaluation: Evaluation
+    agreement: float
+    network: Path
+    bundle: Path
+    video: Path
+    picture: Path
+
+
+def run_demo(
+    out: Path,
+    *,
+    size: Size = (256, 512),
+    precision: Precision | None = None,
+    frame_count: int = 150,
+    on_step: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> DemoReport:
+    """Do the main job and measure it.
+
+    Args:
+        out: Folder for the ONNX, the bundle, the video and the picture; made if it is missing.
+        size: (height, width) of the network's input and of the video.
+        precision: "fp32" or "bf16"; None takes bf16 where this CPU computes it.
+        frame_count: Frames of the video.
+        on_step: Called with a sentence as each step begins.
+        on_progress: Called after each frame of the video.
+
+    Raises:
+        FcnTrtError: a step failed.
+    """
+    # Imported here: it needs torch, which a device that only runs bundles does not have.
+    from fcn_trt.export.pipeline import export_network, load_model, type_network
+
+    _make_folder(out)
+    chosen: Precision = precision or ("bf16" if computes_bf16() else "fp32")
+    network, bundle, video = out / "fcn.onnx", out / "bundle", out / "segmented.mp4"
+    started = time.perf_counter()
+    on_step(f"checkpoint -> {chosen} ONNX at {size[0]}x{size[1]}")
+    with resources.as_file(resources.files("fcn_trt.demo") / "weights.safetensors") as weights:
+        model = load_model(str(weights))
+        export_network(str(weights), network, size=size)
+    type_network(network, network, chosen)
+    exported = time.perf_counter()
+    on_step("ONNX -> OpenVINO engine bundle")
+    build_openvino(network, bundle)
+    built = time.perf_counter()
+    with Segmenter.load(bundle) as segmenter:
+        on_step(f"a street of {frame_count} frames -> segmented video")
+        loop = _film(segmenter, video, size, frame_count, on_progress)
+        on_step(f"{EVALUATED_SCENES} streets with exact labels -> accuracy, picture")
+        scenes = HeldOutScenes(count=EVALUATED_SCENES, size=size)
+        evaluation = evaluate(segmenter.stream, scenes)
+        frame = next(iter(scenes)).frame
+        return DemoReport(
+            precision=chosen,
+            parameters=sum(p.numel() for p in model.module.parameters()),
+            description=segmenter.description,
+            export_s=exported - started,
+            build_s=built - exported,
+            loop=loop,
+            evaluation=evaluation,
+            agreement=_agreement(model, segmenter, frame),
+            network=network,
+            bundle=bundle,
+            video=video,
+            picture=_picture(out / "demo.png", segmenter, size),
+        )
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{out} cannot be made: {error.strerror}; choose another folder"
+        ) from error
+
+
+def _film(
+    segmenter: Segmenter,
+    video: Path,
+    size: Size,
+    frame_count: int,
+    on_progress: Callable[[Progress], None],
+) -> LoopReport:
+    palette = palette_array(segmenter.spec.palette)
+    sink = open_sink(str(video), render=segmenter.render, palette=palette, rate_fps=RATE_FPS)
+    with SceneSource(VIDEO_SEED, size=size, frame_count=frame_count, rate_fps=RATE_FPS) as source:
+        return run_loop(source, segmenter.stream, [sink], on_progress=on_progress)
+
+
+def _agreement(model: LoadedModel, segmenter: Segmenter, frame: Frame) -> float:
+    """Share of pixels to which the engine and the PyTorch module give the same class."""
+    import torch
+
+    spec = segmenter.spec
+    image = preprocess(frame, spec.input_size, mean=spec.mean, std=spec.std)
+    with torch.no_grad():
+        logits = model.module(torch.from_numpy(image)[None])[0].numpy()
+    expected = decode(logits, frame.shape[:2], align_corners=spec.align_corners)
+    return float(np.mean(expected == segmenter.segment(frame)))
+
+
+def _picture(path: Path, segmenter: Segmenter, size: Size) -> Path:
+    """Write some streets: frame, overlay and exact labels from left to right."""
+    palette = palette_array(segmenter.spec.palette)
+    rows = [
+        np.hstack([s.frame, segmenter.render(s.frame), colour(s.truth, palette)])
+        for s in HeldOutScenes(count=PICTURED_SCENES, size=size)
+    ]
+    _, data = cv2.imencode(".png", np.vstack(rows))
+    write_atomic(path, data.tobytes())
+    return path

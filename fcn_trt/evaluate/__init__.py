@@ -1,0 +1,1 @@
+"""How good label maps are, measured the way the data sets and families do."""

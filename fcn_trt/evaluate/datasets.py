@@ -1,0 +1,156 @@
+"""Labelled images on disk. The data sets themselves are the user's; none is shipped.
+
+camvid      root/images/NAME.{png,jpg}   root/labels/NAME.png, 0 to 10, 11 is left out
+generic     root/images/NAME.{png,jpg}   root/labels/NAME.png, class indices, 255 is left out
+            root/classes.txt: one class name per line, in index order
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias, get_args
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fcn_trt.errors import DatasetError
+from fcn_trt.labels import MAX_CLASSES, LabelSet, hub_palette, label_set
+from fcn_trt.spec import NO_LABEL, Frame, LabelMap
+
+__all__ = ["Dataset", "DatasetName", "LabelledImages", "Sample", "open_dataset"]
+
+DatasetName: TypeAlias = Literal["camvid", "generic"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+
+_LAYOUT = "expected ROOT/images/NAME.png or .jpg with ROOT/labels/NAME.png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One labelled image: (H, W, 3) uint8 BGR and (H, W) uint8 classes, 255 is left out."""
+
+    name: str
+    frame: Frame
+    truth: LabelMap
+
+
+class LabelledImages(Protocol):
+    """Anything that can be evaluated on: files, or scenes that are drawn as they are needed."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+
+    @property
+    def labels(self) -> LabelSet:
+        """Its classes."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Sample]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Pairs of image and label files, read as they are iterated.
+
+    Attributes:
+        name: The data set.
+        labels: Its classes.
+        pairs: (image, labels) paths, sorted.
+        ignore: The label in the files that is left out.
+    """
+
+    name: str
+    labels: LabelSet
+    pairs: tuple[tuple[Path, Path], ...]
+    ignore: int
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for image, labels in self.pairs:
+            yield self._read(image, labels)
+
+    def _read(self, image: Path, labels: Path) -> Sample:
+        frame = _decode(image, cv2.IMREAD_COLOR)
+        truth = _decode(labels, cv2.IMREAD_UNCHANGED)
+        if truth.ndim != 2 or truth.dtype != np.uint8 or truth.shape != frame.shape[:2]:
+            raise DatasetError(
+                f"{labels} is {truth.shape} {truth.dtype}, but labels of {image.name} are "
+                f"{frame.shape[:2]} uint8 with one channel of class indices"
+            )
+        truth[truth == self.ignore] = NO_LABEL
+        known = truth[truth != NO_LABEL]
+        if known.size and known.max() >= len(self.labels.classes):
+            raise DatasetError(
+                f"{labels} has label {known.max()}, but {self.name} has "
+                f"{len(self.labels.classes)} classes and leaves out {self.ignore}"
+            )
+        return Sample(name=image.stem, frame=frame, truth=truth)
+
+
+def _decode(path: Path, mode: int) -> npt.NDArray[np.uint8]:
+    array: npt.NDArray[np.uint8] | None = cv2.imread(str(path), mode)
+    if array is None:
+        raise DatasetError(f"{path} is damaged: it cannot be decoded; fetch it again")
+    return array
+
+
+def open_dataset(name: str, root: Path) -> Dataset:
+    """Find the images and labels of a data set.
+
+    Args:
+        name: "camvid" or "generic".
+        root: Its folder.
+
+    Raises:
+        ValueError: the data set is not known.
+        DatasetError: the folder has another layout, or images lack labels.
+    """
+    if name not in get_args(DatasetName):
+        raise ValueError(f"unknown data set {name!r}; known are {', '.join(get_args(DatasetName))}")
+    pairs = _pairs(root)
+    if name == "camvid":
+        return Dataset(name=name, labels=label_set("camvid"), pairs=pairs, ignore=11)
+    return Dataset(name=name, labels=_class_list(root), pairs=pairs, ignore=NO_LABEL)
+
+
+def _pairs(root: Path) -> tuple[tuple[Path, Path], ...]:
+    try:
+        images = sorted(
+            path for path in (root / "images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
+        )
+    except OSError as error:
+        raise DatasetError(
+            f"{root / 'images'} cannot be listed ({error.strerror}); {_LAYOUT}"
+        ) from error
+    if not images:
+        raise DatasetError(f"{root / 'images'} holds no images; {_LAYOUT}")
+    pairs = tuple((image, root / "labels" / f"{image.stem}.png") for image in images)
+    missing = [labels for _, labels in pairs if not labels.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of {len(pairs)} images have no labels, the first is {missing[0]}; "
+            f"{_LAYOUT}"
+        )
+    return pairs
+
+
+def _class_list(root: Path) -> LabelSet:
+    path = root / "classes.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(
+            f"{path} cannot be read: the generic layout needs one class name per line"
+        ) from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not 1 <= len(names) <= MAX_CLASSES:
+        raise DatasetError(f"{path} names {len(names)} classes; 1 to {MAX_CLASSES} were expected")
+    return LabelSet(name="custom", classes=names, palette=hub_palette(len(names)))

@@ -1,0 +1,116 @@
+"""The way of a model, one call per file: checkpoint -> Fcn -> FP32 ONNX -> typed ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+
+from fcn_trt.errors import OnnxError
+from fcn_trt.export.checkpoint import LoadedModel, load_checkpoint, random_model
+from fcn_trt.export.fcn import ARCHITECTURES, Architecture, architecture
+from fcn_trt.export.half import to_bf16
+from fcn_trt.export.import_onnx import import_onnx
+from fcn_trt.export.network import load_network, save_network
+from fcn_trt.export.to_onnx import to_onnx
+from fcn_trt.export.weights import RandomWeights, resolve_weights
+from fcn_trt.labels import label_set
+from fcn_trt.spec import Precision, Size, Spec
+
+__all__ = ["default_labels", "export_network", "load_model", "type_network"]
+
+
+def export_network(
+    model: str,
+    out: Path,
+    *,
+    size: Size,
+    weights: str | None = None,
+    batch: int = 1,
+    labels: str | None = None,
+    output: str | None = None,
+) -> Spec:
+    """Write the FP32 ONNX of a model.
+
+    Args:
+        model: Name of an architecture, path of a checkpoint that says what it is, or path of an
+            .onnx file to import.
+        out: The ONNX file to write.
+        size: (height, width) of the input in pixels.
+        weights: As for `resolve_weights`; only with the name of an architecture.
+        batch: Images per inference.
+        labels: Label set; None takes the checkpoint's own.
+        output: Output of an imported ONNX file to keep.
+
+    Raises:
+        ValueError: the model is unknown, or options contradict each other.
+        WeightsError, CheckpointError, OnnxError, OutputError: as the steps say.
+    """
+    if model.endswith(".onnx"):
+        if weights is not None:
+            raise ValueError("an .onnx file carries its weights; leave --weights out")
+        network, spec = import_onnx(
+            Path(model), size=size, batch=batch, output=output, labels=labels
+        )
+    else:
+        network, spec = to_onnx(load_model(model, weights, labels), size=size, batch=batch)
+    save_network(network, out)
+    return spec
+
+
+def load_model(model: str, weights: str | None = None, labels: str | None = None) -> LoadedModel:
+    """Load a model by its name or from a checkpoint that says what it is.
+
+    Args:
+        model: Name of an architecture, or path of a checkpoint.
+        weights: As for `resolve_weights`; only with the name of an architecture.
+        labels: Label set; None takes the checkpoint's own.
+
+    Raises:
+        ValueError: the model is unknown, or options contradict each other.
+        WeightsError, CheckpointError: as the steps say.
+    """
+    if model not in ARCHITECTURES and (Path(model).is_file() or Path(model).suffix):
+        if weights is not None:
+            raise ValueError(f"{model} is a checkpoint itself; leave --weights out")
+        file = resolve_weights(model, None)
+        if isinstance(file, RandomWeights):
+            raise ValueError("random weights need the name of a model")
+        return load_checkpoint(file, labels=labels)
+    arch = architecture(model)
+    found = resolve_weights(weights, model)
+    if isinstance(found, RandomWeights):
+        return random_model(arch, found, label_set(labels or default_labels(arch)))
+    return load_checkpoint(found, model, labels=labels)
+
+
+def default_labels(arch: Architecture) -> str:
+    """The label set that a family is mostly trained on: its number of classes, where none is given.
+
+    torchvision publishes 21 VOC classes; the other families report Cityscapes first.
+    """
+    return "voc" if arch.family == "torchvision" else "cityscapes"
+
+
+def type_network(network: Path, out: Path, precision: Precision) -> Spec:
+    """Write the typed ONNX of an FP32 network.
+
+    Args:
+        network: FP32 ONNX that carries a spec.
+        out: The ONNX file to write.
+        precision: "fp32" or "bf16".
+
+    Raises:
+        OnnxError: the network is damaged, not FP32, or cannot be typed so.
+        OutputError: the file cannot be written.
+    """
+    model, spec = load_network(network)
+    typed: onnx.ModelProto
+    if precision == "bf16":
+        typed, typed_spec = to_bf16(model, spec)
+    elif precision == spec.precision:
+        typed, typed_spec = model, spec
+    else:
+        raise OnnxError(f"{network} is {spec.precision} and cannot become {precision}")
+    save_network(typed, out)
+    return typed_spec

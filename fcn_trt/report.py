@@ -1,0 +1,201 @@
+"""How results look to people: tables and bars on the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from fcn_trt.demo.job import DemoReport
+from fcn_trt.doctor import Finding
+from fcn_trt.engine.bundle import Bundle
+from fcn_trt.evaluate.protocol import Evaluation
+from fcn_trt.video.loop import LoopReport
+from fcn_trt.video.loop import Progress as LoopProgress
+
+if TYPE_CHECKING:
+    from fcn_trt.export.profile import Profile
+
+__all__ = ["evaluation_table", "findings_table", "inspection_table", "loop_bar", "loop_sentence"]
+
+stderr = Console(stderr=True)
+stdout = Console(highlight=False)
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """A table whose first column is left-aligned and whose others are numbers."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def facts(title: str, pairs: list[tuple[str, str]]) -> Table:
+    """A table of names and what they are."""
+    made = Table(title=title, title_justify="left", show_header=False)
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        made.add_row(name, value)
+    return made
+
+
+def percent(share: float) -> str:
+    """A share of 1 as percent; a dash where there is none."""
+    return "-" if math.isnan(share) else f"{100 * share:.2f}"
+
+
+def evaluation_table(title: str, evaluation: Evaluation) -> Table:
+    """Mean IoU, accuracy and IoU per class, in percent."""
+    rows = [
+        ["mean IoU", percent(evaluation.miou)],
+        ["pixel accuracy", percent(evaluation.pixel_accuracy)],
+        *([f"  {name}", percent(iou)] for name, iou in evaluation.per_class.items()),
+    ]
+    return table(title, ["", "%"], rows)
+
+
+def loop_sentence(loop: LoopReport) -> str:
+    """What a run did, in one sentence."""
+    dropped = f", {loop.dropped} dropped" if loop.dropped else ""
+    return (
+        f"{loop.frames} frames{dropped} at {loop.rate_fps:.1f} frames/s, latency "
+        f"p50 {loop.latency_p50_ms:.1f} ms, p99 {loop.latency_p99_ms:.1f} ms ({loop.stop})"
+    )
+
+
+def findings_table(findings: list[Finding]) -> Table:
+    """The doctor's findings with what helps."""
+    made = Table(title="fcn-trt doctor", title_justify="left", header_style="bold")
+    for column in ("part", "found", "what helps"):
+        made.add_column(column, overflow="fold")
+    for finding in findings:
+        made.add_row(
+            finding.part, finding.found, finding.advice, style=None if finding.ok else "dim"
+        )
+    return made
+
+
+def inspection_table(bundle: Bundle) -> Table:
+    """What a bundle is."""
+    manifest = bundle.manifest
+    spec = manifest.spec
+    size = "x".join(map(str, spec.input_size))
+    proven = ", ".join(f"{count} {name}" for name, count in manifest.precision_proven.items())
+    licence = spec.licence or "unknown"
+    return facts(
+        str(bundle.path),
+        [
+            ("model", f"{spec.model} ({spec.family}), weights {spec.weights}"),
+            ("licence of the weights", licence),
+            ("classes", f"{len(spec.classes)} ({spec.labels})"),
+            ("input", f"{size}, batch {spec.batch}; logits at stride {spec.stride}"),
+            ("target", f"{manifest.target} {manifest.target_version}"),
+            ("built on", f"{manifest.device}, {manifest.created}, by {manifest.built_by}"),
+            ("precision", f"asked {manifest.precision_asked}; convolutions compiled to {proven}"),
+            ("source SHA-256", spec.source_sha256 or "none (random weights)"),
+            *((name, f"{r.size_bytes} bytes, {r.sha256}") for name, r in manifest.files.items()),
+        ],
+    )
+
+
+@contextmanager
+def loop_bar(title: str) -> Iterator[Callable[[LoopProgress], None]]:
+    """A bar with frames per second and latency, fed from `run_loop`'s on_progress."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[live]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr, transient=True) as bar:
+        task = bar.add_task(title, total=None, live="")
+
+        def advance(progress: LoopProgress) -> None:
+            dropped = f", {progress.dropped} dropped" if progress.dropped else ""
+            live = f"{progress.rate_fps:.1f} frames/s, {progress.latency_ms:.0f} ms{dropped}"
+            bar.update(task, completed=progress.frames, total=progress.total, live=live)
+
+        yield advance
+
+
+@contextmanager
+def count_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar of things that are counted."""
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
+
+
+def step(sentence: str) -> None:
+    """One step of a longer job, on stderr."""
+    stderr.print(f"[bold]::[/bold] {sentence}", highlight=False)
+
+
+def written(path: Path, what: str) -> None:
+    """Say on stderr what was written where."""
+    stderr.print(f"wrote {what} to [bold]{path}[/bold]", highlight=False, soft_wrap=True)
+
+
+def profile_table(cost: Profile) -> Table:
+    """What a model costs, per stage."""
+    rows = [
+        [
+            stage.name,
+            f"{stage.parameters:,}",
+            f"{stage.gmac:.2f}",
+            "x".join(map(str, stage.output_size)),
+            f"{stage.weight_bytes / 1e6:.1f}",
+            f"{stage.activation_bytes / 1e6:.1f}",
+        ]
+        for stage in cost.stages
+    ]
+    rows.append(["all", f"{cost.parameters:,}", f"{cost.gmac:.2f}", "", "", ""])
+    size = "x".join(map(str, cost.size))
+    return table(
+        f"{cost.model} at {size}: {cost.gflops:.2f} GFLOPs (2 x GMAC); "
+        f"{cost.parameters_with_auxiliary:,} parameters with the auxiliary head",
+        ["stage", "parameters", "GMAC", "output", "weights MB", "activations MB"],
+        rows,
+    )
+
+
+def demo_parts(done: DemoReport) -> list[Table]:
+    """What the demo did, how fast, how accurate, and where the pictures are."""
+    evaluation = done.evaluation
+    summary = facts(
+        "fcn-trt demo",
+        [
+            ("network", f"fcn_r18-d8, {done.parameters / 1e6:.2f} M parameters: {done.network}"),
+            ("engine", f"{done.bundle}; {done.description}"),
+            ("made in", f"{done.export_s:.1f} s export, {done.build_s:.1f} s build"),
+            ("speed", loop_sentence(done.loop)),
+            (
+                "accuracy",
+                f"mean IoU {percent(evaluation.miou)} %, pixels "
+                f"{percent(evaluation.pixel_accuracy)} % on {evaluation.images} unseen streets",
+            ),
+            ("same as PyTorch", f"{percent(done.agreement)} % of a frame's pixels"),
+            ("video", str(done.video)),
+            ("picture", f"{done.picture} (frame, prediction, exact labels)"),
+        ],
+    )
+    return [summary, evaluation_table("IoU per class", evaluation)]

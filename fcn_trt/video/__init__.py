@@ -1,0 +1,1 @@
+"""Frames in, frames out: sources, sinks and the loop between them. Knows frames, not models."""

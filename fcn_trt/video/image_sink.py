@@ -1,0 +1,136 @@
+"""Image sequences: one file per frame, of overlays or of label maps."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fcn_trt.errors import OutputError, SinkError
+from fcn_trt.files import write_atomic
+from fcn_trt.spec import Frame, LabelMap
+from fcn_trt.video.closing import Closing
+from fcn_trt.video.palette_png import encode_palette_png
+from fcn_trt.video.seams import Result
+
+__all__ = ["OVERLAY_SUFFIXES", "ImageSink", "open_label_images", "open_overlay_images"]
+
+OVERLAY_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+def open_overlay_images(
+    folder: Path, name: str, *, render: Callable[[Frame, LabelMap], Frame]
+) -> ImageSink:
+    """Overlays as image files.
+
+    Args:
+        folder: Where the files go; made if it is missing.
+        name: Pattern with one %d, such as "%06d.jpg".
+        render: Draws the overlay.
+
+    Raises:
+        SinkError: OpenCV writes no such files, or the folder cannot be written.
+    """
+
+    def encode(result: Result) -> bytes:
+        view = render(result.frame, result.label_map)
+        try:
+            ok, encoded = cv2.imencode(Path(name).suffix, view)
+        except cv2.error:  # as OpenCV 4 has it for WebP; otherwise it is `ok` that tells
+            ok, encoded = False, view
+        if not ok:
+            raise SinkError(
+                f"frame {result.index} of {view.shape[0]}x{view.shape[1]} cannot be encoded as "
+                f"{name}; write another kind of image, such as .png"
+            )
+        data: bytes = encoded.tobytes()
+        return data
+
+    return ImageSink(folder, name, suffixes=OVERLAY_SUFFIXES, encode=encode)
+
+
+def open_label_images(folder: Path, name: str, *, palette: npt.NDArray[np.uint8]) -> ImageSink:
+    """Label maps as indexed PNG files with their palette inside.
+
+    Args:
+        folder: Where the files go; made if it is missing.
+        name: Pattern with one %d, such as "%06d.png".
+        palette: (C, 3) uint8 BGR.
+
+    Raises:
+        SinkError: the pattern does not end in .png, or the folder cannot be written.
+    """
+
+    def encode(result: Result) -> bytes:
+        return encode_palette_png(result.label_map, palette)
+
+    return ImageSink(folder, name, suffixes=(".png",), encode=encode)
+
+
+class ImageSink(Closing):
+    """Numbered files in a folder that is made if it is missing.
+
+    Args:
+        folder: Where the files go.
+        name: Pattern with one %d, such as "%06d.png".
+        suffixes: What the pattern may end in.
+        encode: Makes the bytes of one file.
+
+    Raises:
+        SinkError: the pattern has another suffix, or the folder cannot be written.
+    """
+
+    has_ended = False
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        suffixes: tuple[str, ...],
+        encode: Callable[[Result], bytes],
+    ) -> None:
+        if Path(name).suffix.lower() not in suffixes:
+            raise SinkError(
+                f"images {folder / name} cannot be written; their names end in "
+                f"{' or '.join(suffixes)} here"
+            )
+        self._folder = folder
+        self._name = name
+        self._encode = encode
+        self._is_new = not folder.exists()
+        self._count = 0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Written, because permissions do not tell of a read-only disk.
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.write(b"\0")
+        except OSError as error:
+            raise SinkError(
+                f"nothing can be written into folder {folder}: {error.strerror}; choose another"
+            ) from error
+
+    def write(self, result: Result) -> None:
+        """Write one file, whole or not at all.
+
+        Raises:
+            SinkError: it cannot be written.
+        """
+        path = self._folder / (self._name % result.index)
+        data = self._encode(result)
+        try:
+            write_atomic(path, data)
+        except OutputError as error:
+            raise SinkError(str(error)) from error
+        self._count += 1
+
+    def close(self) -> None:
+        """Remove the folder again if nothing came to be in it."""
+        if self._is_new and not self._count:
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()

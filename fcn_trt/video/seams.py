@@ -1,0 +1,122 @@
+"""What the loop knows of the outside: a source gives frames, a sink takes results.
+
+Anything that keeps to these protocols can be run: the synthetic scene is a source, a message
+queue could be a sink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from fcn_trt.spec import Frame, LabelMap, Size
+
+__all__ = ["Result", "Sink", "Source", "VideoInfo"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """What is known of a source before its first frame is used.
+
+    Attributes:
+        size: (height, width) of the first frame in pixels.
+        rate_fps: Frames per second as the source states it; 0.0 for still images, and for a
+            camera that does not say.
+        frame_count: Frames to expect, or None where the source has no end or does not say.
+        is_live: The source goes on whether or not it is read, so that frames may be dropped.
+        name: What to call the source in messages.
+    """
+
+    size: Size
+    rate_fps: float
+    frame_count: int | None
+    is_live: bool
+    name: str
+
+
+class Source(Protocol):
+    """Frames in order, once; a context manager with an idempotent `close`."""
+
+    @property
+    def info(self) -> VideoInfo:
+        """What is known before the first frame."""
+        ...
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield each frame once; a frame that was yielded is never written to again."""
+        ...
+
+    def close(self) -> None:
+        """Release the file or the device; again is harmless."""
+        ...
+
+    def __enter__(self) -> Source:
+        """Return the source itself."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the source."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """One segmented frame.
+
+    Attributes:
+        index: 0 for the first frame that was segmented; dropped frames are not counted.
+        frame: (H, W, 3) uint8 BGR.
+        label_map: (H, W) uint8 class indices; 255 is "no label".
+    """
+
+    index: int
+    frame: Frame
+    label_map: LabelMap
+
+
+class Sink(Protocol):
+    """Takes results in order; a context manager with an idempotent `close`.
+
+    Closing always finalises: after an error, too, what was written so far can be opened.
+    """
+
+    @property
+    def has_ended(self) -> bool:
+        """The sink wants no more, as a window that its user has closed."""
+        ...
+
+    def write(self, result: Result) -> None:
+        """Take one result.
+
+        Raises:
+            SinkError: it cannot be written.
+        """
+        ...
+
+    def close(self) -> None:
+        """Finalise what was written; again is harmless.
+
+        Raises:
+            SinkError: it cannot be finalised; then nothing is left under the final name.
+        """
+        ...
+
+    def __enter__(self) -> Sink:
+        """Return the sink itself."""
+        ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the sink; an error in doing so never hides one on its way out."""
+        ...
