@@ -16,9 +16,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast, get_args
 
-import click
 import typer
 
 from fcn_trt import __version__, report
@@ -31,13 +30,15 @@ __all__ = ["main"]
 app = typer.Typer(
     name="fcn-trt",
     help="FCN segmentation on live video: checkpoint, typed ONNX, engine bundle, label maps.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 T = TypeVar("T")
+
+USAGE_ERROR = cast(type[Exception], typer.BadParameter.__base__)
+"""click's UsageError; a newer typer carries a click of its own and does not export this class."""
 
 LADDER = ("256x512", "512x1024", "1024x2048")
 """The sizes that costs are listed at: those of the published profiles."""
@@ -64,26 +65,33 @@ def main() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     debug = "--debug" in sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        status = app(args=[a for a in sys.argv[1:] if a != "--debug"], standalone_mode=False)
-    except click.exceptions.Exit as end:
-        status = end.exit_code
-    except click.UsageError as error:
-        error.show()
+        status = app(args=arguments, standalone_mode=False, prog_name="fcn-trt")
+    except USAGE_ERROR as error:
+        report.error(_usage_sentence(error))
         status = 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        report.stderr.print("interrupted")
+    except (KeyboardInterrupt, typer.Abort):
         status = 130
     except (FcnTrtError, ValueError, OSError) as error:
         if debug:
             raise
-        report.stderr.print(f"error: {error}", style="red", highlight=False, markup=False)
+        report.error(str(error))
         status = 1
+    if status == 130:
+        report.interrupted()
     sys.exit(status or 0)
+
+
+def _usage_sentence(error: Any) -> str:
+    """What click says about wrong usage, and where the right usage stands."""
+    command = error.ctx.command_path if error.ctx else "fcn-trt"
+    return f"{error.format_message().rstrip('.')}; see `{command} --help`"
 
 
 @app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
@@ -91,8 +99,10 @@ def _options(
     level = logging.INFO if verbose else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
     if version:
-        report.stdout.print(__version__)
-        raise typer.Exit
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(2)
 
 
 def _needing_export(call: Callable[[], T]) -> T:
@@ -108,7 +118,7 @@ def _needing_export(call: Callable[[], T]) -> T:
 
 def _print_json(value: Any) -> None:
     """Print a result for machines: paths as text, what is not a number as null."""
-    typer.echo(json.dumps(_plain(value), ensure_ascii=False))
+    typer.echo(json.dumps(_plain(value), allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
@@ -136,7 +146,7 @@ def demo(
     """Do the whole main job with nothing but this package."""
     if precision not in (None, "fp32", "bf16"):
         raise typer.BadParameter(
-            f"{precision!r} is neither fp32 nor bf16", param_hint="--precision"
+            f"{precision!r} is neither fp32 nor bf16", param_hint="'--precision'"
         )
     from fcn_trt.demo.job import run_demo
 
@@ -155,7 +165,7 @@ def demo(
         _print_json(done)
     else:
         for part in report.demo_parts(done):
-            report.stdout.print(part)
+            report.show(part)
 
 
 @app.command()
@@ -167,28 +177,23 @@ def models(
     fcn, profiles, published = _needing_export(_import_models)
     if weights:
         listed = [dataclasses.asdict(entry) for entry in published.registry()]
-        columns = ["name", "model", "crop", "miou", "measured_on"]
-        title = "Published weights (--weights NAME); mIoU in percent as published"
     else:
         listed = [
             {
                 "model": name,
                 "family": arch.family,
                 "stride": arch.stride,
-                "parameters": (costs := [profiles.profile(arch, size=_size(s)) for s in LADDER])[
-                    0
-                ].parameters,
-                **{f"GMAC {s}": round(c.gmac, 1) for s, c in zip(LADDER, costs, strict=True)},
+                "parameters": costs[0].parameters,
+                "gmac": {size: round(c.gmac, 1) for size, c in zip(LADDER, costs, strict=True)},
                 "weights": len(published.published_for(name)),
             }
             for name, arch in fcn.ARCHITECTURES.items()
+            for costs in [[profiles.profile(arch, size=parse_size(size)) for size in LADDER]]
         ]
-        columns, title = list(listed[0]), "Models"
     if as_json:
         _print_json({"weights" if weights else "models": listed})
     else:
-        rows = [[str(entry[column]) for column in columns] for entry in listed]
-        report.stdout.print(report.table(title, columns, rows))
+        report.show(report.weights_table(listed) if weights else report.models_table(listed))
 
 
 def _import_models() -> tuple[Any, Any, Any]:
@@ -219,7 +224,7 @@ def profile(
             }
         )
         return
-    report.stdout.print(report.profile_table(cost))
+    report.show(report.profile_table(cost))
 
 
 @app.command()
@@ -266,10 +271,10 @@ def build(
 ) -> None:
     """Compile an ONNX file, prove its precision, and write an engine bundle."""
     if target != "openvino":
-        raise typer.BadParameter(f"{target!r} is not openvino", param_hint="--target")
+        raise typer.BadParameter(f"{target!r} is not openvino", param_hint="'--target'")
     if precision not in (None, "fp32", "bf16"):
         raise typer.BadParameter(
-            f"{precision!r} is neither fp32 nor bf16", param_hint="--precision"
+            f"{precision!r} is neither fp32 nor bf16", param_hint="'--precision'"
         )
     from fcn_trt.engine.openvino import build_openvino
     from fcn_trt.files import temporary_folder
@@ -290,7 +295,7 @@ def build(
         _print_json({"bundle": bundle.path, "manifest": bundle.manifest})
     else:
         report.written(out, "the bundle")
-        report.stdout.print(report.inspection_table(bundle))
+        report.show(report.inspection_table(bundle))
 
 
 @app.command()
@@ -328,18 +333,17 @@ def run(
             for uri in sink or ["none"]
         ]
         report.step(segmenter.description)
-        interrupted = None
         try:
             with report.loop_bar(frames.info.name) as bar:
                 done = run_loop(frames, segmenter.stream, sinks, on_progress=bar, limit=limit)
         except LoopInterrupted as stop:
-            interrupted, done = stop, stop.report
+            done = stop.report
     if as_json:
         _print_json(done)
     else:
-        report.stdout.print(report.loop_sentence(done))
-    if interrupted is not None:
-        raise typer.Exit(130)
+        report.show(report.loop_sentence(done))
+    if done.stop == "interrupted":
+        sys.exit(130)  # no typer.Exit: the sentence above has said it already
 
 
 def _open_source(uri: str) -> Any:
@@ -362,13 +366,19 @@ def evaluate(
 ) -> None:
     """Measure mean IoU and pixel accuracy on labelled images."""
     from fcn_trt.demo.held_out import HeldOutScenes
-    from fcn_trt.evaluate.datasets import open_dataset
+    from fcn_trt.evaluate.datasets import DatasetName, open_dataset
     from fcn_trt.evaluate.protocol import check_classes
     from fcn_trt.evaluate.protocol import evaluate as measure
     from fcn_trt.runtime.segmenter import Segmenter
 
-    if dataset != "scene" and root is None:
-        raise typer.BadParameter(f"{dataset} needs --root DIR", param_hint="--root")
+    known = (*get_args(DatasetName), "scene")
+    if dataset not in known:
+        raise typer.BadParameter(
+            f"{dataset!r} is none of {', '.join(known)}", param_hint="'--dataset'"
+        )
+    if (dataset == "scene") != (root is None):
+        needs = "takes none" if root else "needs the folder of the data set"
+        raise typer.BadParameter(f"{dataset} {needs}", param_hint="'--root'")
     with Segmenter.load(bundle) as segmenter:
         size = segmenter.spec.input_size
         images = open_dataset(dataset, root) if root else HeldOutScenes(size=size)
@@ -379,7 +389,7 @@ def evaluate(
     if as_json:
         _print_json(result)
     else:
-        report.stdout.print(report.evaluation_table(f"{bundle} on {result.images} images", result))
+        report.show(report.evaluation_table(f"{bundle} on {result.images} images", result))
 
 
 @app.command()
@@ -391,7 +401,7 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     if as_json:
         _print_json(found.manifest)
     else:
-        report.stdout.print(report.inspection_table(found))
+        report.show(report.inspection_table(found))
 
 
 @app.command()
@@ -403,4 +413,4 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         _print_json({"findings": findings})
     else:
-        report.stdout.print(report.findings_table(findings))
+        report.show(report.findings_table(findings))

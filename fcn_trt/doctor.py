@@ -32,17 +32,21 @@ class Finding:
     advice: str = ""
 
 
-def examine() -> list[Finding]:
-    """Look at this machine; nothing is changed and nothing is sent."""
+def examine(root: Path = Path("/")) -> list[Finding]:
+    """Look at this machine; nothing is changed and nothing is sent.
+
+    Args:
+        root: Where the files of the system are looked up.
+    """
     return [
         Finding(
             part="Python", found=f"{platform.python_version()} on {platform.platform()}", ok=True
         ),
-        _cpu(),
+        _cpu(_read(root / "proc/cpuinfo")),
         _openvino(),
         _opencv(),
         _export(),
-        _gpu(),
+        _gpu(_read(root / "proc/driver/nvidia/version")),
         _package(
             "TensorRT",
             "tensorrt",
@@ -53,16 +57,14 @@ def examine() -> list[Finding]:
         _package(
             "PyCUDA", "pycuda", "pip install 'fcn-trt[tensorrt]', with the CUDA toolkit's nvcc"
         ),
-        _jetpack(),
+        _jetpack(_read(root / "etc/nv_tegra_release")),
         Finding(part="cache", found=str(platformdirs.user_cache_path("fcn_trt")), ok=True),
     ]
 
 
-def _cpu() -> Finding:
-    text = _read(Path("/proc/cpuinfo"))
-    flags = set(
-        (re.search(r"^(?:flags|Features)\s*:(.*)$", text, re.MULTILINE) or [""])[-1].split()
-    )
+def _cpu(info: str) -> Finding:
+    line = re.search(r"^(?:flags|Features)\s*:(.*)$", info, re.MULTILINE)
+    flags = line[1].split() if line else []
     vectors = [
         name
         for name, flag in (
@@ -84,8 +86,10 @@ def _cpu() -> Finding:
 
 
 def _openvino() -> Finding:
-    import openvino as ov
-
+    try:
+        import openvino as ov
+    except ImportError as error:
+        return _broken("OpenVINO", error, "pip install --force-reinstall openvino")
     core = ov.Core()
     if "CPU" not in core.available_devices:
         return Finding(
@@ -102,8 +106,10 @@ def _openvino() -> Finding:
 
 
 def _opencv() -> Finding:
-    import cv2
-
+    try:
+        import cv2
+    except ImportError as error:  # the usual one: libGL.so.1 in a container without a desktop
+        return _broken("OpenCV", error, "on Debian and Ubuntu: apt-get install libgl1")
     built = cv2.getBuildInformation()
     have = {
         name: re.search(rf"{name}:\s+YES", built) is not None for name in ("FFMPEG", "GStreamer")
@@ -120,6 +126,10 @@ def _opencv() -> Finding:
     )
 
 
+def _broken(part: str, error: ImportError, advice: str) -> Finding:
+    return Finding(part=part, found=f"cannot be loaded: {error}", ok=False, advice=advice)
+
+
 def _export() -> Finding:
     names = ("torch", "torchvision", "onnx", "safetensors")
     versions = {name: _version(name) for name in names}
@@ -132,10 +142,8 @@ def _export() -> Finding:
     )
 
 
-def _gpu() -> Finding:
-    driver = re.search(
-        r"Kernel Module.*?(\d+\.\d+(?:\.\d+)?)", _read(Path("/proc/driver/nvidia/version"))
-    )
+def _gpu(version: str) -> Finding:
+    driver = re.search(r"Kernel Module.*?(\d+\.\d+(?:\.\d+)?)", version)
     if driver:
         return Finding(part="NVIDIA driver", found=driver[1], ok=True)
     library = ctypes.util.find_library("cuda")
@@ -157,9 +165,9 @@ def _package(part: str, module: str, advice: str) -> Finding:
     )
 
 
-def _jetpack() -> Finding:
-    release = _read(Path("/etc/nv_tegra_release")).partition("\n")[0].lstrip("# ")
-    return Finding(part="Jetson Linux", found=release or "no Jetson", ok=True)
+def _jetpack(release: str) -> Finding:
+    first = release.partition("\n")[0].lstrip("# ")
+    return Finding(part="Jetson Linux", found=first or "no Jetson", ok=True)
 
 
 def _version(distribution: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -66,6 +67,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with _as_output_error(path):
             yield temporary
             temporary.chmod(0o666 & ~_umask())
+            _sync(temporary)
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -98,6 +100,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         with _as_output_error(path):
             yield temporary
             temporary.chmod(0o777 & ~_umask())
+            for file in temporary.iterdir():
+                _sync(file)
             if path.exists():
                 # Two renames: a folder cannot be renamed onto a folder that is not empty.
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -125,19 +129,26 @@ def _as_output_error(path: Path) -> Iterator[None]:
     except FcnTrtError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        free = _free_bytes(path)
-        space = f" ({free / 1e6:.0f} MB free there)" if free is not None else ""
-        raise OutputError(
-            f"{path} cannot be written: {reason}{space}; choose another place or make room"
-        ) from error
+        reason = _reason_and_way_out(error, path)
+        raise OutputError(f"{path} cannot be written: {reason}") from error
 
 
-def _free_bytes(path: Path) -> int | None:
-    try:
-        return shutil.disk_usage(path.parent).free
-    except OSError:
-        return None
+def _sync(path: Path) -> None:
+    """Bring a file to the disk before it gets its name, so that a power cut leaves no empty one."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _reason_and_way_out(error: OSError, path: Path) -> str:
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        free = f" ({shutil.disk_usage(path.parent).free / 1e6:.0f} MB free there)"
+        return f"{reason}{free}; choose another place or make room"
+    if isinstance(error, FileNotFoundError):
+        return f"{reason}; make its folder, or choose another place"
+    if isinstance(error, FileExistsError):
+        reason = f"{error.filename} is a file"
+    return f"{reason}; choose another place"
 
 
 def _umask() -> int:

@@ -6,40 +6,83 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
 
-from fcn_trt.demo.job import DemoReport
-from fcn_trt.doctor import Finding
-from fcn_trt.engine.bundle import Bundle
-from fcn_trt.evaluate.protocol import Evaluation
-from fcn_trt.video.loop import LoopReport
-from fcn_trt.video.loop import Progress as LoopProgress
-
 if TYPE_CHECKING:
+    from fcn_trt.demo.job import DemoReport
+    from fcn_trt.doctor import Finding
+    from fcn_trt.engine.bundle import Bundle
+    from fcn_trt.evaluate.protocol import Evaluation
     from fcn_trt.export.profile import Profile
+    from fcn_trt.video.loop import LoopReport
+    from fcn_trt.video.loop import Progress as LoopProgress
 
-__all__ = ["evaluation_table", "findings_table", "inspection_table", "loop_bar", "loop_sentence"]
+__all__ = [
+    "count_bar",
+    "demo_parts",
+    "error",
+    "evaluation_table",
+    "facts",
+    "findings_table",
+    "inspection_table",
+    "interrupted",
+    "loop_bar",
+    "loop_sentence",
+    "models_table",
+    "percent",
+    "profile_table",
+    "show",
+    "step",
+    "table",
+    "weights_table",
+    "written",
+]
 
-stderr = Console(stderr=True)
-stdout = Console(highlight=False)
+# Nothing that is printed is markup: paths and class names may hold square brackets.
+stderr = Console(stderr=True, highlight=False, markup=False)
+stdout = Console(highlight=False, markup=False)
+
+PIPE_WIDTH = 200
+"""Columns of a table that goes into a file or a pipe, where nothing needs to be folded."""
+
+
+def show(result: Table | str) -> None:
+    """Print a result on stdout."""
+    if not stdout.is_terminal:
+        stdout.width = PIPE_WIDTH
+    stdout.print(result, soft_wrap=isinstance(result, str))
+
+
+def error(sentence: str) -> None:
+    """Say on stderr, in one line, what went wrong and what helps."""
+    stderr.print(f"error: {' '.join(sentence.splitlines())}", style="red", soft_wrap=True)
+
+
+def interrupted() -> None:
+    """Say that Ctrl-C ended the command."""
+    stderr.print("interrupted")
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     """A table whose first column is left-aligned and whose others are numbers."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    made = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    made.collapse_padding = True
     for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        first = index == 0
+        made.add_column(column, justify="left" if first else "right", no_wrap=first)
     for row in rows:
         made.add_row(*row)
     return made
@@ -119,13 +162,13 @@ def loop_bar(title: str) -> Iterator[Callable[[LoopProgress], None]]:
     """A bar with frames per second and latency, fed from `run_loop`'s on_progress."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[live]}"),
+        TextColumn("{task.fields[live]}", markup=False),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr, transient=True) as bar:
+    with _progress(*columns) as bar:
         task = bar.add_task(title, total=None, live="")
 
         def advance(progress: LoopProgress) -> None:
@@ -140,19 +183,46 @@ def loop_bar(title: str) -> Iterator[Callable[[LoopProgress], None]]:
 def count_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar of things that are counted."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=stderr, transient=True) as bar:
+    with _progress(*columns) as bar:
         task = bar.add_task(title, total=total)
         yield lambda: bar.advance(task)
 
 
+def _progress(*columns: ProgressColumn) -> Progress:
+    """A bar that is seen on a terminal only; logs get the steps and the result."""
+    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+
+
 def step(sentence: str) -> None:
     """One step of a longer job, on stderr."""
-    stderr.print(f"[bold]::[/bold] {sentence}", highlight=False)
+    stderr.print(f":: {sentence}", soft_wrap=True)
 
 
 def written(path: Path, what: str) -> None:
     """Say on stderr what was written where."""
-    stderr.print(f"wrote {what} to [bold]{path}[/bold]", highlight=False, soft_wrap=True)
+    stderr.print(f"wrote {what} to {path}", soft_wrap=True)
+
+
+def models_table(models: list[dict[str, Any]]) -> Table:
+    """What every model costs; the name tells the family and the stride."""
+    sizes = list(models[0]["gmac"])
+    return table(
+        "Models, with GMAC at three sizes, and how many weights are published",
+        ["model", "parameters", *sizes, "weights"],
+        [
+            [m["model"], f"{m['parameters']:,}", *map(str, m["gmac"].values()), str(m["weights"])]
+            for m in models
+        ],
+    )
+
+
+def weights_table(published: list[dict[str, Any]]) -> Table:
+    """Published weights and how good they are."""
+    return table(
+        "Published weights (--weights NAME); mIoU in percent, as published",
+        ["name", "crop", "mIoU", "on"],
+        [[w["name"], w["crop"], str(w["miou"]), w["measured_on"]] for w in published],
+    )
 
 
 def profile_table(cost: Profile) -> Table:
@@ -169,11 +239,11 @@ def profile_table(cost: Profile) -> Table:
         for stage in cost.stages
     ]
     rows.append(["all", f"{cost.parameters:,}", f"{cost.gmac:.2f}", "", "", ""])
+    rows.append(["with auxiliary head", f"{cost.parameters_with_auxiliary:,}", "", "", "", ""])
     size = "x".join(map(str, cost.size))
     return table(
-        f"{cost.model} at {size}: {cost.gflops:.2f} GFLOPs (2 x GMAC); "
-        f"{cost.parameters_with_auxiliary:,} parameters with the auxiliary head",
-        ["stage", "parameters", "GMAC", "output", "weights MB", "activations MB"],
+        f"{cost.model} at {size}: {cost.gflops:.2f} GFLOPs (2 x GMAC)",
+        ["stage", "parameters", "GMAC", "output", "weight MB", "written MB"],
         rows,
     )
 

@@ -155,7 +155,7 @@ def read_spec(path: Path) -> Spec:
     try:
         text = _metadata(memoryview(data)).get(METADATA_KEY)
     except (IndexError, ValueError) as error:
-        raise OnnxError(f"{path} is not a whole ONNX file") from error
+        raise OnnxError(f"{path} is not a whole ONNX file; export it again") from error
     if text is None:
         raise OnnxError(
             f"{path} carries no {METADATA_KEY!r} metadata; import it first with "

@@ -140,9 +140,9 @@ def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(
-            f"{out} cannot be made: {error.strerror}; choose another folder"
-        ) from error
+        is_file = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a file is in its way" if is_file else error.strerror
+        raise OutputError(f"{out} cannot be made: {reason}; choose another folder") from error
 
 
 def _film(

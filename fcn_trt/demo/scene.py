@@ -195,6 +195,8 @@ def open_scene(uri: str) -> SceneSource:
     _, _, rest = uri.partition(":")
     seed, _, size = rest.partition(":")
     try:
+        if not seed.isdecimal() and seed:
+            raise ValueError(f"the seed {seed!r} is no whole number")
         return SceneSource(int(seed or 0), size=parse_size(size or "256x512"), frame_count=None)
     except ValueError as error:
         raise SourceError(f"source {uri!r} is not scene[:SEED[:HxW]]: {error}") from error

@@ -40,7 +40,13 @@ class Bundle:
 
     @property
     def network(self) -> Path:
-        """The typed ONNX file inside."""
+        """The typed ONNX file inside.
+
+        Raises:
+            BundleError: the manifest records none, so that what lies there was not checked.
+        """
+        if NETWORK_NAME not in self.manifest.files:
+            raise BundleError(f"{self.path} carries no {NETWORK_NAME}; build the bundle again")
         return self.path / NETWORK_NAME
 
 

@@ -90,7 +90,8 @@ class Dataset:
         if known.size and known.max() >= len(self.labels.classes):
             raise DatasetError(
                 f"{labels} has label {known.max()}, but {self.name} has "
-                f"{len(self.labels.classes)} classes and leaves out {self.ignore}"
+                f"{len(self.labels.classes)} classes and leaves out {self.ignore}; its pixels must "
+                "be class indices"
             )
         return Sample(name=image.stem, frame=frame, truth=truth)
 
@@ -147,8 +148,9 @@ def _class_list(root: Path) -> LabelSet:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise DatasetError(
-            f"{path} cannot be read: the generic layout needs one class name per line"
+            f"{path} cannot be read ({reason}); the generic layout needs one class name per line"
         ) from error
     names = tuple(line.strip() for line in lines if line.strip())
     if not 1 <= len(names) <= MAX_CLASSES:

@@ -46,7 +46,10 @@ def check_classes(dataset: LabelledImages, classes: tuple[str, ...]) -> None:
         if where is None
         else f"class {where} is {classes[where]!r} instead of {wanted[where]!r}"
     )
-    raise DatasetError(f"the bundle does not predict the classes of {dataset.name}: {difference}")
+    raise DatasetError(
+        f"the bundle does not predict the classes of {dataset.name}: {difference}; both need the "
+        "same names in the same order, and `fcn-trt inspect BUNDLE --json` lists the bundle's"
+    )
 
 
 def evaluate(

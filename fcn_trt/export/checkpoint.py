@@ -12,7 +12,6 @@ pytorch-auto-drive utils/models/segmentation.
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 
 from fcn_trt.errors import AmbiguousModelError, CheckpointError
 from fcn_trt.export.fcn import ARCHITECTURES, Architecture, Fcn
+from fcn_trt.export.mmseg_config import config_describes, model_config
 from fcn_trt.export.safe_load import Tensors, read_checkpoint
 from fcn_trt.export.weights import RandomWeights, WeightsFile
 from fcn_trt.labels import LabelSet, hub_palette, label_set, label_set_for, label_set_names
@@ -145,7 +145,8 @@ def _architecture(
         if len(hinted) > 1:
             raise AmbiguousModelError(
                 f"the tensors of {file.path} fit several models that compute different things; "
-                f"name the one it was trained as: {', '.join(a.name for a in hinted)}"
+                f"name the one it was trained as: {', '.join(a.name for a in hinted)} "
+                f"(`fcn-trt export NAME --weights {file.path}`)"
             )
         return hinted[0]
     chosen = next((a for a in said if a.name == model), None)
@@ -174,13 +175,13 @@ def _said(
     fitting: list[Architecture], meta: dict[str, Any], file: WeightsFile, tensors: Tensors
 ) -> list[Architecture]:
     """Those of `fitting` that the checkpoint's own words leave over; never none."""
-    config = _model_config(str(meta.get("config") or meta.get("cfg") or ""))
+    config = model_config(str(meta.get("config") or meta.get("cfg") or ""))
     if file.published is not None:
         left = [a for a in fitting if a.name == file.published.model]
     elif "model" in meta:
         left = [a for a in fitting if a.name == meta["model"]]
     elif config is not None:
-        left = [a for a in fitting if _config_says(config, a)]
+        left = [a for a in fitting if config_describes(config, a)]
     elif any(name.startswith("aux_classifier.") for name in tensors):
         # pytorch-auto-drive's FCN is built without one; torchvision's published files have it.
         left = [a for a in fitting if a.family == "torchvision"]
@@ -192,56 +193,6 @@ def _said(
             f"its tensors are those of {' or '.join(a.name for a in fitting)}"
         )
     return left
-
-
-def _model_config(text: str) -> dict[str, Any] | None:
-    """The model that an MMSegmentation config describes; None if it does not stand there whole."""
-    try:
-        statements = ast.parse(text).body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return None
-    found = {
-        node.targets[0].id: _literal(node.value)
-        for node in statements
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
-    model = found.get("model")
-    if not isinstance(model, dict) or "_base_" in found:
-        return None
-    return model if {"backbone", "decode_head"} <= model.keys() else None
-
-
-def _literal(node: ast.expr | None) -> Any:
-    """The value of constants, lists, tuples and dicts, read and never run; None for the rest."""
-    match node:
-        case ast.Constant(value=value):
-            return value
-        case ast.Tuple(elts=items) | ast.List(elts=items):
-            return tuple(_literal(item) for item in items)
-        case ast.Dict(keys=keys, values=values):
-            pairs = zip(keys, values, strict=True)
-            return {k.value: _literal(v) for k, v in pairs if isinstance(k, ast.Constant)}
-        case ast.Call(func=ast.Name(id="dict"), keywords=keywords):
-            return {k.arg: _literal(k.value) for k in keywords}
-    return None
-
-
-def _config_says(model: dict[str, Any], arch: Architecture) -> bool:
-    """Whether a model's config describes this architecture; defaults are MMSegmentation's."""
-    backbone, head = model["backbone"], model["decode_head"]
-    if not isinstance(backbone, dict) or not isinstance(head, dict):
-        return False
-    described = (
-        backbone.get("style", "pytorch"),
-        backbone.get("strides", (1, 2, 2, 2)),
-        backbone.get("dilations", (1, 1, 1, 1)),
-        backbone.get("contract_dilation", False),
-        head.get("type"),
-        head.get("dilation", 1),
-        head.get("align_corners", False),
-    )
-    expected = ("pytorch", arch.strides, arch.dilations, True, "FCNHead", arch.head.dilation)
-    return described == (*expected, arch.align_corners)
 
 
 def _labels(classes: int, meta: dict[str, Any], file: WeightsFile, asked: str | None) -> LabelSet:
@@ -256,8 +207,8 @@ def _labels(classes: int, meta: dict[str, Any], file: WeightsFile, asked: str | 
             )
     except (ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{file.path} cannot be labelled ({error}); choose --labels among "
-            f"{', '.join(label_set_names())}"
+            f"{file.path} cannot be labelled ({str(error).partition(';')[0]}); choose --labels "
+            f"among {', '.join(label_set_names())}"
         ) from error
     return labels
 

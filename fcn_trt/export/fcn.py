@@ -141,8 +141,10 @@ def architecture(name: str) -> Architecture:
         ValueError: the name is not known.
     """
     if name not in ARCHITECTURES:
+        examples = {arch.family: arch.name for arch in reversed(ARCHITECTURES.values())}
         raise ValueError(
-            f"unknown model {name!r}; `fcn-trt models` lists {', '.join(ARCHITECTURES)}"
+            f"unknown model {name!r}; `fcn-trt models` lists the {len(ARCHITECTURES)} known, such "
+            f"as {', '.join(reversed(examples.values()))}"
         )
     return ARCHITECTURES[name]
 

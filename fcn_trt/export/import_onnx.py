@@ -9,6 +9,7 @@ Source: onnx/models vision/object_detection_segmentation/fcn; ONNX operator Resi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,13 +26,18 @@ from fcn_trt.export.network import (
 )
 from fcn_trt.export.to_onnx import IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.files import sha256
-from fcn_trt.labels import label_set_for
+from fcn_trt.labels import LabelSet, label_set_for
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Size, Spec, read_spec
 
 __all__ = ["import_onnx"]
 
 _BEHIND_LOGITS = {"Resize", "Upsample", "Identity", "Cast", "Softmax", "LogSoftmax", "ArgMax"}
 """None of these changes which class wins a pixel, apart from how Resize samples."""
+
+_QUANTISED = re.compile(r"QLinear\w+|\w+Integer|(Dynamic)?QuantizeLinear|DequantizeLinear")
+
+_STRIDES = (8, 16, 32, 4, 64, 2, 1)
+"""In the order in which they are likely; at small sizes several fit."""
 
 _ALIGN_CORNERS = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
 
@@ -67,16 +73,16 @@ def import_onnx(
         OnnxError: the file is damaged, quantised, or not an FCN.
     """
     model = load_onnx(path)
+    known = _known_spec(path, size, batch, labels)
     image = _image_name(model, path)
     logits = _find_logits(model, _output_name(model, output, path), path)
     _drop_identities(model.graph)
     _keep_only(model.graph, logits.name)
+    _refuse_quantised(model.graph, path)
     model = _upgrade(model, path)
     _rename(model.graph, {image: INPUT_NAME, logits.name: OUTPUT_NAME})
     classes, found = _infer_logits(model, size, batch, path)
-    spec = _known_spec(path, size, batch) or _spec(
-        path, size, batch, classes, found, logits.align_corners, labels
-    )
+    spec = known or _spec(path, size, batch, classes, found, logits.align_corners, labels)
     del model.graph.input[:]
     del model.graph.output[:]
     model.graph.input.append(image_value(spec))
@@ -121,8 +127,6 @@ def _find_logits(model: onnx.ModelProto, output: str, path: Path) -> _Logits:
         name = node.input[0]
     if node is None:
         raise OnnxError(f"{path} computes nothing between its input and {output!r}")
-    if node.op_type.startswith("QLinear"):
-        raise OnnxError(f"{path} is quantised ({node.op_type}); import the float32 file instead")
     return _Logits(name, align_corners)
 
 
@@ -169,6 +173,14 @@ def _keep_only(graph: onnx.GraphProto, output: str) -> None:
     )
 
 
+def _refuse_quantised(graph: onnx.GraphProto, path: Path) -> None:
+    for node in graph.node:
+        if _QUANTISED.fullmatch(node.op_type):
+            raise OnnxError(
+                f"{path} is quantised ({node.op_type}); import the float32 file instead"
+            )
+
+
 def _upgrade(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """Bring the operators to the opset that this package writes."""
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
@@ -176,11 +188,18 @@ def _upgrade(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         return model
     del model.graph.value_info[:]
     try:
-        return onnx.version_converter.convert_version(model, OPSET)
+        return _with_open_output(onnx.version_converter.convert_version(model, OPSET))
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
         raise OnnxError(
             f"{path} (opset {version}) cannot be brought to {OPSET}: {error}"
         ) from error
+
+
+def _with_open_output(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Forget the output's size: the converter writes down the one that the old input gave."""
+    for dim in model.graph.output[0].type.tensor_type.shape.dim:
+        dim.Clear()
+    return model
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
@@ -211,15 +230,26 @@ def _infer_logits(model: onnx.ModelProto, size: Size, batch: int, path: Path) ->
     return shape[1], (shape[2], shape[3])
 
 
-def _known_spec(path: Path, size: Size, batch: int) -> Spec | None:
-    """The spec of a file that this package wrote, at the new size."""
+def _known_spec(path: Path, size: Size, batch: int, labels: str | None) -> Spec | None:
+    """The spec of a file that this package wrote, at the new size and with the labels asked for."""
     try:
         spec = read_spec(path)
     except OnnxError:
         return None
     if spec.precision != "fp32":
         raise OnnxError(f"{path} is {spec.precision} already; start from the FP32 ONNX")
-    return replace(spec, input_size=size, batch=batch)
+    spec = replace(spec, input_size=size, batch=batch)
+    if labels is None:
+        return spec
+    chosen = _labels(len(spec.classes), labels, path)
+    return replace(spec, labels=chosen.name, classes=chosen.classes, palette=chosen.palette)
+
+
+def _labels(count: int, asked: str | None, path: Path) -> LabelSet:
+    try:
+        return label_set_for(count, asked)
+    except ValueError as error:
+        raise OnnxError(f"{path} does not fit --labels: {error}") from error
 
 
 def _spec(
@@ -231,11 +261,8 @@ def _spec(
     align_corners: bool,
     labels: str | None,
 ) -> Spec:
-    try:
-        chosen = label_set_for(classes, labels)
-    except ValueError as error:
-        raise OnnxError(f"{path} does not fit --labels: {error}") from error
-    spec = Spec(
+    chosen = _labels(classes, labels, path)
+    return Spec(
         model=path.stem,
         family="onnx",
         weights=path.name,
@@ -246,15 +273,20 @@ def _spec(
         std=IMAGENET_STD,
         input_size=size,
         batch=batch,
-        stride=max(1, -(-size[0] // logits_size[0])),
+        stride=_stride(size, logits_size, path),
         align_corners=align_corners,
         precision="fp32",
         logits_type="float32",
         source_sha256=sha256(path),
         licence="",
     )
-    if spec.logits_size != logits_size:
-        raise OnnxError(
-            f"{path} makes logits of {logits_size} from an image of {size}: no whole stride"
-        )
-    return spec
+
+
+def _stride(size: Size, logits_size: Size, path: Path) -> int:
+    strides: list[int] = [*_STRIDES, *range(1, max(size) + 1)]
+    for stride in strides:
+        if logits_size == (-(-size[0] // stride), -(-size[1] // stride)):
+            return stride
+    raise OnnxError(
+        f"{path} makes logits of {logits_size} from an image of {size}: no whole stride"
+    )

@@ -34,8 +34,12 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     """
     try:
         model = onnx.load(path)
-    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
-        raise OnnxError(f"{path} cannot be read as ONNX: {_first_line(error)}") from error
+    except OSError as error:
+        raise OnnxError(f"{path} cannot be read as ONNX: {error.strerror or error}") from error
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        raise OnnxError(
+            f"{path} cannot be read as ONNX: {_first_line(error)}; fetch or export it again"
+        ) from error
     if not model.graph.output:
         raise OnnxError(f"{path} cannot be read as ONNX: it has no graph with an output")
     return model

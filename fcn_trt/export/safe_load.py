@@ -47,7 +47,10 @@ def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
         return _read_safetensors(path)
     content = _unpickle(path)
     if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a dict of tensors")
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, not a dict of tensors; save the model's "
+            "state_dict() with torch.save"
+        )
     said = content.get("meta")
     meta = dict(said) if isinstance(said, Mapping) else {}
     meta |= _trained_by(content)
@@ -82,7 +85,9 @@ def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
                 file.metadata() or {}
             )
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or truncated: {error}") from error
+        raise CheckpointError(
+            f"{path} is damaged or truncated ({error}); fetch it again"
+        ) from error
 
 
 def _unpickle(path: Path) -> Any:
@@ -92,19 +97,22 @@ def _unpickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is None:
-            raise CheckpointError(f"{path} is not a PyTorch checkpoint, or is damaged") from error
+            raise CheckpointError(
+                f"{path} is not a PyTorch checkpoint, or is damaged; give what torch.save wrote, "
+                "or fetch it again"
+            ) from error
         raise CheckpointError(
             f"{path} wants to run {refused[1]} while it is read, which is refused because it could "
             "be harmful; save only its state_dict with torch.save and load that"
         ) from error
     except _DAMAGE as error:
         raise CheckpointError(
-            f"{path} is damaged or truncated ({_first_line(error)}); fetch it again"
+            f"{path} is damaged or truncated ({_first_sentence(error)}); fetch it again"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:120]
+def _first_sentence(error: Exception) -> str:
+    return re.split(r"\n|\. ", str(error))[0][:120]
 
 
 class HistoryBuffer:

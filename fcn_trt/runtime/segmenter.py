@@ -207,5 +207,5 @@ def _backend(bundle: Bundle) -> Backend:
         return OpenVinoBackend(bundle)
     raise BundleError(
         f"{bundle.path} was built for {bundle.manifest.target}, which this version does not run; "
-        f"build it with `fcn-trt build {bundle.network} --target openvino --out BUNDLE`"
+        "build it with `fcn-trt build M.onnx --target openvino --out BUNDLE`"
     )

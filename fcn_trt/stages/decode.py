@@ -1,8 +1,8 @@
 """Logits become a label map of the frame's own size, without ever being upsampled as a whole.
 
-Upsampling C classes to a 1024x2048 frame in float32 is 8 MB a class. Here the rows of the frame
-are cut into bands that stay in the processor's cache; for each class a band is interpolated,
-compared with the best so far and forgotten. Bands are independent, so threads share them.
+Upsampling C classes to a 1024x2048 frame in float32 is 8 MB a class. Here the frame is cut into
+tiles that stay in the processor's cache; in each tile, a class that can win there is interpolated,
+compared with the best so far and forgotten. Tiles are independent, so threads share them.
 """
 
 from __future__ import annotations
@@ -22,20 +22,26 @@ __all__ = ["decode", "decode_with_confidence"]
 
 Confidence = npt.NDArray[np.uint8]
 
-BAND_PIXELS = 1 << 16
-"""Pixels of a band: three float32 planes of it fit into 1 MB of second-level cache."""
+TILE_SIZE = (128, 512)
+"""(height, width) of a tile in pixels: its five float32 planes fit into a second-level cache, and
+it is small enough that few classes can win in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taps:
-    """Bilinear interpolation along one axis: two source indices and the weight of the second."""
+    """Linear interpolation along one axis: between `first` and the sample after it.
+
+    The sample after the last one is the last one again; its weight is always 0.
+    """
 
     first: npt.NDArray[np.intp]
-    second: npt.NDArray[np.intp]
     weight: npt.NDArray[np.float32]
 
-    def __getitem__(self, part: slice) -> Taps:
-        return Taps(self.first[part], self.second[part], self.weight[part])
+    def part(self, part: slice) -> tuple[Taps, slice]:
+        """The taps of some targets, counted from the first sample they read, and the samples."""
+        first = self.first[part]
+        start = int(first[0])
+        return Taps(first - start, self.weight[part]), slice(start, int(first[-1]) + 2)
 
 
 def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelMap:
@@ -88,19 +94,23 @@ def _decode(
     logits = np.ascontiguousarray(logits, dtype=np.float32)
     rows = _taps(logits.shape[1], height, align_corners)
     columns = _taps(logits.shape[2], width, align_corners)
-    label_map = np.zeros(size, dtype=np.uint8)
-    band_height = max(1, BAND_PIXELS // width)
-    bands = [slice(top, min(top + band_height, height)) for top in range(0, height, band_height)]
+    paired = _paired(logits)
+    label_map = np.empty(size, dtype=np.uint8)
+    tiles = [
+        (slice(top, top + TILE_SIZE[0]), slice(left, left + TILE_SIZE[1]))
+        for top in range(0, height, TILE_SIZE[0])
+        for left in range(0, width, TILE_SIZE[1])
+    ]
 
-    def work(band: slice) -> None:
-        into = None if confidence is None else confidence[band]
+    def work(tile: tuple[slice, slice]) -> None:
+        into = None if confidence is None else confidence[tile]
         with np.errstate(invalid="ignore", over="ignore"):  # infinity times a weight of 0
-            _decode_band(logits, rows[band], columns, label_map[band], into)
+            _decode_tile(paired, rows.part(tile[0]), columns.part(tile[1]), label_map[tile], into)
 
-    if len(bands) == 1:
-        work(bands[0])
+    if len(tiles) == 1:
+        work(tiles[0])
     else:
-        list(_pool().map(work, bands))
+        list(_pool().map(work, tiles))
     return label_map
 
 
@@ -124,77 +134,86 @@ def _taps(source: int, target: int, align_corners: bool) -> Taps:
         position = (position + 0.5) * (source / target) - 0.5
     position = np.clip(position, 0, source - 1)
     first = position.astype(np.intp)
-    second = np.minimum(first + 1, source - 1)
-    return Taps(first, second, (position - first).astype(np.float32))
+    return Taps(first, (position - first).astype(np.float32))
 
 
-def _decode_band(
-    logits: npt.NDArray[np.float32],
-    rows: Taps,
-    columns: Taps,
+def _paired(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.complex64]:
+    """(C, h, w): each logit, and its right neighbour as the imaginary part.
+
+    Side by side in memory, both are gathered at once; gathering is half of this module's work.
+    """
+    paired = np.empty(logits.shape, dtype=np.complex64)
+    paired.real = logits
+    paired.imag[:, :, :-1] = logits[:, :, 1:]
+    paired.imag[:, :, -1] = logits[:, :, -1]
+    return paired
+
+
+def _decode_tile(
+    paired: npt.NDArray[np.complex64],
+    rows: tuple[Taps, slice],
+    columns: tuple[Taps, slice],
     label_map: LabelMap,
     confidence: Confidence | None,
 ) -> None:
-    """Decode some rows of the frame, class after class, in buffers that stay in the cache."""
-    top, bottom = rows.first[0], rows.second[-1] + 1
-    strips = logits[:, top:bottom]
-    rows = Taps(rows.first - top, rows.second - top, rows.weight)
+    """Decode a rectangle of the frame, class after class, in buffers that stay in the cache."""
+    corner = paired[:, rows[1], columns[1]]
+    down, across = rows[0], columns[0]
     shape = label_map.shape
     best = np.full(shape, -np.inf, dtype=np.float32)
-    value, other = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    better, label = np.empty(shape, np.bool_), np.empty(shape, np.uint8)
+    value, below = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    better = np.empty(shape, np.bool_)
+    winner, label = np.zeros(shape, np.uint8), np.empty(shape, np.uint8)
     total = None if confidence is None else np.zeros(shape, np.float32)
     # Written out, because numpy multiplies by a broadcast column at a third of the speed.
-    lower = np.repeat(rows.weight[:, None], shape[1], axis=1)
+    lower = np.repeat(down.weight[:, None], shape[1], axis=1)
     upper = 1 - lower
-    for index in range(len(logits)) if total is not None else _contenders(strips):
-        wide = _interpolate_columns(strips[index], columns)
-        np.take(wide, rows.first, axis=0, out=value, mode="clip")
-        np.take(wide, rows.second, axis=0, out=other, mode="clip")
+    for index in range(len(corner)) if total is not None else _contenders(corner.real):
+        wide = _interpolate_columns(corner[index], across)
+        np.take(wide, down.first, axis=0, out=value, mode="clip")
+        np.take(wide, down.first + 1, axis=0, out=below, mode="clip")
         value *= upper
-        other *= lower
-        value += other
+        below *= lower
+        value += below
         np.greater(value, best, out=better)
         if total is not None:
             _add_exponential(total, best, value)
         np.fmax(best, value, out=best)
         # Indices rise, so the larger of old label and (better ? index : 0) is the new label.
         np.multiply(better.view(np.uint8), np.uint8(index), out=label)
-        np.maximum(label_map, label, out=label_map)
+        np.maximum(winner, label, out=winner)
+    label_map[...] = winner
     if total is not None and confidence is not None:
         confidence[...] = np.rint(np.where(total >= 1, 255 / np.maximum(total, 1), 0))
 
 
-def _contenders(strips: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+def _contenders(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
     """The classes that can win a pixel between these logits; in most pictures, few.
 
     A bilinear value lies between the smallest and the largest of its four corners. A class whose
     largest corner is below the smallest corner of another one cannot win in that cell.
     """
-    if not np.isfinite(strips).all():
-        return np.arange(len(strips))
-    low = _of_corners(np.minimum, strips)
-    high = _of_corners(np.maximum, strips)
+    if not np.isfinite(logits).all():
+        return np.arange(len(logits))
+    low = _of_corners(np.minimum, logits)
+    high = _of_corners(np.maximum, logits)
     return np.flatnonzero((high >= low.max(axis=0)).any(axis=(1, 2)))
 
 
-def _of_corners(reduce: np.ufunc, strips: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _of_corners(reduce: np.ufunc, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     for axis in (1, 2):
-        length = strips.shape[axis]
-        if length > 1:
-            ends = np.take(strips, range(length - 1), axis), np.take(strips, range(1, length), axis)
-            strips = reduce(*ends)
-    return strips
+        if logits.shape[axis] > 1:
+            before, after = np.split(logits, [-1], axis)[0], np.split(logits, [1], axis)[1]
+            logits = reduce(before, after)
+    return logits
 
 
-def _interpolate_columns(strip: npt.NDArray[np.float32], taps: Taps) -> npt.NDArray[np.float32]:
-    """(rows, W) float32: some rows of one class's logits at the frame's width."""
-    left = np.take(strip, taps.first, axis=1, mode="clip")
-    right = np.take(strip, taps.second, axis=1, mode="clip")
-    left *= 1 - taps.weight
-    right *= taps.weight
-    left += right
-    return left
+def _interpolate_columns(corner: npt.NDArray[np.complex64], taps: Taps) -> npt.NDArray[np.float32]:
+    """(rows, W) float32: some rows of one class's logits at the tile's width."""
+    gathered = np.take(corner, taps.first, axis=1, mode="clip")
+    wide: npt.NDArray[np.float32] = gathered.imag * taps.weight
+    wide += gathered.real * (1 - taps.weight)
+    return wide
 
 
 def _add_exponential(total: Any, best: Any, value: Any) -> None:

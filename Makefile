@@ -1,0 +1,49 @@
+# Two commands: `make demo` does the main job, `make test` checks everything.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+           --constraint .ci/constraints.txt
+
+.PHONY: demo test lint test-families bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/fcn-trt demo --out demo_out
+
+test: lint
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The source frameworks' own modules against ours; they get an environment of their own, because
+# MMSegmentation 1.2.2 needs an old mmcv.
+test-families: $(VENV)-families/installed
+	$(VENV)-families/bin/python -m pytest tests/families --override-ini filterwarnings=default
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.video
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
+	$(INSTALL) --editable '.[export]'
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
+	$(INSTALL) --editable '.[dev]'
+	touch $@ $(VENV)/installed
+
+$(VENV)-families/installed: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv $(VENV)-families
+	$(VENV)-families/bin/python -m pip install --quiet --constraint .ci/constraints.txt \
+	  --editable '.[export]' pytest mmsegmentation==1.2.2 mmengine mmcv-lite==2.1.0 ftfy regex
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-families demo_out .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -1,0 +1,89 @@
+"""`stages.decode` against torch interpolate + argmax: same labels, and how many times as fast.
+
+    python -m benchmarks.decode [--runs 7]
+
+Two kinds of logits: "smooth", which vary over the picture like those of a trained network, and
+"noise", independent in every place, in which any class can win anywhere: the worst case.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from benchmarks.measure import interleave, ratios, save, summary
+from fcn_trt.stages.decode import decode
+
+SIZES = ((256, 512), (512, 1024), (1024, 2048))
+CLASSES = (11, 21, 150)
+
+
+def main() -> None:
+    """Print a row per case and write decode.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--runs", type=int, default=7)
+    runs = parser.parse_args().runs
+    print(
+        "size       classes  corners  logits   torch ms  ours ms  ratio (min-max)   labels differ"
+    )
+    rows = [
+        _case(size, classes, align_corners, kind, runs)
+        for size in SIZES
+        for classes in CLASSES
+        for align_corners in (False, True)
+        for kind in ("smooth", "noise")
+    ]
+    save(Path(__file__).with_suffix(".json"), rows)
+
+
+def _case(
+    size: tuple[int, int], classes: int, align_corners: bool, kind: str, runs: int
+) -> dict[str, Any]:
+    logits = _logits(size, classes, kind)
+    theirs = partial(_torch, logits, size, align_corners)
+    ours = partial(decode, logits[0].numpy(), size, align_corners=align_corners)
+    differ = int(np.count_nonzero(theirs() != ours()))
+    seconds = interleave({"torch": theirs, "ours": ours}, runs=runs)
+    ratio = ratios(seconds["torch"], seconds["ours"])
+    row = {
+        "size": size,
+        "classes": classes,
+        "align_corners": align_corners,
+        "logits": kind,
+        "torch": summary(seconds["torch"]),
+        "ours": summary(seconds["ours"]),
+        "ratio": ratio,
+        "labels_that_differ": differ,
+    }
+    print(
+        f"{size[0]:4}x{size[1]:<5} {classes:6}  {'aligned' if align_corners else 'half':8} "
+        f"{kind:7} {row['torch']['median_ms']:9.1f} {row['ours']['median_ms']:8.1f} "
+        f"{ratio['median']:6.1f} ({ratio['min']:.1f}-{ratio['max']:.1f})   {differ:6}",
+        flush=True,
+    )
+    return row
+
+
+def _logits(size: tuple[int, int], classes: int, kind: str) -> torch.Tensor:
+    """(1, C, H/8, W/8) logits."""
+    generator = torch.Generator().manual_seed(classes)
+    height, width = size[0] // 8, size[1] // 8
+    if kind == "noise":
+        return torch.randn(1, classes, height, width, generator=generator)
+    coarse = torch.randn(1, classes, 8, 16, generator=generator) * 4
+    return functional.interpolate(coarse, size=(height, width), mode="bicubic")
+
+
+def _torch(logits: torch.Tensor, size: tuple[int, int], align_corners: bool) -> np.ndarray:
+    full = functional.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners)
+    return np.asarray(full.argmax(dim=1)[0].to(torch.uint8))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+import datetime as dt
+import json
+import shutil
+
+import pytest
+
+from fcn_trt import __version__
+from fcn_trt.engine.bundle import NETWORK_NAME, Compiled, load_bundle, write_bundle
+from fcn_trt.errors import BundleError, OutputError
+from fcn_trt.manifest import MANIFEST_NAME, FileRecord
+from fcn_trt.spec import read_spec
+
+COMPILED = Compiled(
+    target="openvino",
+    target_version="2026.4.1",
+    device="A CPU",
+    compute_capability=None,
+    precision_proven={"fp32": 26},
+)
+
+
+@pytest.fixture
+def write(tiny_network):
+    """Write the tiny network as a bundle of that name."""
+    return lambda path: write_bundle(
+        path, network=tiny_network, spec=read_spec(tiny_network), compiled=COMPILED
+    )
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_bundle_is_the_network_and_its_manifest(write, tmp_path, tiny_network):
+    bundle = write(tmp_path / "deep" / "tiny")
+    assert names(bundle.path) == [MANIFEST_NAME, NETWORK_NAME]
+    assert names(bundle.path.parent) == ["tiny"]
+    assert bundle.network.read_bytes() == tiny_network.read_bytes()
+
+
+def test_manifest_says_what_was_built_from_what_and_when(write, tmp_path, tiny_network):
+    manifest = write(tmp_path / "tiny").manifest
+    assert manifest.spec == read_spec(tiny_network)
+    assert manifest.built_by == f"fcn_trt {__version__}"
+    assert (manifest.precision_asked, manifest.precision_proven) == ("fp32", {"fp32": 26})
+    assert manifest.files == {NETWORK_NAME: FileRecord.of(tiny_network)}
+    age = dt.datetime.now(dt.timezone.utc) - dt.datetime.fromisoformat(manifest.created)
+    assert dt.timedelta(seconds=-1) < age < dt.timedelta(seconds=60)
+
+
+def test_bundle_loads_as_it_was_written(write, tmp_path):
+    written = write(tmp_path / "tiny")
+    assert load_bundle(tmp_path / "tiny") == written
+
+
+def test_bundle_may_be_moved(write, tmp_path):
+    written = write(tmp_path / "here")
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    assert load_bundle(tmp_path / "there").manifest == written.manifest
+
+
+@pytest.mark.parametrize("at", [0, 1000, -1])
+def test_bundle_with_one_byte_changed_is_refused(write, tmp_path, at):
+    network = write(tmp_path / "tiny").network
+    data = bytearray(network.read_bytes())
+    data[at] ^= 1
+    network.write_bytes(data)
+    with pytest.raises(BundleError, match=r"network\.onnx was altered"):
+        load_bundle(tmp_path / "tiny")
+
+
+def test_existing_bundle_is_replaced_whole(write, tmp_path):
+    write(tmp_path / "tiny")
+    (tmp_path / "tiny" / "left.over").write_text("of an older version")
+    write(tmp_path / "tiny")
+    assert names(tmp_path / "tiny") == [MANIFEST_NAME, NETWORK_NAME]
+    assert names(tmp_path) == ["tiny"]
+
+
+@pytest.mark.parametrize("manifest", ['{"format": 99}', "damaged"])
+def test_bundle_of_another_format_or_damaged_can_be_built_again(write, tmp_path, manifest):
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / MANIFEST_NAME).write_text(manifest)
+    write(tmp_path / "tiny")
+    load_bundle(tmp_path / "tiny")
+
+
+def test_empty_folder_becomes_a_bundle(write, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    write(tmp_path / "tiny")
+    load_bundle(tmp_path / "tiny")
+
+
+def test_folder_that_is_no_bundle_is_refused_and_left_alone(write, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_text("mine")
+    with pytest.raises(BundleError, match="photos holds files and is no bundle; give another"):
+        write(tmp_path / "photos")
+    assert (tmp_path / "photos" / "one.jpg").read_text() == "mine"
+    assert names(tmp_path) == ["photos"]
+
+
+def test_file_of_that_name_is_refused_and_left_alone(write, tmp_path):
+    (tmp_path / "tiny").write_text("mine")
+    with pytest.raises(OutputError, match="tiny is a file; give the name of a folder"):
+        write(tmp_path / "tiny")
+    assert (tmp_path / "tiny").read_text() == "mine"
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_failing_write_leaves_what_was_there(write, tmp_path, tiny_network, existing):
+    before = write(tmp_path / "tiny") if existing else None
+    with pytest.raises(OutputError, match="tiny cannot be written: No such file or directory"):
+        write_bundle(
+            tmp_path / "tiny",
+            network=tmp_path / "gone.onnx",
+            spec=read_spec(tiny_network),
+            compiled=COMPILED,
+        )
+    assert names(tmp_path) == (["tiny"] if existing else [])
+    if existing:
+        assert load_bundle(tmp_path / "tiny") == before
+
+
+def test_bundle_can_be_rebuilt_from_its_own_network(write, tmp_path):
+    first = write(tmp_path / "tiny")
+    again = write_bundle(
+        first.path, network=first.network, spec=first.manifest.spec, compiled=COMPILED
+    )
+    assert load_bundle(first.path) == again
+
+
+def test_manifest_on_disk_is_plain_json(write, tmp_path):
+    write(tmp_path / "tiny")
+    content = json.loads((tmp_path / "tiny" / MANIFEST_NAME).read_text(encoding="utf-8"))
+    assert content["spec"]["input_size"] == [64, 96]
+
+
+def test_network_that_the_manifest_does_not_record_is_not_used(write, tmp_path):
+    bundle = write(tmp_path / "tiny")
+    content = json.loads((bundle.path / MANIFEST_NAME).read_text(encoding="utf-8"))
+    content["files"] = {}
+    (bundle.path / MANIFEST_NAME).write_text(json.dumps(content), encoding="utf-8")
+    loaded = load_bundle(bundle.path)
+    with pytest.raises(BundleError, match=r"tiny carries no network\.onnx; build the bundle"):
+        _ = loaded.network

@@ -1,0 +1,194 @@
+import shutil
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from fcn_trt.engine.openvino import (
+    build_openvino,
+    compile_network,
+    computes_bf16,
+    cpu_name,
+    openvino_version,
+    proven_precision,
+)
+from fcn_trt.errors import BundleError, EngineError, OnnxError
+from fcn_trt.spec import read_spec
+
+needs_bf16 = pytest.mark.skipif(
+    not computes_bf16(), reason=f"needs a CPU that computes BF16; {cpu_name()} does not"
+)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A user cache that is empty at first."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "fcn_trt" / "openvino"
+
+
+@pytest.fixture
+def typed(tiny_network, tmp_path):
+    """The tiny network with another precision in its spec, and typed so where it can be."""
+
+    def make(precision):
+        from dataclasses import replace
+
+        from fcn_trt.export.half import to_bf16
+        from fcn_trt.export.network import finish_network, load_network, save_network
+
+        model, spec = load_network(tiny_network)
+        if precision == "bf16":
+            model, spec = to_bf16(model, spec)
+        else:
+            model = finish_network(model, replace(spec, precision=precision))
+        path = tmp_path / f"{precision}.onnx"
+        save_network(model, path)
+        return path
+
+    return make
+
+
+def answer(compiled, seed=0):
+    size = tuple(compiled.inputs[0].shape)
+    image = np.random.default_rng(seed).standard_normal(size, np.float32)
+    return compiled(image)[0]
+
+
+def test_fp32_is_computed_and_proven_as_fp32(tiny_network, tmp_path):
+    manifest = build_openvino(tiny_network, tmp_path / "tiny").manifest
+    assert (manifest.precision_asked, manifest.precision_proven) == ("fp32", {"fp32": 26})
+    assert (manifest.target, manifest.target_version) == ("openvino", openvino_version())
+    assert ov.__version__.startswith(manifest.target_version)
+    assert manifest.device == cpu_name()
+    assert manifest.compute_capability is None
+
+
+@needs_bf16
+def test_bf16_is_computed_and_proven_as_bf16(typed, tmp_path):
+    bundle = build_openvino(typed("bf16"), tmp_path / "tiny")
+    assert (bundle.manifest.precision_asked, bundle.manifest.spec.precision) == ("bf16", "bf16")
+    assert bundle.manifest.precision_proven == {"bf16": 26}
+
+
+@needs_bf16
+def test_openvino_left_to_itself_would_compute_fp32_in_bf16(tiny_network):
+    """Why the hint is always set; when this fails, the hint and its proof may go."""
+    assert proven_precision(ov.Core().compile_model(tiny_network, "CPU")) == {"bf16": 26}
+
+
+def test_network_that_computes_in_another_type_than_its_spec_says_is_refused(
+    tiny_network, tmp_path
+):
+    """Q/DQ around one convolution of a network that calls itself fp32."""
+    onnx = pytest.importorskip("onnx")
+    from fcn_trt.export.network import load_network, save_network
+
+    model, _ = load_network(tiny_network)
+    graph, make = model.graph, onnx.helper.make_node
+    index, conv = [(i, n) for i, n in enumerate(graph.node) if n.op_type == "Conv"][1]
+    weight = next(t for t in graph.initializer if t.name == conv.input[1])
+    values = onnx.numpy_helper.to_array(weight)
+    scale = np.float32(np.abs(values).max() / 127)
+    for name, value in {
+        "scale": scale,
+        "zero": np.int8(0),
+        "weight": np.rint(values / scale).astype(np.int8),
+    }.items():
+        graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), f"q.{name}"))
+    quantise = make("QuantizeLinear", [conv.input[0], "q.scale", "q.zero"], ["q.x"])
+    restore = make("DequantizeLinear", ["q.x", "q.scale", "q.zero"], ["q.y"])
+    restore_weight = make("DequantizeLinear", ["q.weight", "q.scale", "q.zero"], ["q.w"])
+    conv.input[:] = ["q.y", "q.w", conv.input[2]]
+    for node in (restore_weight, restore, quantise):
+        graph.node.insert(index, node)
+    save_network(model, tmp_path / "mixed.onnx")
+    message = r"mixed\.onnx is fp32, but .* on this CPU \(.*\) as 25 fp32, 1 int8; build it with"
+    with pytest.raises(EngineError, match=message):
+        build_openvino(tmp_path / "mixed.onnx", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16", "fp8"])
+def test_precision_that_is_not_computed_is_refused(typed, tmp_path, precision):
+    message = f"is {precision}, which the openvino target does not compute; it takes fp32 and bf16"
+    with pytest.raises(EngineError, match=message):
+        build_openvino(typed(precision), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class TestDamagedNetwork:
+    def test_truncated_onnx_is_refused_and_leaves_no_bundle(self, tiny_network, tmp_path):
+        data = tiny_network.read_bytes()
+        (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
+        with pytest.raises(OnnxError, match=r"cut\.onnx is not a whole ONNX file"):
+            build_openvino(tmp_path / "cut.onnx", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_graph_that_openvino_does_not_know_is_refused_with_its_words(
+        self, tiny_network, tmp_path
+    ):
+        from fcn_trt.export.network import load_network, save_network
+
+        model, _ = load_network(tiny_network)
+        model.graph.node[3].op_type = "Kaleidoscope"
+        save_network(model, tmp_path / "odd.onnx")
+        with pytest.raises(EngineError, match=r"OpenVINO \S+ cannot compile .*odd\.onnx: \S+"):
+            build_openvino(tmp_path / "odd.onnx", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_missing_onnx_is_refused(self, tmp_path):
+        with pytest.raises(OnnxError, match=r"gone\.onnx cannot be read: No such file"):
+            build_openvino(tmp_path / "gone.onnx", tmp_path / "out")
+
+    def test_folder_that_is_no_bundle_is_left_alone(self, tiny_network, tmp_path):
+        (tmp_path / "one.jpg").write_text("mine")
+        with pytest.raises(BundleError, match="holds files and is no bundle"):
+            build_openvino(tiny_network, tmp_path)
+
+
+class TestCache:
+    def test_second_compilation_comes_from_the_cache(self, tiny_network, cache):
+        spec = read_spec(tiny_network)
+        first = compile_network(tiny_network, spec)
+        blobs = {path: path.stat().st_mtime_ns for path in cache.rglob("*.blob")}
+        assert len(blobs) == 1
+        assert not first.get_property("LOADED_FROM_CACHE")
+        second = compile_network(tiny_network, spec)
+        assert second.get_property("LOADED_FROM_CACHE")
+        assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.blob")} == blobs
+        np.testing.assert_array_equal(answer(first), answer(second))
+
+    @pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=needs_bf16)])
+    def test_precision_hint_is_set_the_first_and_the_second_time(
+        self, typed, tiny_network, cache, precision
+    ):
+        network = tiny_network if precision == "fp32" else typed(precision)
+        for _ in range(2):
+            compiled = compile_network(network, read_spec(network))
+            hint = compiled.get_property("INFERENCE_PRECISION_HINT")
+            assert hint.to_string() == {"fp32": "f32", "bf16": "bf16"}[precision]
+
+    def test_network_rebuilt_within_a_second_is_not_the_old_one(
+        self, make_model, write_network, cache, tmp_path
+    ):
+        """OpenVINO 2026.4 tells files apart by path, size and whole seconds."""
+        path, answers = tmp_path / "tiny.onnx", []
+        for seed in (1, 2):
+            write_network(make_model(seed=seed), path)
+            answers.append(answer(compile_network(path, read_spec(path))))
+        assert np.abs(answers[0] - answers[1]).max() > 0.01
+
+    @pytest.mark.parametrize("keep", [0.0, 0.5])
+    def test_truncated_cache_is_replaced(self, tiny_network, cache, keep):
+        spec = read_spec(tiny_network)
+        expected = answer(compile_network(tiny_network, spec))
+        (blob,) = cache.rglob("*.blob")
+        blob.write_bytes(blob.read_bytes()[: int(blob.stat().st_size * keep)])
+        np.testing.assert_array_equal(answer(compile_network(tiny_network, spec)), expected)
+
+    def test_network_is_found_under_any_path(self, tiny_network, cache, tmp_path):
+        odd = tmp_path / "ein Ordner, 100 % Größe"
+        odd.mkdir()
+        shutil.copy(tiny_network, odd / "n.onnx")
+        compile_network(odd / "n.onnx", read_spec(odd / "n.onnx"))

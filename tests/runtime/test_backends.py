@@ -1,0 +1,136 @@
+"""What `Segmenter` relies on, of every backend.
+
+A backend is added with one entry in `BACKENDS`: how its bundle is built, and how it is opened.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fcn_trt.engine.openvino import build_openvino
+from fcn_trt.runtime.openvino import OpenVinoBackend
+from fcn_trt.stages.decode import decode
+from fcn_trt.stages.preprocess import preprocess
+
+BACKENDS = {"openvino": (build_openvino, OpenVinoBackend)}
+
+BATCH = 3
+SIZE = (64, 96)
+TOLERANCE = 1e-4
+"""Relative difference of logits that FP32 kernels of other makers may show."""
+
+
+@pytest.fixture(scope="module", params=list(BACKENDS))
+def bundle(request, tiny_model, write_network, tmp_path_factory):
+    """The tiny model at batch 3."""
+    build, _ = BACKENDS[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    network = write_network(tiny_model, folder / "n.onnx", size=SIZE, batch=BATCH)
+    return build(network, folder / "bundle")
+
+
+@pytest.fixture
+def backend(bundle):
+    opened = BACKENDS[bundle.manifest.target][1](bundle)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def logits_of(tiny_model):
+    """The network's logits of one frame, by the PyTorch module."""
+
+    def compute(frame):
+        import torch
+
+        from fcn_trt.export.to_onnx import IMAGENET_MEAN, IMAGENET_STD
+
+        tensor = preprocess(frame, SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        with torch.no_grad():
+            return tiny_model.module(torch.from_numpy(tensor)[None])[0].numpy()
+
+    return compute
+
+
+class TestEveryBackend:
+    def test_logits_are_those_of_the_network(self, backend, logits_of, make_frame):
+        frames = [make_frame(seed=seed) for seed in range(BATCH)]
+        backend.submit(0, frames)
+        logits = backend.collect_logits(0)
+        assert logits.shape == (BATCH, 3, 8, 12)
+        assert logits.dtype == np.float32
+        expected = np.stack([logits_of(frame) for frame in frames])
+        assert np.abs(logits - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+    def test_label_maps_are_the_decoded_logits(self, backend, make_frame):
+        frames = [make_frame(size, seed=5) for size in ((64, 96), (120, 70), (33, 200))]
+        backend.submit(0, frames)
+        logits = backend.collect_logits(0)
+        backend.submit(0, frames)
+        for frame, label_map, one in zip(frames, backend.collect(0), logits, strict=True):
+            assert label_map.dtype == np.uint8
+            np.testing.assert_array_equal(label_map, decode(one, frame.shape[:2]))
+
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_batch_may_be_filled_in_part(self, backend, make_frame, logits_of, count):
+        backend.submit(0, [make_frame(seed=9)] * BATCH)  # what a later batch must not show
+        backend.collect(0)
+        frames = [make_frame(seed=seed) for seed in range(count)]
+        backend.submit(0, frames)
+        assert len(backend.collect(0)) == count
+        backend.submit(0, frames)
+        logits = backend.collect_logits(0)
+        expected = np.stack([logits_of(frame) for frame in frames])
+        assert np.abs(logits - expected).max() <= TOLERANCE * np.abs(expected).max()
+
+    def test_slots_do_not_disturb_each_other(self, backend, make_frame):
+        frames = [[make_frame(seed=slot)] for slot in range(backend.slots)]
+        alone = []
+        for slot, batch in enumerate(frames):
+            backend.submit(slot, batch)
+            alone.append(backend.collect_logits(slot))
+        for slot, batch in enumerate(frames):
+            backend.submit(slot, batch)
+        for slot in reversed(range(backend.slots)):
+            np.testing.assert_array_equal(backend.collect_logits(slot), alone[slot])
+
+    def test_results_are_not_overwritten_by_later_frames(self, backend, make_frame):
+        backend.submit(0, [make_frame(seed=1)])
+        logits = backend.collect_logits(0)
+        backend.submit(0, [make_frame(seed=1)])
+        (label_map,) = backend.collect(0)
+        copies = logits.copy(), label_map.copy()
+        backend.submit(0, [make_frame(seed=2)] * BATCH)
+        backend.collect(0)
+        np.testing.assert_array_equal(logits, copies[0])
+        np.testing.assert_array_equal(label_map, copies[1])
+
+    def test_frames_may_change_once_they_are_submitted(self, backend, make_frame):
+        backend.submit(0, [make_frame(seed=1)])
+        expected = backend.collect_logits(0)
+        frame = make_frame(seed=1)
+        backend.submit(0, [frame])
+        frame[:] = 0
+        np.testing.assert_array_equal(backend.collect_logits(0), expected)
+
+    def test_bad_frame_is_refused_and_the_slot_stays_usable(self, backend, make_frame):
+        for bad in (make_frame()[..., 0], make_frame().astype(np.float32)):
+            with pytest.raises(ValueError, match="a frame is"):
+                backend.submit(0, [make_frame(), bad])
+        backend.submit(0, [make_frame()])
+        assert len(backend.collect(0)) == 1
+
+    def test_description_says_what_computes_where_and_in_which_type(self, backend, bundle):
+        manifest = bundle.manifest
+        assert manifest.device in backend.description
+        assert manifest.target_version in backend.description
+        assert "26 fp32" in backend.description
+        assert "\n" not in backend.description
+
+    def test_close_ends_what_is_in_flight_and_may_be_called_twice(self, bundle, make_frame):
+        opened = BACKENDS[bundle.manifest.target][1](bundle)
+        for slot in range(opened.slots):
+            opened.submit(slot, [make_frame()])
+        opened.close()
+        opened.close()
