@@ -51,7 +51,7 @@ def _case(
     differ = int(np.count_nonzero(theirs() != ours()))
     seconds = interleave({"torch": theirs, "ours": ours}, runs=runs)
     ratio = ratios(seconds["torch"], seconds["ours"])
-    row = {
+    row: dict[str, Any] = {
         "size": size,
         "classes": classes,
         "align_corners": align_corners,

@@ -19,6 +19,7 @@ __all__ = [
     "atomic_folder",
     "atomic_path",
     "cache_folder",
+    "require_folder_of",
     "sha256",
     "temporary_folder",
     "write_atomic",
@@ -44,6 +45,17 @@ def cache_folder(*parts: str) -> Path:
     with _as_output_error(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def require_folder_of(path: Path) -> None:
+    """Refuse before long work what could not be written after it.
+
+    Raises:
+        OutputError: the folder that `path` is to stand in is missing.
+    """
+    if not path.parent.is_dir():
+        with _as_output_error(path):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 @contextmanager

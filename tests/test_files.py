@@ -118,9 +118,7 @@ class TestAtomicPath:
 
     def test_read_only_folder_is_named_with_the_way_out(self, read_only_folder):
         path = read_only_folder / "m.onnx"
-        message = (
-            f"^{path} cannot be written: Permission denied; choose another place$"
-        )
+        message = f"^{path} cannot be written: Permission denied; choose another place$"
         with pytest.raises(OutputError, match=message):
             write_atomic(path, b"")
 

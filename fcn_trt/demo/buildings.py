@@ -184,7 +184,7 @@ def fence(
     builder.details(corners, colour * rng.uniform(0.88, 1.1, (len(lefts), 1)))
     for rail in (0.35, height - 0.3):
         builder.face(on_wall(across, rail, rail + 0.12, start, end), colour * 0.75)
-    return builder.build(detail_m=0.3, reach_m=70.0)
+    return builder.build(detail_m=0.3, reach_m=44.0)
 
 
 def hedge(

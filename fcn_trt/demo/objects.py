@@ -59,7 +59,7 @@ def pedestrian(rng: np.random.Generator, shade: Shade, *, across: float, stride:
     hair = pick(rng, ((24, 30, 40), (40, 70, 110), (110, 120, 125)))
     builder.face(ring((across, head + 0.07, 0.0), (0.135, 0.1), 8), hair * shade.front)
     shadow = np.array(on_ground(0.0, across - 0.4, across + 0.4, -0.2, 0.35))
-    return builder.build(detail_m=0.15, reach_m=28.0, shadow=shadow)
+    return builder.build(detail_m=0.15, reach_m=21.0, shadow=shadow)
 
 
 def lamp(rng: np.random.Generator, shade: Shade, *, across: float, along: float) -> Mesh:

@@ -179,7 +179,7 @@ def cyclist(
     up = 1.7 if is_oncoming else 1.66
     builder.face(ring((across, up, 0.5), (0.17, 0.14), 8), helmet, label=_BICYCLIST)
     shadow = np.array(on_ground(0.0, across - 0.4, across + 0.4, -0.3, 1.3))
-    return builder.build(detail_m=0.12, reach_m=30.0, shadow=shadow)
+    return builder.build(detail_m=0.12, reach_m=24.0, shadow=shadow)
 
 
 def _add_bicycle(builder: MeshBuilder, frame: Colour, across: float) -> None:

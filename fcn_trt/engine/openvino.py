@@ -8,15 +8,17 @@ Source: OpenVINO, "CPU device", inference_precision and the runtime model's runt
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import openvino as ov
 
 from fcn_trt.engine.bundle import Bundle, Compiled, write_bundle
-from fcn_trt.errors import EngineError
+from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.files import cache_folder, sha256
 from fcn_trt.spec import Precision, Spec, read_spec
 
@@ -25,9 +27,12 @@ __all__ = [
     "compile_network",
     "computes_bf16",
     "cpu_name",
+    "openvino_core",
     "openvino_version",
     "proven_precision",
 ]
+
+logger = logging.getLogger(__name__)
 
 _HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
@@ -78,12 +83,10 @@ def compile_network(network: Path, spec: Spec) -> Any:
     config = {
         "INFERENCE_PRECISION_HINT": _HINTS[spec.precision],
         "PERFORMANCE_HINT": "LATENCY",
-        # One folder per content: OpenVINO itself tells files apart by path, size and a time stamp
-        # of whole seconds, and would run the old weights of a network that was just rebuilt.
-        "CACHE_DIR": str(cache_folder("openvino", sha256(network))),
+        **_cache_option(network),
     }
     try:
-        compiled = ov.Core().compile_model(network, "CPU", config)
+        compiled = openvino_core().compile_model(network, "CPU", config)
     except RuntimeError as error:
         last = str(error).strip().splitlines()[-1]
         raise EngineError(
@@ -96,6 +99,19 @@ def compile_network(network: Path, spec: Spec) -> Any:
             f"({cpu_name()}) as {describe_precision(proven)}; build it with --precision fp32"
         )
     return compiled
+
+
+def _cache_option(network: Path) -> dict[str, str]:
+    """Where compiled blobs are kept; nowhere on a device whose home cannot be written.
+
+    One folder per content: OpenVINO itself tells files apart by path, size and a time stamp of
+    whole seconds, and would run the old weights of a network that was just rebuilt.
+    """
+    try:
+        return {"CACHE_DIR": str(cache_folder("openvino", sha256(network)))}
+    except OutputError as error:
+        logger.warning("compiling without a cache, so each start compiles anew: %s", error)
+        return {}
 
 
 def proven_precision(compiled: Any) -> dict[str, int]:
@@ -114,9 +130,21 @@ def describe_precision(proven: dict[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in proven.items())
 
 
+@cache
+def openvino_core() -> Any:
+    """The one openvino.Core of this process.
+
+    On Linux each Core's CPU plugin puts down a signal stack of its own and, when it goes, puts the
+    one before it back, even if that is freed by now (2026.4, src/plugins/intel_cpu/src/plugin.cpp,
+    SigAltStackSetup). After two Cores that did not go in reverse order, Ctrl-C is a segmentation
+    fault.
+    """
+    return ov.Core()
+
+
 def computes_bf16() -> bool:
     """Whether this CPU computes BF16, so that a BF16 network is faster than an FP32 one."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def openvino_version() -> str:
@@ -126,5 +154,5 @@ def openvino_version() -> str:
 
 def cpu_name() -> str:
     """What OpenVINO calls this CPU."""
-    name = ov.Core().get_property("CPU", "FULL_DEVICE_NAME")
+    name = openvino_core().get_property("CPU", "FULL_DEVICE_NAME")
     return str(name).strip() or platform.machine()

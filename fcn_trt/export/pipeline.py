@@ -14,6 +14,7 @@ from fcn_trt.export.import_onnx import import_onnx
 from fcn_trt.export.network import load_network, save_network
 from fcn_trt.export.to_onnx import to_onnx
 from fcn_trt.export.weights import RandomWeights, resolve_weights
+from fcn_trt.files import require_folder_of
 from fcn_trt.labels import label_set
 from fcn_trt.spec import Precision, Size, Spec
 
@@ -46,6 +47,7 @@ def export_network(
         ValueError: the model is unknown, or options contradict each other.
         WeightsError, CheckpointError, OnnxError, OutputError: as the steps say.
     """
+    require_folder_of(out)
     if model.endswith(".onnx"):
         if weights is not None:
             raise ValueError("an .onnx file carries its weights; leave --weights out")

@@ -1,4 +1,6 @@
+import gc
 import shutil
+import signal
 
 import numpy as np
 import openvino as ov
@@ -9,6 +11,7 @@ from fcn_trt.engine.openvino import (
     compile_network,
     computes_bf16,
     cpu_name,
+    openvino_core,
     openvino_version,
     proven_precision,
 )
@@ -74,7 +77,7 @@ def test_bf16_is_computed_and_proven_as_bf16(typed, tmp_path):
 @needs_bf16
 def test_openvino_left_to_itself_would_compute_fp32_in_bf16(tiny_network):
     """Why the hint is always set; when this fails, the hint and its proof may go."""
-    assert proven_precision(ov.Core().compile_model(tiny_network, "CPU")) == {"bf16": 26}
+    assert proven_precision(openvino_core().compile_model(tiny_network, "CPU")) == {"bf16": 26}
 
 
 def test_network_that_computes_in_another_type_than_its_spec_says_is_refused(
@@ -145,6 +148,21 @@ class TestDamagedNetwork:
         (tmp_path / "one.jpg").write_text("mine")
         with pytest.raises(BundleError, match="holds files and is no bundle"):
             build_openvino(tiny_network, tmp_path)
+
+
+def test_signals_are_delivered_after_compiled_networks_went_in_any_order(tiny_network):
+    """Segmentation fault with OpenVINO 2026.4, when each was compiled by a Core of its own."""
+    spec = read_spec(tiny_network)
+    first, second = (compile_network(tiny_network, spec) for _ in range(2))
+    del first
+    gc.collect()
+    del second
+    gc.collect()
+    received = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+    assert received == [signal.SIGINT]
 
 
 class TestCache:

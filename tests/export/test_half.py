@@ -2,10 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import openvino as ov
 import pytest
 
-from fcn_trt.engine.openvino import build_openvino, computes_bf16
+from fcn_trt.engine.openvino import build_openvino, computes_bf16, openvino_core
 from fcn_trt.errors import OnnxError
 from fcn_trt.export.half import to_bf16
 from fcn_trt.export.network import load_network, save_network
@@ -74,7 +73,9 @@ def test_computed_in_float32_its_logits_are_close(fp32, bf16, make_frame, tmp_pa
     for name, (model, _) in {"fp32": fp32, "bf16": bf16}.items():
         save_network(model, tmp_path / f"{name}.onnx")
         hint = {"INFERENCE_PRECISION_HINT": "f32"}
-        logits.append(ov.Core().compile_model(tmp_path / f"{name}.onnx", "CPU", hint)(image)[0])
+        logits.append(
+            openvino_core().compile_model(tmp_path / f"{name}.onnx", "CPU", hint)(image)[0]
+        )
     assert logits[1].dtype == np.float32
     difference = np.abs(logits[0] - logits[1]).max() / np.abs(logits[0]).max()
     assert 0 < difference < 0.05

@@ -1,0 +1,96 @@
+from dataclasses import fields
+from importlib import resources
+
+import cv2
+import numpy as np
+import pytest
+
+from fcn_trt.demo import job
+from fcn_trt.demo.job import run_demo
+from fcn_trt.engine.bundle import load_bundle
+from fcn_trt.engine.openvino import computes_bf16
+from fcn_trt.errors import OutputError
+from fcn_trt.export.checkpoint import load_checkpoint
+from fcn_trt.export.weights import WeightsFile, resolve_weights
+from fcn_trt.spec import read_spec
+from fcn_trt.video.loop import Progress
+from fcn_trt.video.source import open_source
+
+SIZE = (64, 128)
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Measure on a few streets only; the whole demo runs in tests/test_cli.py."""
+    monkeypatch.setattr(job, "EVALUATED_SCENES", 3)
+    monkeypatch.setattr(job, "PICTURED_SCENES", 2)
+
+
+def test_demo_makes_what_it_reports(short, tmp_path):
+    steps: list[str] = []
+    progress: list[Progress] = []
+    done = run_demo(
+        tmp_path / "deep" / "out",
+        size=SIZE,
+        precision="fp32",
+        frame_count=4,
+        on_step=steps.append,
+        on_progress=progress.append,
+    )
+    assert len(steps) == 4
+    assert [p.frames for p in progress] == [1, 2, 3, 4]
+    assert all(getattr(done, field.name) is not None for field in fields(done))
+    assert done.precision == "fp32"
+    assert read_spec(done.network).input_size == SIZE
+    assert load_bundle(done.bundle).manifest.precision_proven == {"fp32": 26}
+    assert done.description.endswith("convolutions: 26 fp32")
+    with open_source(str(done.video)) as source:
+        assert [frame.shape for frame in source] == [(*SIZE, 3)] * 4
+        assert source.info.rate_fps == 15
+    picture = cv2.imread(str(done.picture))
+    assert picture is not None
+    assert picture.shape == (2 * SIZE[0], 3 * SIZE[1], 3)
+    assert done.evaluation.images == 3
+    assert 3_000_000 < done.parameters < 3_400_000
+
+
+def test_fp32_engine_agrees_with_pytorch(short, tmp_path):
+    done = run_demo(tmp_path, size=SIZE, precision="fp32", frame_count=1)
+    assert done.agreement >= 0.9995
+
+
+def test_precision_is_bf16_where_the_cpu_computes_it(short, tmp_path):
+    done = run_demo(tmp_path, size=SIZE, frame_count=1)
+    assert done.precision == ("bf16" if computes_bf16() else "fp32")
+    assert done.agreement > 0.97
+
+
+def test_demo_can_be_run_again_into_the_same_folder(short, tmp_path):
+    first = run_demo(tmp_path, size=SIZE, precision="fp32", frame_count=1)
+    again = run_demo(tmp_path, size=SIZE, precision="fp32", frame_count=2)
+    assert again.evaluation == first.evaluation
+    with open_source(str(again.video)) as source:
+        assert len(list(source)) == 2
+
+
+def test_file_in_the_way_of_the_folder_is_named(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    for out in (tmp_path / "out", tmp_path / "out" / "deep"):
+        with pytest.raises(OutputError, match=r"out.* cannot be made: a file is in its way; choos"):
+            run_demo(out, size=SIZE)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_weights_are_a_compact_fcn_for_camvid_s_classes():
+    path = resources.files("fcn_trt.demo") / "weights.safetensors"
+    with resources.as_file(path) as file:
+        assert file.stat().st_size < 8_000_000
+        weights = resolve_weights(str(file), None)
+        assert isinstance(weights, WeightsFile)
+        model = load_checkpoint(weights)
+    assert model.module.arch.name == "fcn_r18-d8"
+    assert model.labels.name == "camvid"
+    assert "research" in model.licence
+    state = model.module.state_dict()
+    assert state["backbone.layer1.0.conv1.weight"].shape[0] == 32
+    assert all(np.isfinite(tensor.numpy()).all() for tensor in state.values())

@@ -1,0 +1,133 @@
+import cv2
+import numpy as np
+import pytest
+
+from fcn_trt.errors import DatasetError
+from fcn_trt.evaluate.datasets import open_dataset
+from fcn_trt.labels import label_set
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write one image with its labels; returns the root."""
+
+    def make(name="a.png", labels=((0, 1), (2, 255)), size=(2, 2)):
+        for kind in ("images", "labels"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+        image = np.full((*size, 3), (10, 20, 30), dtype=np.uint8)
+        assert cv2.imwrite(str(tmp_path / "images" / name), image)
+        stem = name.rpartition(".")[0]
+        truth = np.array(labels, dtype=np.uint8)
+        assert cv2.imwrite(str(tmp_path / "labels" / f"{stem}.png"), truth)
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Write the class list of the generic layout."""
+    return lambda text: (tmp_path / "classes.txt").write_bytes(text)
+
+
+def test_camvid_has_eleven_classes_and_leaves_out_the_twelfth(write):
+    dataset = open_dataset("camvid", write(labels=((0, 10), (11, 11))))
+    assert dataset.labels == label_set("camvid")
+    (sample,) = dataset
+    assert sample.truth.tolist() == [[0, 10], [255, 255]]
+
+
+def test_generic_takes_its_classes_from_the_list(write, classes):
+    classes(b"road\r\n\n  tree \nblue sky")
+    dataset = open_dataset("generic", write())
+    assert dataset.labels.classes == ("road", "tree", "blue sky")
+    assert len(dataset.labels.palette) == 3
+    (sample,) = dataset
+    assert sample.truth.tolist() == [[0, 1], [2, 255]]
+
+
+def test_images_are_read_in_bgr_and_sorted_by_name(write, tmp_path):
+    for name in ("b.jpg", "a.png", "c.JPEG", "d.bmp"):
+        write(name, labels=((0, 1), (2, 3)))
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    dataset = open_dataset("camvid", tmp_path)
+    assert len(dataset) == 4
+    samples = list(dataset)
+    assert [sample.name for sample in samples] == ["a", "b", "c", "d"]
+    assert samples[0].frame[0, 0].tolist() == [10, 20, 30]
+    assert samples[0].frame.dtype == samples[0].truth.dtype == np.uint8
+
+
+def test_dataset_can_be_read_twice(write):
+    dataset = open_dataset("camvid", write(labels=((0, 1), (2, 11))))
+    first, second = list(dataset), list(dataset)
+    assert np.array_equal(first[0].truth, second[0].truth)
+
+
+def test_unknown_data_set_is_refused_with_those_known(tmp_path):
+    with pytest.raises(ValueError, match="unknown data set 'moon'; known are camvid, generic"):
+        open_dataset("moon", tmp_path)
+
+
+def test_folder_of_another_layout_is_refused_with_the_right_one(tmp_path):
+    layout = r"expected ROOT/images/NAME\.png or \.jpg with ROOT/labels/NAME\.png"
+    with pytest.raises(DatasetError, match=rf"images cannot be listed \(No such file.*; {layout}"):
+        open_dataset("camvid", tmp_path)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DatasetError, match=f"images holds no images; {layout}"):
+        open_dataset("camvid", tmp_path)
+
+
+def test_images_without_labels_are_counted(write, tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        write(name)
+    for name in ("b.png", "c.png"):
+        (tmp_path / "labels" / name).unlink()
+    with pytest.raises(DatasetError, match=r"2 of 3 images have no labels, the first is .*b\.png"):
+        open_dataset("camvid", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"classes\.txt cannot be read \(No such file or directory\); the generic layout"),
+        (b"\xff\xfe", r"classes\.txt cannot be read \(it is no UTF-8 text\); the generic layout"),
+        (b"\n \n", r"classes\.txt names 0 classes; 1 to 255 were expected"),
+        (b"x\n" * 256, r"classes\.txt names 256 classes; 1 to 255 were expected"),
+    ],
+)
+def test_class_list_that_cannot_be_used_is_named(write, classes, content, message):
+    if content is not None:
+        classes(content)
+    with pytest.raises(DatasetError, match=message):
+        open_dataset("generic", write())
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (((0, 1, 2),), r"a\.png is \(1, 3\) uint8, but labels of a\.png are \(2, 2\) uint8 with"),
+        (np.zeros((2, 2, 3)), r"a\.png is \(2, 2, 3\) uint8, but labels of a\.png are \(2, 2\)"),
+        (((0, 12), (0, 0)), r"a\.png has label 12, but camvid has 11 classes and leaves out 11; "),
+        (((0, 255), (0, 77)), r"a\.png has label 77, but camvid has 11 classes and leaves out 11"),
+    ],
+)
+def test_labels_that_do_not_fit_are_named(write, labels, message):
+    dataset = open_dataset("camvid", write(labels=labels))
+    with pytest.raises(DatasetError, match=message):
+        list(dataset)
+
+
+def test_labels_of_16_bits_are_refused(write):
+    root = write()
+    cv2.imwrite(str(root / "labels" / "a.png"), np.zeros((2, 2), dtype=np.uint16))
+    with pytest.raises(DatasetError, match=r"a\.png is \(2, 2\) uint16, but labels of a\.png are"):
+        list(open_dataset("camvid", root))
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_damaged_file_is_named(write, kind):
+    root = write()
+    (root / kind / "a.png").write_bytes(b"damaged")
+    with pytest.raises(DatasetError, match=rf"{kind}/a\.png is damaged: it cannot be decoded; fe"):
+        list(open_dataset("camvid", root))

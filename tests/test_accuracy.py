@@ -1,0 +1,127 @@
+"""The claims of the README about accuracy, each through the commands that a user types.
+
+Checkpoints and CamVid lie in the shared data folder; where it is not there, these tests skip.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fcn_trt.cli import main
+from fcn_trt.demo.scene import StreetScene
+from fcn_trt.runtime.segmenter import Segmenter
+
+torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
+
+pytestmark = pytest.mark.slow
+
+FULL_WIDTH_MIOU = 64.96
+"""Percent, on CamVid val; data/checkpoints/README.md of the shared data."""
+START_MIOU = 63.28
+"""Percent, of the checkpoint that the demo model's training began with."""
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Run a command that must succeed; returns its JSON object."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fcn-trt", *map(str, arguments), "--json"])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        assert end.value.code == 0, err
+        return json.loads(out)
+
+    return run
+
+
+@pytest.fixture
+def build(cli, tmp_path):
+    """A checkpoint through export and build, in FP32; returns the bundle."""
+
+    def make(*model, size):
+        cli("export", *model, "--size", size, "--out", tmp_path / "m.onnx")
+        cli("build", tmp_path / "m.onnx", "--out", tmp_path / "bundle", "--precision", "fp32")
+        return tmp_path / "bundle"
+
+    return make
+
+
+@pytest.fixture
+def demo_weights():
+    with resources.as_file(resources.files("fcn_trt.demo") / "weights.safetensors") as path:
+        yield path
+
+
+def test_full_width_camvid_checkpoint_keeps_its_miou(cli, build, shared_data):
+    bundle = build(shared_data / "checkpoints" / "fcn_r18-d8_camvid.pth", size="360x480")
+    root = shared_data / "camvid" / "val"
+    found = cli("eval", bundle, "--dataset", "camvid", "--root", root)
+    assert 100 * found["miou"] == pytest.approx(FULL_WIDTH_MIOU, abs=0.1)
+    assert 100 * found["pixel_accuracy"] == pytest.approx(91.42, abs=0.1)
+
+
+def test_demo_model_segments_streets_it_has_never_seen(cli, build, demo_weights):
+    found = cli("eval", build(demo_weights, size="256x512"), "--dataset", "scene")
+    assert found["miou"] >= 0.80
+
+
+def test_demo_model_is_almost_as_good_on_camvid_as_its_start(cli, build, demo_weights, shared_data):
+    bundle = build(demo_weights, size="360x480")
+    root = shared_data / "camvid" / "val"
+    found = cli("eval", bundle, "--dataset", "camvid", "--root", root)
+    assert 100 * found["miou"] >= START_MIOU - 2
+
+
+def torchvision_fcn():
+    """torchvision's own fcn_resnet50 with weights under which many classes win somewhere."""
+    from torchvision.models.segmentation import fcn_resnet50
+
+    torch.manual_seed(0)
+    model = fcn_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(layer.running_mean, std=0.1)
+            torch.nn.init.uniform_(layer.running_var, 0.5, 2.0)
+            torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
+            torch.nn.init.normal_(layer.bias, std=0.1)
+    return model.eval()
+
+
+def labels_of_pytorch_hub(model, picture):
+    """What the example of PyTorch Hub's FCN page computes, from an RGB picture.
+
+    Source: PyTorch Hub, pytorch_vision_fcn_resnet101.
+    """
+    from torchvision import transforms
+
+    preprocess = transforms.Compose(
+        [
+            transforms.ToTensor(),
+            transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+        ]
+    )
+    with torch.no_grad():
+        output = model(preprocess(picture).unsqueeze(0))["out"][0]
+    return output.argmax(0).numpy()
+
+
+def test_labels_equal_those_of_torchvision_s_own_example(build, tmp_path):
+    frame = StreetScene(5).render(40, (240, 320))[0]
+    model = torchvision_fcn()
+    expected = labels_of_pytorch_hub(model, np.ascontiguousarray(frame[..., ::-1]))
+    assert len(np.unique(expected)) >= 5
+    checkpoint = Path(tmp_path, "torchvision.pth")
+    torch.save(model.state_dict(), checkpoint)
+    bundle = build("fcn_resnet50", "--weights", checkpoint, size="240x320")
+    with Segmenter.load(bundle) as segmenter:
+        label_map = segmenter.segment(frame)
+    assert np.mean(label_map == expected) >= 0.9995

@@ -1,0 +1,108 @@
+"""What is loaded when, and that running bundles needs no export extra."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import fcn_trt
+
+HEAVY = ("torch", "torchvision", "tensorrt", "pycuda", "onnx", "openvino", "cv2", "safetensors")
+EXTRA = ("torch", "torchvision", "onnx", "safetensors", "PIL")
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(fcn_trt.__path__, "fcn_trt.")
+    if module.name != "fcn_trt.__main__"
+]
+
+BLOCKED = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {EXTRA!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def without_extra(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command line in a process that cannot import what the export extra brings."""
+    return python(f"{BLOCKED}\nfrom fcn_trt.cli import main\nmain()", *arguments)
+
+
+@pytest.mark.parametrize("module", ["fcn_trt", "fcn_trt.cli", "fcn_trt.doctor", "fcn_trt.report"])
+def test_import_loads_nothing_heavy(module):
+    code = f"import sys, {module}; print([n for n in {HEAVY!r} if n in sys.modules])"
+    assert python(code).stdout == "[]\n"
+
+
+def test_every_module_imports():
+    for name in MODULES:
+        importlib.import_module(name)
+
+
+def test_running_needs_no_module_of_the_export_extra():
+    runtime = [
+        name
+        for name in MODULES
+        if not name.startswith(("fcn_trt.export.", "fcn_trt.demo.samples", "fcn_trt.demo.train"))
+    ]
+    code = f"{BLOCKED}\nimport importlib\nfor name in {runtime!r}: importlib.import_module(name)"
+    done = python(code)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_run_eval_inspect_and_help_work_without_the_export_extra(tiny_bundle, tmp_path):
+    names = tiny_bundle.manifest.spec.classes
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+        cv2.imwrite(str(tmp_path / kind / "a.png"), np.zeros((64, 96), dtype=np.uint8))
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    for arguments in (
+        ["run", tiny_bundle.path, "--source", "scene:1:64x96", "--limit", 2, "--json"],
+        ["eval", tiny_bundle.path, "--dataset", "generic", "--root", tmp_path, "--json"],
+        ["inspect", tiny_bundle.path, "--json"],
+    ):
+        done = without_extra(*arguments)
+        assert done.returncode == 0, done.stderr
+        json.loads(done.stdout)
+    assert "Usage: fcn-trt" in without_extra("--help").stdout
+
+
+def test_fp32_bundle_is_built_without_the_export_extra(tiny_network, tmp_path):
+    done = without_extra("build", tiny_network, "--out", tmp_path / "bundle")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "bundle" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "export fcn_r18-d8 --weights random --size 64x96 --out m.onnx",
+        "build {network} --precision fp32 --out bundle",
+        "demo --size 64x128 --out out",
+    ],
+)
+def test_what_needs_the_export_extra_says_how_to_install_it(command, tiny_network, tmp_path):
+    done = without_extra(*command.format(network=tiny_network).split())
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "needs the package " in done.stderr
+    assert done.stderr.endswith("; install the export extra with `pip install 'fcn-trt[export]'`\n")
+    assert done.stderr.count("\n") == 1
+    assert not Path("out").exists()
+    assert list(tmp_path.iterdir()) == []
