@@ -24,9 +24,9 @@ lint: $(VENV)/installed-dev
 test-families: $(VENV)-families/installed
 	$(VENV)-families/bin/python -m pytest tests/families --override-ini filterwarnings=default
 
-bench: $(VENV)/installed
+bench: demo
 	$(BIN)/python -m benchmarks.decode
-	$(BIN)/python -m benchmarks.video
+	$(BIN)/python -m benchmarks.video demo_out/bundle
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -42,7 +42,8 @@ $(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 $(VENV)-families/installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)-families
 	$(VENV)-families/bin/python -m pip install --quiet --constraint .ci/constraints.txt \
-	  --editable '.[export]' pytest mmsegmentation==1.2.2 mmengine mmcv-lite==2.1.0 ftfy regex
+	  --editable '.[export]' pytest mmsegmentation==1.2.2 \
+	  mmengine==0.10.7 mmcv-lite==2.1.0 ftfy==6.3.1 regex
 	touch $@
 
 clean:

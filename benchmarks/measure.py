@@ -46,8 +46,10 @@ def machine() -> dict[str, Any]:
     import openvino as ov
     import torch
 
+    from fcn_trt.engine.openvino import openvino_core
+
     return {
-        "cpu": ov.Core().get_property("CPU", "FULL_DEVICE_NAME"),
+        "cpu": openvino_core().get_property("CPU", "FULL_DEVICE_NAME"),
         "cores": os.cpu_count(),
         "load_average_1min": os.getloadavg()[0],
         "system": platform.platform(),

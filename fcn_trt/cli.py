@@ -1,7 +1,7 @@
 """The command line. Each command is one call into the package, and how its result is said.
 
 Results go to stdout, people-text and progress to stderr. Exit status: 0 done; 1 an error that the
-user can act on, in one sentence; 2 wrong usage; 130 Ctrl-C.
+user can act on, in one sentence; 2 wrong usage; 130 Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -64,6 +66,9 @@ def main() -> None:
     # FFmpeg writes its own trouble to stderr; ours is the one sentence that says what to do.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    if threading.current_thread() is threading.main_thread():
+        # A service that is stopped ends as by Ctrl-C: what was written so far can be opened.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
@@ -77,6 +82,13 @@ def main() -> None:
         if debug:
             raise
         report.error(str(error))
+        status = 1
+    except ImportError as error:
+        if debug:
+            raise
+        report.error(
+            f"a library is missing or broken here ({error}); `fcn-trt doctor` says what helps"
+        )
         status = 1
     if status == 130:
         report.interrupted()
@@ -174,7 +186,7 @@ def models(
     as_json: JsonOption = False,
 ) -> None:
     """List every model: parameters, GMAC at three sizes, published weights."""
-    fcn, profiles, published = _needing_export(_import_models)
+    known, profiles, published = _needing_export(_import_models)
     if weights:
         listed = [dataclasses.asdict(entry) for entry in published.registry()]
     else:
@@ -187,7 +199,7 @@ def models(
                 "gmac": {size: round(c.gmac, 1) for size, c in zip(LADDER, costs, strict=True)},
                 "weights": len(published.published_for(name)),
             }
-            for name, arch in fcn.ARCHITECTURES.items()
+            for name, arch in known.ARCHITECTURES.items()
             for costs in [[profiles.profile(arch, size=parse_size(size)) for size in LADDER]]
         ]
     if as_json:
@@ -197,9 +209,9 @@ def models(
 
 
 def _import_models() -> tuple[Any, Any, Any]:
-    from fcn_trt.export import fcn, profile, weights
+    from fcn_trt.export import architecture, profile, weights
 
-    return fcn, profile, weights
+    return architecture, profile, weights
 
 
 @app.command()
@@ -209,8 +221,8 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Count parameters, GMAC and bytes, per stage."""
-    fcn, profiles, _ = _needing_export(_import_models)
-    cost = profiles.profile(fcn.architecture(model), size=size)
+    known, profiles, _ = _needing_export(_import_models)
+    cost = profiles.profile(known.architecture(model), size=size)
     if as_json:
         _print_json(
             {
@@ -333,9 +345,11 @@ def run(
             for uri in sink or ["none"]
         ]
         report.step(segmenter.description)
+        live = frames.info.is_live
+        process = partial(segmenter.stream, in_flight=1) if live else segmenter.stream
         try:
             with report.loop_bar(frames.info.name) as bar:
-                done = run_loop(frames, segmenter.stream, sinks, on_progress=bar, limit=limit)
+                done = run_loop(frames, process, sinks, on_progress=bar, limit=limit)
         except LoopInterrupted as stop:
             done = stop.report
     if as_json:

@@ -88,9 +88,11 @@ def _cpu(info: str) -> Finding:
 def _openvino() -> Finding:
     try:
         import openvino as ov
+
+        from fcn_trt.engine.openvino import openvino_core
     except ImportError as error:
         return _broken("OpenVINO", error, "pip install --force-reinstall openvino")
-    core = ov.Core()
+    core = openvino_core()
     if "CPU" not in core.available_devices:
         return Finding(
             part="OpenVINO",
@@ -109,7 +111,7 @@ def _opencv() -> Finding:
     try:
         import cv2
     except ImportError as error:  # the usual one: libGL.so.1 in a container without a desktop
-        return _broken("OpenCV", error, "on Debian and Ubuntu: apt-get install libgl1")
+        return _broken("OpenCV", error, "on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0")
     built = cv2.getBuildInformation()
     have = {
         name: re.search(rf"{name}:\s+YES", built) is not None for name in ("FFMPEG", "GStreamer")

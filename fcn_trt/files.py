@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
@@ -59,39 +60,46 @@ def require_folder_of(path: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends without an error.
 
     A reader therefore sees the old file or the whole new one; a killed process leaves only a
     hidden file whose name ends in ``.part`` plus the suffix of `path`.
 
+    Args:
+        path: The file to write.
+        durable: Wait for the disk, so that a power cut leaves no empty file under this name. One of
+            a sequence of images is not worth the milliseconds that this takes.
+
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
-    handle = -1
-    with _as_output_error(path):
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=f".part{path.suffix}", dir=path.parent
-        )
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _hidden_beside(path, name=path.stem, suffix=f".part{path.suffix}")
     try:
         with _as_output_error(path):
+            # Not mkstemp: here the umask gives the rights, as to any new file.
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             yield temporary
-            temporary.chmod(0o666 & ~_umask())
-            _sync(temporary)
+            if durable:
+                _sync(temporary)
             temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it has become `path`, or there was no folder to make it in
+            temporary.unlink()
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a whole file or nothing.
+
+    Args:
+        path: The file to write.
+        data: All of its bytes.
+        durable: As in `atomic_path`.
 
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
-    with atomic_path(path) as temporary:
+    with atomic_path(path, durable=durable) as temporary:
         temporary.write_bytes(data)
 
 
@@ -99,24 +107,25 @@ def write_atomic(path: Path, data: bytes) -> None:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that becomes `path`, replacing what is there, when the block ends well.
 
+    Its files have reached the disk by then.
+
     Raises:
         OutputError: the parent is missing or not writable, the disk is full, or `path` is a file.
     """
     if path.is_file():
         raise OutputError(f"{path} is a file; give the name of a folder")
-    temporary = path
-    with _as_output_error(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".part", dir=path.parent))
+    temporary = _hidden_beside(path, name=path.name, suffix=".part")
     try:
         with _as_output_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir()
             yield temporary
-            temporary.chmod(0o777 & ~_umask())
             for file in temporary.iterdir():
                 _sync(file)
             if path.exists():
                 # Two renames: a folder cannot be renamed onto a folder that is not empty.
-                old = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+                old = _hidden_beside(path, name=path.name, suffix=".old")
+                old.mkdir()
                 path.replace(old / "old")
                 temporary.replace(path)
                 shutil.rmtree(old)
@@ -131,6 +140,11 @@ def temporary_folder() -> Iterator[Path]:
     """A folder for intermediate files, gone when the block ends."""
     with tempfile.TemporaryDirectory(prefix="fcn_trt-") as folder:
         yield Path(folder)
+
+
+def _hidden_beside(path: Path, *, name: str, suffix: str) -> Path:
+    """A path in the folder of `path` that nothing has yet."""
+    return path.parent / f".{name}-{secrets.token_hex(8)}{suffix}"
 
 
 @contextmanager
@@ -161,10 +175,3 @@ def _reason_and_way_out(error: OSError, path: Path) -> str:
     if isinstance(error, FileExistsError):
         reason = f"{error.filename} is a file"
     return f"{reason}; choose another place"
-
-
-def _umask() -> int:
-    """The process's umask; mkstemp ignores it, and reading it means setting it."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

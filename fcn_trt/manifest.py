@@ -1,12 +1,14 @@
 """manifest.json: what a bundle is, in a form that is checked before anything else is read.
 
-Format 1 is one JSON object in UTF-8 with exactly the keys of `Manifest`, indented by two spaces.
-A reader refuses: another format number, a missing or an extra key, a value of another type, a file
-name that is not a plain name, and a file whose size or SHA-256 differs from its record.
+Format 1 is one JSON object in UTF-8 with exactly the keys of `Manifest` and `sha256`, the hash of
+the others. A reader refuses: another format number, another hash, a missing or an extra key, a
+value of another type, a file name that is not a plain name, and a file whose size or SHA-256
+differs from its record.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -24,6 +26,7 @@ Target: TypeAlias = Literal["openvino", "tensorrt", "tensorrt-rtx"]
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
+DIGEST = "sha256"
 MAX_BYTES = 1 << 20
 
 
@@ -87,8 +90,14 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as it stands on disk."""
-        plain: Any = TypeAdapter(Manifest).dump_python(self, mode="json")
-        return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+        plain: dict[str, Any] = TypeAdapter(Manifest).dump_python(self, mode="json")
+        return json.dumps(plain | {DIGEST: _digest(plain)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """SHA-256 of a manifest's content, whatever its spacing and order."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def read_manifest(bundle: Path) -> Manifest:
@@ -106,9 +115,10 @@ def read_manifest(bundle: Path) -> Manifest:
             f"{bundle} is no bundle: {MANIFEST_NAME} cannot be read ({error.strerror}); build one "
             "with `fcn-trt build M.onnx --target openvino --out BUNDLE`"
         ) from error
-    _check_format(path, data)
+    content = _checked_content(path, data)
     try:
-        return TypeAdapter(Manifest).validate_json(data, strict=True)
+        # From JSON and not from Python values, whose lists would not do as tuples.
+        return TypeAdapter(Manifest).validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -117,8 +127,8 @@ def read_manifest(bundle: Path) -> Manifest:
         ) from error
 
 
-def _check_format(path: Path, data: bytes) -> None:
-    """Name the format before the rest is judged by this format's rules."""
+def _checked_content(path: Path, data: bytes) -> dict[str, Any]:
+    """The manifest without its hash, once the format and the hash are right."""
     try:
         content = json.loads(data) if len(data) <= MAX_BYTES else None
     except (ValueError, RecursionError):
@@ -130,6 +140,12 @@ def _check_format(path: Path, data: bytes) -> None:
             f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}; "
             "build the bundle again with this version"
         )
+    if content.pop(DIGEST, None) != _digest(content):
+        raise BundleError(
+            f"{path} was altered: its content does not have the SHA-256 that it states; copy or "
+            "build the bundle again"
+        )
+    return content
 
 
 def check_files(bundle: Path, manifest: Manifest) -> None:

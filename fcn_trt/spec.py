@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.labels import LabelSet, check_palette
+from fcn_trt.labels import LabelSet
 
 __all__ = [
     "Frame",
@@ -93,7 +93,6 @@ class Spec:
 
     def __post_init__(self) -> None:
         LabelSet(name=self.labels, classes=self.classes, palette=self.palette)
-        check_palette(self.palette)
         if min(self.input_size) < 1 or self.batch < 1 or self.stride < 1:
             raise ValueError(
                 f"input_size {self.input_size}, batch {self.batch} and stride {self.stride} "

@@ -49,8 +49,9 @@ def shared_data() -> Path:
 def make_model() -> Callable[..., LoadedModel]:
     """An `Fcn` of any model with an eighth of the channels, random batch-norm included."""
     torch = pytest.importorskip("torch", reason=NEEDS_EXPORT)
+    from fcn_trt.export.architecture import architecture
     from fcn_trt.export.checkpoint import LoadedModel
-    from fcn_trt.export.fcn import Fcn, architecture
+    from fcn_trt.export.fcn import Fcn
     from fcn_trt.labels import numbered_label_set
 
     def make(model: str = "fcn_r18-d8", classes: int = 3, *, seed: int = 0) -> LoadedModel:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 import resource
@@ -22,8 +24,11 @@ from PIL import Image
 
 from fcn_trt import __version__
 from fcn_trt.cli import main
+from fcn_trt.demo.scene import open_scene
 from fcn_trt.engine.openvino import computes_bf16
+from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import read_spec
+from fcn_trt.video.closing import Closing
 from fcn_trt.video.source import open_source
 
 COMMANDS = ("demo", "models", "profile", "export", "build", "run", "eval", "inspect", "doctor")
@@ -326,6 +331,40 @@ def test_run_stops_at_the_limit(cli, tiny_bundle):
     assert found["latency_p50_ms"] > 0
 
 
+@pytest.mark.parametrize(("is_live", "in_flight"), [(True, 1), (False, 2)])
+def test_run_keeps_no_frame_of_a_live_source_back(
+    cli, tiny_bundle, monkeypatch, is_live, in_flight
+):
+    """Frame k is told before frame k + 1 is read; in a file one more is in flight."""
+    ahead: list[int] = []
+    scene = open_scene(SCENE)
+
+    class Frames(Closing):
+        info = dataclasses.replace(scene.info, is_live=is_live)
+
+        def __iter__(self):
+            return itertools.islice(scene, 4)
+
+    def stream(self, frames, **options):
+        taken = 0
+
+        def counted():
+            nonlocal taken
+            for frame in frames:
+                taken += 1
+                yield frame
+
+        for done, pair in enumerate(real(self, counted(), **options)):
+            ahead.append(taken - done)
+            yield pair
+
+    real = Segmenter.stream
+    monkeypatch.setattr("fcn_trt.cli._open_source", lambda _: Frames())
+    monkeypatch.setattr(Segmenter, "stream", stream)
+    assert cli("run", tiny_bundle.path, "--source", "it", "--limit", 4).status == 0
+    assert ahead[0] == max(ahead) == in_flight
+
+
 def test_opacity_decides_how_much_of_the_frame_is_seen(cli, tiny_bundle, video, tmp_path):
     arguments = ["run", tiny_bundle.path, "--source", video, "--limit", 1]
     for opacity in (0, 1):
@@ -404,7 +443,8 @@ def test_reader_that_goes_away_is_no_error():
     assert done.stderr == ""
 
 
-def test_ctrl_c_leaves_a_playable_video_and_one_sentence(tiny_bundle, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_being_stopped_leaves_a_playable_video_and_one_sentence(tiny_bundle, tmp_path, number):
     command = ["run", tiny_bundle.path, "--source", SCENE, "--sink", tmp_path / "x.mp4"]
     process = subprocess.Popen(
         [sys.executable, "-m", "fcn_trt", *map(str, command)],
@@ -420,7 +460,7 @@ def test_ctrl_c_leaves_a_playable_video_and_one_sentence(tiny_bundle, tmp_path):
             assert process.poll() is None
             time.sleep(0.05)
         time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()

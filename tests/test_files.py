@@ -1,5 +1,6 @@
 import hashlib
 import os
+import re
 import resource
 import shutil
 import signal
@@ -60,6 +61,14 @@ def left_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_the_umask_of_the_process_is_never_changed(tmp_path, monkeypatch):
+    """It belongs to all threads, so two that set it and set it back can leave it wrong."""
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("the umask was set"))
+    write_atomic(tmp_path / "m", b"")
+    with atomic_folder(tmp_path / "bundle"):
+        pass
+
+
 def test_sha256_is_that_of_the_bytes(tmp_path):
     path = tmp_path / "big"
     data = os.urandom(3_000_001)
@@ -89,6 +98,35 @@ class TestAtomicPath:
         finally:
             os.umask(before)
         assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o640
+
+    def test_file_never_has_more_rights_than_in_the_end(self, tmp_path):
+        with atomic_path(tmp_path / "m") as temporary:
+            during = temporary.stat().st_mode
+        assert (tmp_path / "m").stat().st_mode == during
+
+    @pytest.mark.parametrize("durable", [True, False])
+    def test_only_what_is_durable_waits_for_the_disk(self, tmp_path, monkeypatch, durable):
+        synced: list[int] = []
+        monkeypatch.setattr(os, "fsync", synced.append)
+        write_atomic(tmp_path / "m", b"whole", durable=durable)
+        assert len(synced) == durable
+        assert (tmp_path / "m").read_bytes() == b"whole"
+
+    def test_file_is_durable_unless_told_otherwise(self, tmp_path, monkeypatch):
+        synced: list[int] = []
+        monkeypatch.setattr(os, "fsync", synced.append)
+        write_atomic(tmp_path / "m", b"whole")
+        assert len(synced) == 1
+
+    def test_temporary_file_is_hidden_and_named_as_a_part(self, tmp_path):
+        with atomic_path(tmp_path / "m.onnx") as temporary:
+            assert re.fullmatch(r"\.m-[0-9a-f]{16}\.part\.onnx", temporary.name)
+            assert left_in(tmp_path) == [temporary.name]
+
+    def test_file_in_the_way_of_the_folder_is_named(self, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(OutputError, match="file/m cannot be written: Not a directory"):
+            write_atomic(tmp_path / "file" / "m", b"")
 
     def test_old_file_is_replaced(self, tmp_path):
         path = tmp_path / "m"
@@ -153,6 +191,23 @@ class TestAtomicFolder:
             assert not path.exists()
         assert left_in(path) == ["manifest.json"]
         assert left_in(tmp_path / "a") == ["b"]
+
+    def test_folder_has_the_rights_that_the_umask_gives(self, tmp_path):
+        before = os.umask(0o027)
+        try:
+            with atomic_folder(tmp_path / "bundle"):
+                pass
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "bundle").stat().st_mode) == 0o750
+
+    def test_its_files_reach_the_disk_first(self, tmp_path, monkeypatch):
+        synced: list[int] = []
+        monkeypatch.setattr(os, "fsync", synced.append)
+        with atomic_folder(tmp_path / "bundle") as temporary:
+            for name in "ab":
+                (temporary / name).touch()
+        assert len(synced) == 2
 
     def test_old_folder_is_replaced_whole(self, tmp_path):
         path = tmp_path / "bundle"

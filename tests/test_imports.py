@@ -16,7 +16,7 @@ import pytest
 import fcn_trt
 
 HEAVY = ("torch", "torchvision", "tensorrt", "pycuda", "onnx", "openvino", "cv2", "safetensors")
-EXTRA = ("torch", "torchvision", "onnx", "safetensors", "PIL")
+EXTRA = ("torch", "torchvision", "onnx", "safetensors")
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(fcn_trt.__path__, "fcn_trt.")

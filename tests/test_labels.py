@@ -38,7 +38,7 @@ def test_label_sets_are_consistent(name):
     assert len(set(labels.classes)) == len(labels.classes)
     if name in ("voc", "cityscapes", "camvid"):  # the other palettes repeat colours, as published
         assert len(set(labels.palette)) == len(labels.palette)
-    assert all(text.strip() for text in labels.classes)
+    assert all(text and text == text.strip() for text in labels.classes)
 
 
 def test_all_label_sets_of_the_readme_are_known():

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 
@@ -104,7 +105,8 @@ GOLDEN = """{
       "size_bytes": 3,
       "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     }
-  }
+  },
+  "sha256": "ccedef3f2b1c40e5c1e7062a24a9fa281746d4b6ff3734526a8f57c66a9c651d"
 }
 """
 
@@ -118,9 +120,12 @@ def bundle(tmp_path):
 
 
 def edited(bundle, edit):
-    """Change the JSON object in place."""
+    """Change the JSON object in place, and its hash with it."""
     content = json.loads(GOLDEN)
+    del content["sha256"]
     edit(content)
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    content["sha256"] = hashlib.sha256(canonical).hexdigest()
     (bundle / MANIFEST_NAME).write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -143,6 +148,21 @@ def test_every_optional_value_comes_back(bundle):
     )
     (bundle / MANIFEST_NAME).write_text(full.to_json(), encoding="utf-8")
     assert read_manifest(bundle) == full
+
+
+def test_manifest_with_one_byte_changed_is_refused_wherever_it_matters(bundle):
+    data = GOLDEN.encode()
+    whole = json.loads(data)
+    for at in range(len(data)):
+        changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        (bundle / MANIFEST_NAME).write_bytes(changed)
+        try:
+            same = json.loads(changed) == whole
+        except ValueError:
+            same = False
+        if not same:
+            with pytest.raises(BundleError):
+                read_manifest(bundle)
 
 
 class TestManifestIsRefused:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DemoReport", "run_demo"]
 
+VIDEO = "segmented.mp4"
 VIDEO_SEED = HELD_OUT_SEED + 16
 RATE_FPS = 15.0
 EVALUATED_SCENES = 40
@@ -95,45 +96,55 @@ def run_demo(
         on_progress: Called after each frame of the video.
 
     Raises:
+        ValueError: a side of `size` is less than 16 pixels, or frame_count less than 1.
         FcnTrtError: a step failed.
     """
+    # First, because it refuses sizes that no street can be drawn at.
+    source = SceneSource(VIDEO_SEED, size=size, frame_count=frame_count, rate_fps=RATE_FPS)
+    chosen: Precision = precision or ("bf16" if computes_bf16() else "fp32")
+    made = _make_engine(out, size, chosen, on_step)
+    with source, Segmenter.load(made.bundle) as segmenter:
+        on_step(f"a street of {frame_count} frames -> segmented video")
+        loop = _film(segmenter, source, out / VIDEO, on_progress)
+        on_step(f"{EVALUATED_SCENES} streets with exact labels -> accuracy, picture")
+        return _measure(out, made, segmenter, loop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Engine:
+    """A bundle, and what it was made from in how many seconds."""
+
+    model: LoadedModel
+    network: Path
+    bundle: Path
+    export_s: float
+    build_s: float
+
+
+def _make_engine(
+    out: Path, size: Size, precision: Precision, on_step: Callable[[str], None]
+) -> _Engine:
     # Imported here: it needs torch, which a device that only runs bundles does not have.
-    from fcn_trt.export.pipeline import export_network, load_model, type_network
+    from fcn_trt.export.pipeline import export_model, load_model, type_network
 
     _make_folder(out)
-    chosen: Precision = precision or ("bf16" if computes_bf16() else "fp32")
-    network, bundle, video = out / "fcn.onnx", out / "bundle", out / "segmented.mp4"
+    network, bundle = out / "fcn.onnx", out / "bundle"
     started = time.perf_counter()
-    on_step(f"checkpoint -> {chosen} ONNX at {size[0]}x{size[1]}")
+    on_step(f"checkpoint -> {precision} ONNX at {size[0]}x{size[1]}")
     with resources.as_file(resources.files("fcn_trt.demo") / "weights.safetensors") as weights:
         model = load_model(str(weights))
-        export_network(str(weights), network, size=size)
-    type_network(network, network, chosen)
+    export_model(model, network, size=size)
+    type_network(network, network, precision)
     exported = time.perf_counter()
     on_step("ONNX -> OpenVINO engine bundle")
     build_openvino(network, bundle)
-    built = time.perf_counter()
-    with Segmenter.load(bundle) as segmenter:
-        on_step(f"a street of {frame_count} frames -> segmented video")
-        loop = _film(segmenter, video, size, frame_count, on_progress)
-        on_step(f"{EVALUATED_SCENES} streets with exact labels -> accuracy, picture")
-        scenes = HeldOutScenes(count=EVALUATED_SCENES, size=size)
-        evaluation = evaluate(segmenter.stream, scenes)
-        frame = next(iter(scenes)).frame
-        return DemoReport(
-            precision=chosen,
-            parameters=sum(p.numel() for p in model.module.parameters()),
-            description=segmenter.description,
-            export_s=exported - started,
-            build_s=built - exported,
-            loop=loop,
-            evaluation=evaluation,
-            agreement=_agreement(model, segmenter, frame),
-            network=network,
-            bundle=bundle,
-            video=video,
-            picture=_picture(out / "demo.png", segmenter, size),
-        )
+    return _Engine(
+        model=model,
+        network=network,
+        bundle=bundle,
+        export_s=exported - started,
+        build_s=time.perf_counter() - exported,
+    )
 
 
 def _make_folder(out: Path) -> None:
@@ -147,15 +158,33 @@ def _make_folder(out: Path) -> None:
 
 def _film(
     segmenter: Segmenter,
+    source: SceneSource,
     video: Path,
-    size: Size,
-    frame_count: int,
     on_progress: Callable[[Progress], None],
 ) -> LoopReport:
     palette = palette_array(segmenter.spec.palette)
     sink = open_sink(str(video), render=segmenter.render, palette=palette, rate_fps=RATE_FPS)
-    with SceneSource(VIDEO_SEED, size=size, frame_count=frame_count, rate_fps=RATE_FPS) as source:
-        return run_loop(source, segmenter.stream, [sink], on_progress=on_progress)
+    return run_loop(source, segmenter.stream, [sink], on_progress=on_progress)
+
+
+def _measure(out: Path, made: _Engine, segmenter: Segmenter, loop: LoopReport) -> DemoReport:
+    """Accuracy, agreement and picture, and with them the report."""
+    size = segmenter.spec.input_size
+    scenes = HeldOutScenes(count=EVALUATED_SCENES, size=size)
+    return DemoReport(
+        precision=segmenter.spec.precision,
+        parameters=sum(p.numel() for p in made.model.module.parameters()),
+        description=segmenter.description,
+        export_s=made.export_s,
+        build_s=made.build_s,
+        loop=loop,
+        evaluation=evaluate(segmenter.stream, scenes),
+        agreement=_agreement(made.model, segmenter, next(iter(scenes)).frame),
+        network=made.network,
+        bundle=made.bundle,
+        video=out / VIDEO,
+        picture=_picture(out / "demo.png", segmenter, size),
+    )
 
 
 def _agreement(model: LoadedModel, segmenter: Segmenter, frame: Frame) -> float:

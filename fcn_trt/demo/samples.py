@@ -1,27 +1,25 @@
-"""What the demo model learns from and is measured on: crops of scenes and of CamVid."""
+"""What the demo model learns from: crops of scenes and of CamVid."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils import data
 
 from fcn_trt.demo.held_out import HELD_OUT_SEED, SCENE_FRAMES
 from fcn_trt.demo.scene import StreetScene
-from fcn_trt.errors import DatasetError
+from fcn_trt.evaluate.datasets import Dataset
+from fcn_trt.export.architecture import IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.labels import label_set
 from fcn_trt.spec import NO_LABEL, Frame, LabelMap, Size
 
-__all__ = ["MixedSamples", "Settings", "camvid_pairs", "held_out", "normalise", "read_pair"]
+__all__ = ["MixedSamples", "Settings", "normalise"]
 
 LABELS = "camvid"
 CLASSES = label_set(LABELS).classes
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +40,7 @@ class Settings:
         save_s: Seconds between saved states.
         seed: Of every random choice.
         workers: Processes that prepare crops; 0 prepares them between the steps.
-        held_out_scenes: Scenes per measurement, two frames each.
+        held_out_scenes: Streets per measurement, one frame of each.
     """
 
     iterations: int = 4100
@@ -67,16 +65,16 @@ class Settings:
             raise ValueError("iterations, batch, evaluate_every and held_out_scenes start at 1")
 
 
-class MixedSamples(Dataset):
+class MixedSamples(data.Dataset):
     """Crops of scenes and of CamVid, each a function of its number alone.
 
     Args:
-        pairs: (image, labels) paths of CamVid train.
+        camvid: CamVid train.
         settings: How to train.
     """
 
-    def __init__(self, pairs: list[tuple[Path, Path]], settings: Settings) -> None:
-        self.pairs = pairs
+    def __init__(self, camvid: Dataset, settings: Settings) -> None:
+        self.camvid = camvid
         self.settings = settings
         self._scenes: dict[int, tuple[Frame, LabelMap]] = {}
 
@@ -91,8 +89,9 @@ class MixedSamples(Dataset):
         if rng.random() < self.settings.scene_share:
             frame, labels = self._scene(int(rng.integers(self.settings.scenes)))
         else:
-            frame, labels = read_pair(self.pairs[int(rng.integers(len(self.pairs)))])
+            sample = self.camvid[int(rng.integers(len(self.camvid)))]
             scale = float(np.exp(rng.uniform(np.log(0.5), np.log(1.75))))
+            frame, labels = sample.frame, sample.truth
             frame = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
             labels = cv2.resize(labels, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
             frame = _jitter(frame, rng)  # scenes have light and weather of their own
@@ -144,40 +143,6 @@ def _jitter(frame: Frame, rng: np.random.Generator) -> Frame:
 
 def normalise(rgb: torch.Tensor) -> torch.Tensor:
     """(N, 3, H, W) uint8 RGB as the network takes it: float32, channels last in memory."""
-    mean = torch.tensor(MEAN).view(3, 1, 1)
-    tensor = (rgb.float() - mean) / torch.tensor(STD).view(3, 1, 1)
+    mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
+    tensor = (rgb.float() - mean) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
     return tensor.contiguous(memory_format=torch.channels_last)
-
-
-def held_out(scenes: int) -> Iterator[tuple[Frame, LabelMap]]:
-    """Two frames, 256x512, of each of a number of scenes that training never sees."""
-    for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + scenes):
-        scene = StreetScene(seed)
-        for index in (0, SCENE_FRAMES // 2):
-            yield scene.render(index, (256, 512))
-
-
-def camvid_pairs(folder: Path) -> list[tuple[Path, Path]]:
-    """(image, labels) paths of a folder with images/ and labels/, sorted.
-
-    Raises:
-        DatasetError: the folder has another layout.
-    """
-    images = sorted((folder / "images").glob("*.[jp][pn]g"))
-    pairs = [(path, folder / "labels" / f"{path.stem}.png") for path in images]
-    if not pairs or not all(labels.is_file() for _, labels in pairs):
-        raise DatasetError(f"{folder} needs images/ and, for each of them, labels/NAME.png")
-    return pairs
-
-
-def read_pair(pair: tuple[Path, Path]) -> tuple[Frame, LabelMap]:
-    """A frame and its labels; what is no class becomes 255.
-
-    Raises:
-        DatasetError: one of the two is missing, damaged or of another size.
-    """
-    frame = cv2.imread(str(pair[0]), cv2.IMREAD_COLOR)
-    labels = cv2.imread(str(pair[1]), cv2.IMREAD_UNCHANGED)
-    if frame is None or labels is None or labels.shape != frame.shape[:2]:
-        raise DatasetError(f"{pair[0]} and {pair[1]} are not an image and its labels")
-    return frame, np.where(labels < len(CLASSES), labels, NO_LABEL).astype(np.uint8)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import copy
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,21 +27,15 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from fcn_trt.demo.samples import (
-    CLASSES,
-    LABELS,
-    MixedSamples,
-    Settings,
-    camvid_pairs,
-    held_out,
-    normalise,
-    read_pair,
-)
+from fcn_trt.demo.held_out import HeldOutScenes
+from fcn_trt.demo.samples import CLASSES, LABELS, MixedSamples, Settings, normalise
 from fcn_trt.errors import CheckpointError, FcnTrtError
-from fcn_trt.export.fcn import Fcn, architecture
+from fcn_trt.evaluate.datasets import Dataset, LabelledImages, open_dataset
+from fcn_trt.evaluate.protocol import evaluate
+from fcn_trt.export.architecture import architecture
+from fcn_trt.export.fcn import Fcn
 from fcn_trt.export.safe_load import Tensors, read_checkpoint
 from fcn_trt.files import atomic_path
-from fcn_trt.metrics import ConfusionMatrix
 from fcn_trt.spec import NO_LABEL, Frame, LabelMap, parse_size
 
 __all__ = ["train"]
@@ -73,8 +68,8 @@ def train(start: Path, camvid: Path, out: Path, *, settings: Settings = DEFAULT)
     model = Fcn(architecture(MODEL), len(CLASSES), base_width=BASE_WIDTH, auxiliary=True)
     load_strictly(model, read_checkpoint(start)[0], source=start)
     averaged = copy.deepcopy(model)
-    validation = camvid_pairs(camvid / "val")
-    samples = MixedSamples(camvid_pairs(camvid / "train"), settings)
+    validation = open_dataset("camvid", camvid / "val")
+    samples = MixedSamples(open_dataset("camvid", camvid / "train"), settings)
     _optimise(model, averaged, samples, validation, out.with_suffix(".state.pth"))
     write_weights(averaged, out)
     rounded = Fcn(architecture(MODEL), len(CLASSES), base_width=BASE_WIDTH)
@@ -124,7 +119,7 @@ def _optimise(
     model: nn.Module,
     averaged: nn.Module,
     samples: MixedSamples,
-    validation: list[tuple[Path, Path]],
+    validation: Dataset,
     state_path: Path,
 ) -> None:
     """Run the steps that are left; both models end trained."""
@@ -220,38 +215,32 @@ def _average(averaged: nn.Module, model: nn.Module, *, keep: float) -> None:
             value.lerp_(current[key], 1 - keep)
 
 
-def _report(
-    name: str, model: nn.Module, validation: list[tuple[Path, Path]], scenes: int, *, fast: bool
-) -> None:
-    sources = {
-        "scene": held_out(scenes),
-        "CamVid val": (read_pair(pair) for pair in validation),
-    }
-    for source, frames in sources.items():
-        confusion = _evaluate(model, frames, fast=fast)
-        classes = zip(CLASSES, confusion.iou(), strict=True)
+def _report(name: str, model: nn.Module, validation: Dataset, scenes: int, *, fast: bool) -> None:
+    """Say how good a model is on streets that it never saw, and on the rest of CamVid."""
+    model.eval()
+    held_out = HeldOutScenes(count=scenes)
+    sources: dict[str, LabelledImages] = {"scene": held_out, "CamVid val": validation}
+    for source, images in sources.items():
+        result = evaluate(partial(_segment, model, fast=fast), images)
         typer.echo(
-            f"{name}  {source} mIoU {100 * confusion.miou():.2f}  accuracy "
-            f"{100 * confusion.pixel_accuracy():.2f}  "
-            + " ".join(f"{label} {100 * iou:.1f}" for label, iou in classes)
+            f"{name}  {source} mIoU {100 * result.miou:.2f}  accuracy "
+            f"{100 * result.pixel_accuracy:.2f}  "
+            + " ".join(f"{label} {100 * iou:.1f}" for label, iou in result.per_class.items())
         )
 
 
 @torch.no_grad()
-def _evaluate(
-    model: nn.Module, frames: Iterable[tuple[Frame, LabelMap]], *, fast: bool
-) -> ConfusionMatrix:
-    """Confusion at the frames' own size; fast computes in bfloat16."""
-    model.eval()
-    confusion = ConfusionMatrix(len(CLASSES))
-    for frame, truth in frames:
+def _segment(
+    model: nn.Module, frames: Iterable[Frame], *, fast: bool
+) -> Iterator[tuple[Frame, LabelMap]]:
+    """Label maps at the frames' own size; fast computes in bfloat16."""
+    for frame in frames:
         rgb = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1].transpose(2, 0, 1)))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast):
             scores = model(normalise(rgb[None]))
         logits = scores[0] if isinstance(scores, tuple) else scores
-        full = functional.interpolate(logits.float(), size=truth.shape, mode="bilinear")
-        confusion.update(full.argmax(dim=1)[0].to(torch.uint8).numpy(), truth)
-    return confusion
+        full = functional.interpolate(logits.float(), size=frame.shape[:2], mode="bilinear")
+        yield frame, full.argmax(dim=1)[0].to(torch.uint8).numpy()
 
 
 def _resume(path: Path, model: nn.Module, averaged: nn.Module, optimiser: Any) -> int:

@@ -73,20 +73,17 @@ def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -
     """Write a bundle whole, replacing one of that name.
 
     Args:
-        path: The bundle's folder; what is there must be a bundle, of any format or damaged, or an
-            empty folder.
+        path: The bundle's folder; what is there is replaced, if it holds nothing but the files of
+            a bundle.
         network: The typed ONNX file.
         spec: Its spec.
         compiled: What the builder found out.
 
     Raises:
         OutputError: the folder cannot be written.
-        BundleError: there is a folder of that name which is no bundle.
+        BundleError: there is a folder of that name with other files.
     """
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST_NAME).is_file():
-        raise BundleError(
-            f"{path} holds files and is no bundle; give another --out, or empty it first"
-        )
+    _refuse_foreign_files(path)
     with atomic_folder(path) as folder:
         shutil.copyfile(network, folder / NETWORK_NAME)
         manifest = Manifest(
@@ -105,6 +102,20 @@ def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle(path=path, manifest=manifest)
+
+
+def _refuse_foreign_files(path: Path) -> None:
+    """A folder is replaced whole, so it must hold nothing that somebody else put there."""
+    foreign = [
+        entry.name
+        for entry in (path.iterdir() if path.is_dir() else ())
+        if entry.name not in (MANIFEST_NAME, NETWORK_NAME)
+    ]
+    if foreign:
+        raise BundleError(
+            f"{path} holds files that are no bundle's, such as {foreign[0]}; give another --out, "
+            "or empty it first"
+        )
 
 
 def load_bundle(path: Path) -> Bundle:

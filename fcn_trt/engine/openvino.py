@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import platform
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ __all__ = [
     "computes_bf16",
     "cpu_name",
     "openvino_core",
+    "openvino_errors",
     "openvino_version",
     "proven_precision",
 ]
@@ -85,13 +88,8 @@ def compile_network(network: Path, spec: Spec) -> Any:
         "PERFORMANCE_HINT": "LATENCY",
         **_cache_option(network),
     }
-    try:
+    with openvino_errors(f"compile {network}"):
         compiled = openvino_core().compile_model(network, "CPU", config)
-    except RuntimeError as error:
-        last = str(error).strip().splitlines()[-1]
-        raise EngineError(
-            f"OpenVINO {openvino_version()} cannot compile {network}: {last}"
-        ) from error
     proven = proven_precision(compiled)
     if set(proven) != {spec.precision}:
         raise EngineError(
@@ -128,6 +126,23 @@ def proven_precision(compiled: Any) -> dict[str, int]:
 def describe_precision(proven: dict[str, int]) -> str:
     """The counts in words, such as "26 bf16"."""
     return ", ".join(f"{count} {name}" for name, count in proven.items())
+
+
+@contextmanager
+def openvino_errors(work: str) -> Iterator[None]:
+    """Say what OpenVINO could not do, with the last line of its own reason.
+
+    Args:
+        work: What is done in the block, such as "compile m.onnx".
+
+    Raises:
+        EngineError: OpenVINO raised in the block.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        last = (str(error).strip().splitlines() or ["no reason given"])[-1]
+        raise EngineError(f"OpenVINO {openvino_version()} cannot {work}: {last}") from error
 
 
 @cache

@@ -3,6 +3,8 @@
 camvid      root/images/NAME.{png,jpg}   root/labels/NAME.png, 0 to 10, 11 is left out
 generic     root/images/NAME.{png,jpg}   root/labels/NAME.png, class indices, 255 is left out
             root/classes.txt: one class name per line, in index order
+
+Label files are grey, or indexed like VOC's, whose palette is for viewers only.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 import cv2
 import numpy as np
-import numpy.typing as npt
+from PIL import Image
 
 from fcn_trt.errors import DatasetError
 from fcn_trt.labels import MAX_CLASSES, LabelSet, hub_palette, label_set
@@ -74,12 +76,16 @@ class Dataset:
         return len(self.pairs)
 
     def __iter__(self) -> Iterator[Sample]:
-        for image, labels in self.pairs:
-            yield self._read(image, labels)
+        return map(self.__getitem__, range(len(self)))
 
-    def _read(self, image: Path, labels: Path) -> Sample:
-        frame = _decode(image, cv2.IMREAD_COLOR)
-        truth = _decode(labels, cv2.IMREAD_UNCHANGED)
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            DatasetError: one of its files is damaged, or its labels are no class indices.
+        """
+        image, labels = self.pairs[index]
+        frame, truth = _read_frame(image), _read_labels(labels)
         if truth.ndim != 2 or truth.dtype != np.uint8 or truth.shape != frame.shape[:2]:
             raise DatasetError(
                 f"{labels} is {truth.shape} {truth.dtype}, but labels of {image.name} are "
@@ -96,11 +102,29 @@ class Dataset:
         return Sample(name=image.stem, frame=frame, truth=truth)
 
 
-def _decode(path: Path, mode: int) -> npt.NDArray[np.uint8]:
-    array: npt.NDArray[np.uint8] | None = cv2.imread(str(path), mode)
-    if array is None:
-        raise DatasetError(f"{path} is damaged: it cannot be decoded; fetch it again")
-    return array
+def _read_frame(path: Path) -> Frame:
+    frame: Frame | None = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if frame is None or _is_cut_off(path.read_bytes()):
+        raise _damaged(path)
+    return frame
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG ends before its last scan does; OpenCV would paint what is missing grey."""
+    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+
+
+def _read_labels(path: Path) -> LabelMap:
+    """The indices of a grey or indexed image; other images come as they are, and are refused."""
+    try:
+        with Image.open(path) as image:  # OpenCV would turn indices into the palette's colours
+            return np.array(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> DatasetError:
+    return DatasetError(f"{path} is damaged: it cannot be decoded; fetch it again")
 
 
 def open_dataset(name: str, root: Path) -> Dataset:

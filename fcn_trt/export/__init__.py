@@ -1,4 +1,4 @@
 """From a checkpoint to a typed ONNX file; needs the `export` extra.
 
-Read in this order: pipeline, checkpoint, fcn, to_onnx, import_onnx, half.
+Read in this order: pipeline, checkpoint, architecture, fcn, to_onnx, import_onnx, half.
 """

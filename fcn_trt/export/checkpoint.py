@@ -20,8 +20,15 @@ from typing import Any
 import torch
 
 from fcn_trt.errors import AmbiguousModelError, CheckpointError
-from fcn_trt.export.fcn import ARCHITECTURES, Architecture, Fcn
-from fcn_trt.export.mmseg_config import config_describes, model_config
+from fcn_trt.export import mmseg_config
+from fcn_trt.export.architecture import (
+    ARCHITECTURES,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Architecture,
+    Rgb,
+)
+from fcn_trt.export.fcn import Fcn
 from fcn_trt.export.safe_load import Tensors, read_checkpoint
 from fcn_trt.export.weights import RandomWeights, WeightsFile
 from fcn_trt.labels import LabelSet, hub_palette, label_set, label_set_for, label_set_names
@@ -53,6 +60,8 @@ class LoadedModel:
         labels: Classes and colours.
         source_sha256: Of the checkpoint, or "" for random weights.
         licence: Of the weights, or "".
+        mean: Per channel R, G, B, subtracted from pixels of 0 to 255.
+        std: Per channel R, G, B, divides after the mean.
     """
 
     module: Fcn
@@ -60,6 +69,8 @@ class LoadedModel:
     labels: LabelSet
     source_sha256: str
     licence: str
+    mean: Rgb = IMAGENET_MEAN
+    std: Rgb = IMAGENET_STD
 
 
 def random_model(arch: Architecture, weights: RandomWeights, labels: LabelSet) -> LoadedModel:
@@ -92,8 +103,10 @@ def load_checkpoint(
         CheckpointError: the file is damaged, unsafe, of another family, or does not fit `model`.
     """
     tensors, meta = read_checkpoint(file.path)
+    config = mmseg_config.config_variables(str(meta.get("config") or meta.get("cfg") or ""))
     tensors = _translate(tensors, file.path)
-    arch = _architecture(tensors, meta, file, model)
+    mean, std = _normalisation(config, file.path)
+    arch = _architecture(tensors, meta, config, file, model)
     classes, base_width = _shape(tensors)
     module = Fcn(arch, classes, base_width=base_width)
     _assign(module, tensors, file.path)
@@ -103,6 +116,8 @@ def load_checkpoint(
         labels=_labels(classes, meta, file, labels),
         source_sha256=file.sha256,
         licence=str(meta.get("licence", "")),
+        mean=mean,
+        std=std,
     )
 
 
@@ -131,14 +146,26 @@ def _shape(tensors: Tensors) -> tuple[int, int]:
     )
 
 
+def _normalisation(config: dict[str, Any], path: Path) -> tuple[Rgb, Rgb]:
+    """What the checkpoint's config says, else ImageNet's, which the families normalise with."""
+    try:
+        return mmseg_config.config_normalisation(config) or (IMAGENET_MEAN, IMAGENET_STD)
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be exported: {error}") from error
+
+
 def _architecture(
-    tensors: Tensors, meta: dict[str, Any], file: WeightsFile, model: str | None
+    tensors: Tensors,
+    meta: dict[str, Any],
+    config: dict[str, Any],
+    file: WeightsFile,
+    model: str | None,
 ) -> Architecture:
     """The one architecture that the tensors, the checkpoint's own words and `model` agree on."""
     fitting = _fitting(tensors)
     if not fitting:
         raise CheckpointError(f"{file.path} has the keys of an FCN, but of no known depth and stem")
-    said = _said(fitting, meta, file, tensors)
+    said = _said(fitting, meta, config, file, tensors)
     if model is None:
         # How the file is packed is only a hint: it decides where nothing was said, asked or named.
         hinted = [a for a in said if a.family == meta.get("trained_by")] or said
@@ -172,16 +199,20 @@ def _fitting(tensors: Tensors) -> list[Architecture]:
 
 
 def _said(
-    fitting: list[Architecture], meta: dict[str, Any], file: WeightsFile, tensors: Tensors
+    fitting: list[Architecture],
+    meta: dict[str, Any],
+    config: dict[str, Any],
+    file: WeightsFile,
+    tensors: Tensors,
 ) -> list[Architecture]:
     """Those of `fitting` that the checkpoint's own words leave over; never none."""
-    config = model_config(str(meta.get("config") or meta.get("cfg") or ""))
+    described = mmseg_config.model_config(config)
     if file.published is not None:
         left = [a for a in fitting if a.name == file.published.model]
     elif "model" in meta:
         left = [a for a in fitting if a.name == meta["model"]]
-    elif config is not None:
-        left = [a for a in fitting if config_describes(config, a)]
+    elif described is not None:
+        left = [a for a in fitting if mmseg_config.config_describes(described, a)]
     elif any(name.startswith("aux_classifier.") for name in tensors):
         # pytorch-auto-drive's FCN is built without one; torchvision's published files have it.
         left = [a for a in fitting if a.family == "torchvision"]
@@ -226,7 +257,8 @@ def _own_labels(meta: dict[str, Any]) -> LabelSet | None:
         if colours
         else hub_palette(len(names))
     )
-    return _named(LabelSet(name="custom", classes=tuple(map(str, names)), palette=palette))
+    classes = tuple(str(name).strip() for name in names)  # ADE20K is published with "bed "
+    return _named(LabelSet(name="custom", classes=classes, palette=palette))
 
 
 def _named(labels: LabelSet) -> LabelSet:

@@ -16,6 +16,7 @@ from pathlib import Path
 import onnx
 
 from fcn_trt.errors import OnnxError
+from fcn_trt.export.architecture import IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.export.network import (
     OPSET,
     finish_network,
@@ -24,7 +25,6 @@ from fcn_trt.export.network import (
     logits_value,
     tensor_shape,
 )
-from fcn_trt.export.to_onnx import IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.files import sha256
 from fcn_trt.labels import LabelSet, label_set_for
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Size, Spec, read_spec

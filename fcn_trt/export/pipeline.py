@@ -7,18 +7,18 @@ from pathlib import Path
 import onnx
 
 from fcn_trt.errors import OnnxError
+from fcn_trt.export.architecture import ARCHITECTURES, Architecture, architecture
 from fcn_trt.export.checkpoint import LoadedModel, load_checkpoint, random_model
-from fcn_trt.export.fcn import ARCHITECTURES, Architecture, architecture
 from fcn_trt.export.half import to_bf16
 from fcn_trt.export.import_onnx import import_onnx
 from fcn_trt.export.network import load_network, save_network
 from fcn_trt.export.to_onnx import to_onnx
-from fcn_trt.export.weights import RandomWeights, resolve_weights
+from fcn_trt.export.weights import RandomWeights, published_names, resolve_weights
 from fcn_trt.files import require_folder_of
 from fcn_trt.labels import label_set
 from fcn_trt.spec import Precision, Size, Spec
 
-__all__ = ["default_labels", "export_network", "load_model", "type_network"]
+__all__ = ["default_labels", "export_model", "export_network", "load_model", "type_network"]
 
 
 def export_network(
@@ -34,8 +34,8 @@ def export_network(
     """Write the FP32 ONNX of a model.
 
     Args:
-        model: Name of an architecture, path of a checkpoint that says what it is, or path of an
-            .onnx file to import.
+        model: Name of an architecture or of published weights, path of a checkpoint that says what
+            it is, or path of an .onnx file to import.
         out: The ONNX file to write.
         size: (height, width) of the input in pixels.
         weights: As for `resolve_weights`; only with the name of an architecture.
@@ -48,14 +48,28 @@ def export_network(
         WeightsError, CheckpointError, OnnxError, OutputError: as the steps say.
     """
     require_folder_of(out)
-    if model.endswith(".onnx"):
-        if weights is not None:
-            raise ValueError("an .onnx file carries its weights; leave --weights out")
-        network, spec = import_onnx(
-            Path(model), size=size, batch=batch, output=output, labels=labels
-        )
-    else:
-        network, spec = to_onnx(load_model(model, weights, labels), size=size, batch=batch)
+    if not model.endswith(".onnx"):
+        return export_model(load_model(model, weights, labels), out, size=size, batch=batch)
+    if weights is not None:
+        raise ValueError("an .onnx file carries its weights; leave --weights out")
+    network, spec = import_onnx(Path(model), size=size, batch=batch, output=output, labels=labels)
+    save_network(network, out)
+    return spec
+
+
+def export_model(model: LoadedModel, out: Path, *, size: Size, batch: int = 1) -> Spec:
+    """Write the FP32 ONNX of a model that is loaded already.
+
+    Args:
+        model: From `load_model`.
+        out: The ONNX file to write.
+        size: (height, width) of the input in pixels.
+        batch: Images per inference.
+
+    Raises:
+        OnnxError, OutputError: as the steps say.
+    """
+    network, spec = to_onnx(model, size=size, batch=batch)
     save_network(network, out)
     return spec
 
@@ -64,7 +78,7 @@ def load_model(model: str, weights: str | None = None, labels: str | None = None
     """Load a model by its name or from a checkpoint that says what it is.
 
     Args:
-        model: Name of an architecture, or path of a checkpoint.
+        model: Name of an architecture or of published weights, or path of a checkpoint.
         weights: As for `resolve_weights`; only with the name of an architecture.
         labels: Label set; None takes the checkpoint's own.
 
@@ -72,7 +86,8 @@ def load_model(model: str, weights: str | None = None, labels: str | None = None
         ValueError: the model is unknown, or options contradict each other.
         WeightsError, CheckpointError: as the steps say.
     """
-    if model not in ARCHITECTURES and (Path(model).is_file() or Path(model).suffix):
+    is_file = model not in ARCHITECTURES and (Path(model).is_file() or Path(model).suffix)
+    if is_file or model in published_names():
         if weights is not None:
             raise ValueError(f"{model} is a checkpoint itself; leave --weights out")
         file = resolve_weights(model, None)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fcn_trt.export.fcn import Architecture, Fcn
+from fcn_trt.export.architecture import Architecture
+from fcn_trt.export.fcn import Fcn
 from fcn_trt.export.pipeline import default_labels
 from fcn_trt.labels import label_set
 from fcn_trt.spec import Size

@@ -29,11 +29,7 @@ from fcn_trt.export.network import (
 )
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Size, Spec
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "model_spec", "to_onnx"]
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
-"""Per channel R, G, B on pixels of 0 to 255; the same numbers in every family."""
+__all__ = ["model_spec", "to_onnx"]
 
 
 def model_spec(model: LoadedModel, *, size: Size, batch: int) -> Spec:
@@ -46,8 +42,8 @@ def model_spec(model: LoadedModel, *, size: Size, batch: int) -> Spec:
         labels=model.labels.name,
         classes=model.labels.classes,
         palette=model.labels.palette,
-        mean=IMAGENET_MEAN,
-        std=IMAGENET_STD,
+        mean=model.mean,
+        std=model.std,
         input_size=size,
         batch=batch,
         stride=arch.stride,

@@ -21,7 +21,14 @@ from pathlib import Path
 from fcn_trt.errors import WeightsError
 from fcn_trt.files import atomic_path, cache_folder, sha256
 
-__all__ = ["RandomWeights", "WeightsFile", "published_for", "registry", "resolve_weights"]
+__all__ = [
+    "RandomWeights",
+    "WeightsFile",
+    "published_for",
+    "published_names",
+    "registry",
+    "resolve_weights",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +102,11 @@ def registry() -> tuple[PublishedWeights, ...]:
 def published_for(model: str) -> list[PublishedWeights]:
     """The published checkpoints that fit a model, best mean IoU first."""
     return sorted((w for w in registry() if w.model == model), key=lambda w: -w.miou)
+
+
+def published_names() -> set[str]:
+    """What the published checkpoints are called."""
+    return {entry.name for entry in registry()}
 
 
 def resolve_weights(weights: str | None, model: str | None) -> WeightsFile | RandomWeights:

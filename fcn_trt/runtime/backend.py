@@ -29,13 +29,22 @@ class Backend(Protocol):
 
         Raises:
             ValueError: a frame is not (H, W, 3) uint8.
+            EngineError: the network cannot be started.
         """
 
     def collect(self, slot: int) -> list[LabelMap]:
-        """Wait for a slot and decode: one label map of each frame's own size, in order."""
+        """Wait for a slot and decode: one label map of each frame's own size, in order.
+
+        Raises:
+            EngineError: the network failed.
+        """
 
     def collect_logits(self, slot: int) -> Logits:
-        """Wait for a slot and copy its logits: (frames, C, h, w) float32."""
+        """Wait for a slot and copy its logits: (frames, C, h, w) float32.
+
+        Raises:
+            EngineError: the network failed.
+        """
 
     def close(self) -> None:
         """Free everything; a second call does nothing."""

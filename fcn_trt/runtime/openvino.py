@@ -7,6 +7,7 @@ caller's thread prepares slot 1.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,9 +19,11 @@ from fcn_trt.engine.openvino import (
     compile_network,
     cpu_name,
     describe_precision,
+    openvino_errors,
     openvino_version,
     proven_precision,
 )
+from fcn_trt.errors import EngineError
 from fcn_trt.spec import Frame, LabelMap, Logits, Size
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import check_frame, preprocess_into
@@ -29,19 +32,39 @@ __all__ = ["OpenVinoBackend"]
 
 SLOTS = 2
 
+_log = logging.getLogger(__name__)
+
 
 class _Slot:
     """One inference request with its input memory and the sizes of the frames in it."""
 
     def __init__(self, compiled: Any, shape: tuple[int, ...]) -> None:
-        self.request = compiled.create_infer_request()
         self.image = np.zeros(shape, dtype=np.float32)
-        self.request.set_input_tensor(ov.Tensor(self.image, shared_memory=True))
+        with openvino_errors("make an inference request"):
+            self.request = compiled.create_infer_request()
+            self.request.set_input_tensor(ov.Tensor(self.image, shared_memory=True))
         self.sizes: list[Size] = []
+
+    def start(self) -> None:
+        """Start the network; it computes in OpenVINO's threads."""
+        with openvino_errors("start the network"):
+            self.request.start_async()
+
+    def wait(self) -> None:
+        """Wait for the network."""
+        with openvino_errors("run the network"):
+            self.request.wait()
+
+    def drain(self) -> None:
+        """Wait for a network whose logits nobody wants; an error in it hides no other."""
+        try:
+            self.wait()
+        except EngineError as error:
+            _log.warning("while closing: %s", error)
 
     def logits(self) -> Logits:
         """Wait, then view the logits of the frames in this slot."""
-        self.request.wait()
+        self.wait()
         logits: Logits = self.request.get_output_tensor().data[: len(self.sizes)]
         return logits
 
@@ -77,7 +100,7 @@ class OpenVinoBackend:
         for image, frame in zip(entry.image, frames, strict=False):
             preprocess_into(image, frame, mean=self._spec.mean, std=self._spec.std)
         entry.sizes = [(frame.shape[0], frame.shape[1]) for frame in frames]
-        entry.request.start_async()
+        entry.start()
 
     def collect(self, slot: int) -> list[LabelMap]:
         """Wait for the network and decode each frame's logits."""
@@ -94,6 +117,6 @@ class OpenVinoBackend:
 
     def close(self) -> None:
         """Wait for what is in flight, then let go of the requests."""
-        for slot in self._slots:
-            slot.request.wait()
-        self._slots = []
+        slots, self._slots = self._slots, []
+        for slot in slots:
+            slot.drain()

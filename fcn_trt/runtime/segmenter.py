@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from fcn_trt.engine.bundle import Bundle, load_bundle
-from fcn_trt.errors import BundleError
+from fcn_trt.errors import BundleError, EngineError
 from fcn_trt.labels import palette_array
 from fcn_trt.manifest import Manifest
 from fcn_trt.runtime.backend import Backend
@@ -19,6 +20,8 @@ from fcn_trt.spec import Frame, LabelMap, Logits, Spec
 from fcn_trt.stages.overlay import DEFAULT_OPACITY, overlay
 
 __all__ = ["Segmenter"]
+
+_log = logging.getLogger(__name__)
 
 
 class Segmenter:
@@ -131,7 +134,9 @@ class Segmenter:
             label_map = self.segment(frame)
         return overlay(frame, label_map, self._palette, opacity=opacity)
 
-    def stream(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, LabelMap]]:
+    def stream(
+        self, frames: Iterable[Frame], *, in_flight: int | None = None
+    ) -> Iterator[tuple[Frame, LabelMap]]:
         """Segment frames as they come, several batches in flight, results in order.
 
         The iterable is read only as far ahead as the engine has room. Label maps belong to the
@@ -139,33 +144,40 @@ class Segmenter:
 
         Args:
             frames: Frames of any size, each (H, W, 3) uint8 BGR.
+            in_flight: Batches in flight at most. None is as many as the backend has slots, which is
+                fastest. 1 gives each batch's label maps before the next batch is read, which is
+                soonest: for live video.
 
         Yields:
             Each frame with its label map.
 
         Raises:
-            ValueError: a frame has another shape or type.
+            ValueError: a frame has another shape or type, or in_flight is not 1 to the slots.
             RuntimeError: the segmenter is closed, or busy in another thread.
         """
         with self._claim():
+            slots = self._backend.slots
+            room = slots if in_flight is None else in_flight
+            if not 1 <= room <= slots:
+                raise ValueError(f"in_flight is {room}; this backend takes 1 to {slots}")
             source = iter(frames)
-            in_flight: deque[tuple[int, list[Frame]]] = deque()
+            submitted: deque[tuple[int, list[Frame]]] = deque()
             try:
                 for turn in count():
                     self._check_open()  # it may have been closed between two results
                     batch = list(islice(source, self.spec.batch))
                     if batch:
-                        slot = turn % self._backend.slots
+                        slot = turn % slots
                         self._backend.submit(slot, batch)
-                        in_flight.append((slot, batch))
-                    if in_flight and (not batch or len(in_flight) == self._backend.slots):
-                        slot, done = in_flight.popleft()
+                        submitted.append((slot, batch))
+                    if submitted and (not batch or len(submitted) == room):
+                        slot, done = submitted.popleft()
                         yield from zip(done, self._backend.collect(slot), strict=True)
-                    if not batch and not in_flight:
+                    if not batch and not submitted:
                         return
             finally:
-                for slot, _ in () if self._closed else in_flight:
-                    self._backend.collect(slot)
+                for slot, _ in () if self._closed else submitted:
+                    self._finish(slot)
 
     def close(self) -> None:
         """Free the engine; a second call does nothing."""
@@ -183,6 +195,13 @@ class Segmenter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _finish(self, slot: int) -> None:
+        """Wait for a slot whose label maps nobody wants; an error in it hides no other."""
+        try:
+            self._backend.collect(slot)
+        except EngineError as error:
+            _log.warning("while a stream ended: %s", error)
 
     def _check_open(self) -> None:
         if self._closed:

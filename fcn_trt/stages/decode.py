@@ -1,15 +1,15 @@
 """Logits become a label map of the frame's own size, without ever being upsampled as a whole.
 
 Upsampling C classes to a 1024x2048 frame in float32 is 8 MB a class. Here the frame is cut into
-tiles that stay in the processor's cache; in each tile, a class that can win there is interpolated,
-compared with the best so far and forgotten. Tiles are independent, so threads share them.
+bands of rows that stay in the processor's cache; in each band, a class that can win there is
+interpolated, compared with the best so far and forgotten. Bands are independent, so threads share
+them.
 """
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -17,31 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from fcn_trt.spec import LabelMap, Logits, Size
+from fcn_trt.stages.interpolate import Band, bands
 
 __all__ = ["decode", "decode_with_confidence"]
 
 Confidence = npt.NDArray[np.uint8]
 
-TILE_SIZE = (128, 512)
-"""(height, width) of a tile in pixels: its five float32 planes fit into a second-level cache, and
-it is small enough that few classes can win in it."""
+BAND_PIXELS = 1 << 18
+"""Pixels of a band: 1 MB a plane, so that the steps of a class stay in the cache, and few enough
+bands that Python costs little. Found by measuring 2^16 to 2^19."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taps:
-    """Linear interpolation along one axis: between `first` and the sample after it.
-
-    The sample after the last one is the last one again; its weight is always 0.
-    """
-
-    first: npt.NDArray[np.intp]
-    weight: npt.NDArray[np.float32]
-
-    def part(self, part: slice) -> tuple[Taps, slice]:
-        """The taps of some targets, counted from the first sample they read, and the samples."""
-        first = self.first[part]
-        start = int(first[0])
-        return Taps(first - start, self.weight[part]), slice(start, int(first[-1]) + 2)
+FEW_CLASSES = 12
+"""Up to so many, finding out which can win costs more than it saves."""
 
 
 def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelMap:
@@ -53,8 +41,9 @@ def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelM
         align_corners: Whether the corners of both grids coincide, instead of their edges.
 
     Returns:
-        (height, width) uint8 class indices; ties take the lower index, NaN never wins, and a
-        pixel whose logits are all NaN is class 0.
+        (height, width) uint8 class indices; ties take the lower index. A class does not win a
+        pixel that is interpolated from a logit of its that is NaN or infinite; where that leaves
+        no class, the label is 0.
 
     Raises:
         ValueError: logits has another rank or type, or more than 255 classes.
@@ -90,27 +79,21 @@ def decode_with_confidence(
 def _decode(
     logits: Logits, size: Size, align_corners: bool, confidence: Confidence | None
 ) -> LabelMap:
-    height, width = size
     logits = np.ascontiguousarray(logits, dtype=np.float32)
-    rows = _taps(logits.shape[1], height, align_corners)
-    columns = _taps(logits.shape[2], width, align_corners)
-    paired = _paired(logits)
-    label_map = np.empty(size, dtype=np.uint8)
-    tiles = [
-        (slice(top, top + TILE_SIZE[0]), slice(left, left + TILE_SIZE[1]))
-        for top in range(0, height, TILE_SIZE[0])
-        for left in range(0, width, TILE_SIZE[1])
-    ]
+    if not np.isfinite(logits).all():
+        logits = np.where(np.isfinite(logits), logits, np.float32("nan"))
+    label_map = np.zeros(size, dtype=np.uint8)
+    cut = bands(logits.shape[1:], size, align_corners=align_corners, pixels=BAND_PIXELS)
 
-    def work(tile: tuple[slice, slice]) -> None:
-        into = None if confidence is None else confidence[tile]
-        with np.errstate(invalid="ignore", over="ignore"):  # infinity times a weight of 0
-            _decode_tile(paired, rows.part(tile[0]), columns.part(tile[1]), label_map[tile], into)
+    def work(band: Band) -> None:
+        into = None if confidence is None else confidence[band.rows]
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN, and logits near float32's end
+            _decode_band(band, logits[:, band.source], label_map[band.rows], into)
 
-    if len(tiles) == 1:
-        work(tiles[0])
+    if len(cut) == 1:
+        work(cut[0])
     else:
-        list(_pool().map(work, tiles))
+        list(_pool().map(work, cut))
     return label_map
 
 
@@ -125,64 +108,27 @@ def _check(logits: Logits, size: Size) -> None:
         raise ValueError(f"a frame of {size} has no pixels")
 
 
-def _taps(source: int, target: int, align_corners: bool) -> Taps:
-    """Where each target coordinate falls between the source's."""
-    position = np.arange(target, dtype=np.float64)  # float32 is off by 1e-5 at 2048
-    if align_corners:
-        position *= (source - 1) / (target - 1) if target > 1 else 0
-    else:
-        position = (position + 0.5) * (source / target) - 0.5
-    position = np.clip(position, 0, source - 1)
-    first = position.astype(np.intp)
-    return Taps(first, (position - first).astype(np.float32))
-
-
-def _paired(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.complex64]:
-    """(C, h, w): each logit, and its right neighbour as the imaginary part.
-
-    Side by side in memory, both are gathered at once; gathering is half of this module's work.
-    """
-    paired = np.empty(logits.shape, dtype=np.complex64)
-    paired.real = logits
-    paired.imag[:, :, :-1] = logits[:, :, 1:]
-    paired.imag[:, :, -1] = logits[:, :, -1]
-    return paired
-
-
-def _decode_tile(
-    paired: npt.NDArray[np.complex64],
-    rows: tuple[Taps, slice],
-    columns: tuple[Taps, slice],
+def _decode_band(
+    band: Band,
+    logits: npt.NDArray[np.float32],
     label_map: LabelMap,
     confidence: Confidence | None,
 ) -> None:
-    """Decode a rectangle of the frame, class after class, in buffers that stay in the cache."""
-    corner = paired[:, rows[1], columns[1]]
-    down, across = rows[0], columns[0]
+    """Decode some rows of the frame, class after class."""
     shape = label_map.shape
     best = np.full(shape, -np.inf, dtype=np.float32)
-    value, below = np.empty(shape, np.float32), np.empty(shape, np.float32)
-    better = np.empty(shape, np.bool_)
-    winner, label = np.zeros(shape, np.uint8), np.empty(shape, np.uint8)
+    better, label = np.empty(shape, np.bool_), np.empty(shape, np.uint8)
     total = None if confidence is None else np.zeros(shape, np.float32)
-    # Written out, because numpy multiplies by a broadcast column at a third of the speed.
-    lower = np.repeat(down.weight[:, None], shape[1], axis=1)
-    upper = 1 - lower
-    for index in range(len(corner)) if total is not None else _contenders(corner.real):
-        wide = _interpolate_columns(corner[index], across)
-        np.take(wide, down.first, axis=0, out=value, mode="clip")
-        np.take(wide, down.first + 1, axis=0, out=below, mode="clip")
-        value *= upper
-        below *= lower
-        value += below
+    buffers = band.buffers()
+    for index in range(len(logits)) if total is not None else _contenders(logits):
+        value = band.upsample(logits[index], buffers)
         np.greater(value, best, out=better)
         if total is not None:
             _add_exponential(total, best, value)
         np.fmax(best, value, out=best)
         # Indices rise, so the larger of old label and (better ? index : 0) is the new label.
         np.multiply(better.view(np.uint8), np.uint8(index), out=label)
-        np.maximum(winner, label, out=winner)
-    label_map[...] = winner
+        np.maximum(label_map, label, out=label_map)
     if total is not None and confidence is not None:
         confidence[...] = np.rint(np.where(total >= 1, 255 / np.maximum(total, 1), 0))
 
@@ -190,30 +136,23 @@ def _decode_tile(
 def _contenders(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
     """The classes that can win a pixel between these logits; in most pictures, few.
 
-    A bilinear value lies between the smallest and the largest of its four corners. A class whose
-    largest corner is below the smallest corner of another one cannot win in that cell.
+    In each cell of four logits, the winner is at least the mean of the classes that win the four
+    corners, and so at least the smallest corner of that mean. A class whose largest corner is below
+    that cannot win there.
     """
-    if not np.isfinite(logits).all():
+    if len(logits) <= FEW_CLASSES or np.isnan(logits).any():
         return np.arange(len(logits))
-    low = _of_corners(np.minimum, logits)
-    high = _of_corners(np.maximum, logits)
-    return np.flatnonzero((high >= low.max(axis=0)).any(axis=(1, 2)))
-
-
-def _of_corners(reduce: np.ufunc, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    for axis in (1, 2):
-        if logits.shape[axis] > 1:
-            before, after = np.split(logits, [-1], axis)[0], np.split(logits, [1], axis)[1]
-            logits = reduce(before, after)
-    return logits
-
-
-def _interpolate_columns(corner: npt.NDArray[np.complex64], taps: Taps) -> npt.NDArray[np.float32]:
-    """(rows, W) float32: some rows of one class's logits at the tile's width."""
-    gathered = np.take(corner, taps.first, axis=1, mode="clip")
-    wide: npt.NDArray[np.float32] = gathered.imag * taps.weight
-    wide += gathered.real * (1 - taps.weight)
-    return wide
+    height, width = logits.shape[1:]
+    top, left = np.arange(max(height - 1, 1))[:, None], np.arange(max(width - 1, 1))
+    bottom, right = np.minimum(top + 1, height - 1), np.minimum(left + 1, width - 1)
+    corners = ((top, left), (top, right), (bottom, left), (bottom, right))
+    best = logits.argmax(axis=0)
+    winners = [best[corner] for corner in corners]
+    means = [sum(logits[winner, y, x] for winner in winners) / 4 for y, x in corners]
+    high = logits
+    for axis, index in ((1, bottom[:, 0]), (2, right)):
+        high = np.maximum(high.take(index, axis), high.take(range(len(index)), axis))
+    return np.flatnonzero((high >= np.minimum.reduce(means)).any(axis=(1, 2)))
 
 
 def _add_exponential(total: Any, best: Any, value: Any) -> None:

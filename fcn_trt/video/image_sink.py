@@ -124,7 +124,7 @@ class ImageSink(Closing):
         path = self._folder / (self._name % result.index)
         data = self._encode(result)
         try:
-            write_atomic(path, data)
+            write_atomic(path, data, durable=False)
         except OutputError as error:
             raise SinkError(str(error)) from error
         self._count += 1

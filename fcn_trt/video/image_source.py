@@ -22,6 +22,12 @@ IMAGE_SUFFIXES = frozenset(
     {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 
+_START_OF_SCAN = 0xDA
+_END_OF_IMAGE = 0xD9
+
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+"""A JPEG marker other than a restart (FFD0 to FFD7); inside a scan FF00 stands for a byte FF."""
+
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -106,12 +112,28 @@ class ImageSource(Closing):
 def _is_whole(data: bytes) -> bool:
     """Whether an image is not empty and, if it is a JPEG, not cut off.
 
-    OpenCV 4 decodes what there is of a JPEG and paints the rest grey. Inside a scan no marker can
-    occur, so a whole one has its last end of image (FFD9) after its last start of scan (FFDA).
+    OpenCV 4 decodes what there is of a JPEG and paints the rest grey.
     """
-    if data.startswith(b"\xff\xd8"):
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-    return bool(data)
+    return _has_end_of_image(data) if data.startswith(b"\xff\xd8") else bool(data)
+
+
+def _has_end_of_image(jpeg: bytes) -> bool:
+    """Whether a JPEG's scans are followed by its end of image, whatever comes after that.
+
+    Segments are skipped by their lengths, so that the end of a thumbnail inside one does not count;
+    phones append a video or a second picture, whose markers do not count either.
+
+    Source: ITU-T T.81, B.1.1 (markers, segments) and B.2 (their order).
+    """
+    has_scan = False
+    at = 2
+    while marker := _MARKER.search(jpeg, at):
+        code, at = marker[0][1], marker.end()
+        if code == _END_OF_IMAGE:
+            return has_scan
+        has_scan = has_scan or code == _START_OF_SCAN
+        at += int.from_bytes(jpeg[at : at + 2], "big")
+    return False
 
 
 def _sorted_images(paths: Iterable[Path], *, where: str) -> list[Path]:

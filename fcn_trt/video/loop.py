@@ -13,20 +13,17 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from fcn_trt.spec import Frame, LabelMap
+from fcn_trt.spec import Frame, LabelMap, Process
 from fcn_trt.timing import percentiles, rate_fps
 from fcn_trt.video.channel import Channel
 from fcn_trt.video.seams import Result, Sink, Source
 
-__all__ = ["LoopInterrupted", "LoopReport", "Process", "Progress", "Stop", "run_loop"]
-
-Process: TypeAlias = Callable[[Iterable[Frame]], Iterator[tuple[Frame, LabelMap]]]
-"""Turns frames into (frame, label map), one for each and in order; it may keep some in flight."""
+__all__ = ["LoopInterrupted", "LoopReport", "Progress", "Stop", "run_loop"]
 
 Stop: TypeAlias = Literal["end of source", "limit", "closed", "interrupted"]
 
@@ -109,16 +106,17 @@ def run_loop(
 ) -> LoopReport:
     """Run until the source ends.
 
-    The model works in the caller's thread. If it is slower than a live source, the oldest waiting
-    frames are dropped and counted; a file waits. Sinks are closed here, in the writer thread; the
-    source is left to its owner, except that a reader which hangs inside it is abandoned after a
-    second, with a warning.
+    The model works in the caller's thread. If it is slower than a live source, only the newest
+    frame waits for it, and the others are dropped and counted; a file waits. Sinks are closed here,
+    in the writer thread; the source is left to its owner, except that a reader which hangs inside
+    it is abandoned after a second, with a warning.
 
     Args:
         source: Frames.
         process: Frames to label maps, such as `Segmenter.stream`.
         sinks: Each takes every result.
-        queue_size: Frames that wait for the model at most, and results that wait for the sinks.
+        queue_size: Frames of a file that wait for the model at most, and results that wait for the
+            sinks. Of a live source one frame waits, whatever this is.
         on_progress: Called in the caller's thread after each label map.
         limit: Frames to take at most; None takes all.
 
@@ -163,8 +161,8 @@ class _Loop:
         self._total = source.info.frame_count
         if limit is not None:
             self._total = limit if self._total is None else min(limit, self._total)
-        self._frames: Channel[tuple[float, Frame]] = Channel(queue_size)
         self._results: Channel[Result] = Channel(queue_size)
+        self._frames: Channel[tuple[float, Frame]] = Channel(1 if self._is_live else queue_size)
         self._is_stopped = threading.Event()
         self._is_written = threading.Event()
         self._lock = threading.Lock()

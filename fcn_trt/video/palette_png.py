@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
+import io
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from fcn_trt.spec import NO_LABEL, LabelMap
 
 __all__ = ["encode_palette_png"]
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COMPRESSION = 3
 """zlib level; label maps are flat areas, and higher levels cost time for a few percent."""
 
@@ -32,25 +31,15 @@ def encode_palette_png(label_map: LabelMap, palette: npt.NDArray[np.uint8]) -> b
 
     Raises:
         ValueError: an array has another shape or type.
-
-    Source: PNG specification, third edition, sections 5.3 (chunks), 9.2 (filter type 0), 11.2.1
-        (colour type 3) and 11.2.2 (PLTE).
     """
     if label_map.ndim != 2 or label_map.dtype != np.uint8 or 0 in label_map.shape:
         raise ValueError(f"label map is {label_map.dtype} {label_map.shape}; expected uint8 (H, W)")
     height, width = label_map.shape
-    rows = np.zeros((height, width + 1), dtype=np.uint8)  # column 0: filter type 0 of each row
-    rows[:, 1:] = label_map
-    header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
-    return b"".join(
-        (
-            _SIGNATURE,
-            _chunk(b"IHDR", header),
-            _chunk(b"PLTE", _rgb_table(palette)),
-            _chunk(b"IDAT", zlib.compress(rows.data, _COMPRESSION)),
-            _chunk(b"IEND", b""),
-        )
-    )
+    image = Image.frombytes("P", (width, height), label_map.tobytes())
+    image.putpalette(_rgb_table(palette))
+    data = io.BytesIO()
+    image.save(data, format="PNG", compress_level=_COMPRESSION)
+    return data.getvalue()
 
 
 def _rgb_table(palette: npt.NDArray[np.uint8]) -> bytes:
@@ -62,7 +51,3 @@ def _rgb_table(palette: npt.NDArray[np.uint8]) -> bytes:
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(palette)] = palette[:, ::-1]
     return table.tobytes()
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

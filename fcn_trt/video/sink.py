@@ -23,6 +23,11 @@ __all__ = ["NoSink", "Render", "Result", "Sink", "open_sink"]
 Render: TypeAlias = Callable[[Frame, LabelMap], Frame]
 """Draws a label map over its frame: (H, W, 3) and (H, W) uint8 to (H, W, 3) uint8 BGR."""
 
+_KINDS = (
+    f"a video ({', '.join(VIDEO_CODECS)}), a folder that ends in '/', images such as "
+    f"'out/%06d.png' ({', '.join(OVERLAY_SUFFIXES)}), labels:DIR, window or none"
+)
+
 _NUMBER = re.compile(r"[^%]*%0?\d*d[^%]*")
 
 
@@ -33,14 +38,15 @@ def open_sink(uri: str, *, render: Render, palette: npt.NDArray[np.uint8], rate_
     ``out.mp4``                  a video of overlays; also ``.avi`` (Motion JPEG) and ``.mkv``
     ``frames/``                  overlays as ``frames/000000.jpg``, ...; the folder is made
     ``frames/%04d.png``          overlays under these names; ``.png``, ``.jpg``, ``.bmp``, ``.webp``
-    ``overlays:DIR|PATTERN``     the same, said aloud
+    ``overlays:DIR|PATTERN``     the same, said aloud; DIR needs no ``/`` here
     ``labels:DIR|PATTERN.png``   label maps: indexed PNG whose pixels are classes, colours inside
     ``window``                   on the screen; Esc, q or closing the window ends the run
     ``none``                     nowhere, as for measuring
     ===========================  ================================================================
 
     Videos and images appear under their final name only when they are whole. A sink that was given
-    nothing leaves no file.
+    nothing leaves no file. A bare name is a folder only if there is one, so that a slip in typing
+    ``window`` does not fill one.
 
     Args:
         uri: One of the above.
@@ -51,6 +57,10 @@ def open_sink(uri: str, *, render: Render, palette: npt.NDArray[np.uint8], rate_
     Raises:
         SinkError: nothing can be written there.
     """
+    if "://" in uri:
+        raise SinkError(
+            f"sink {uri!r} is a URL, and nothing is sent over the network; write {_KINDS}"
+        )
     kind, colon, target = uri.partition(":")
     if uri == "none":
         return NoSink()
@@ -64,6 +74,8 @@ def open_sink(uri: str, *, render: Render, palette: npt.NDArray[np.uint8], rate_
     path = Path(uri)
     if path.suffix.lower() in VIDEO_CODECS and not path.is_dir():
         return VideoFileSink(path, render=render, rate_fps=rate_fps)
+    if not path.suffix and not uri.endswith("/") and not path.is_dir():
+        raise _unknown(uri)
     folder, name = _image_names(uri, suffix=".jpg")
     return open_overlay_images(folder, name, render=render)
 
@@ -88,8 +100,8 @@ def _image_names(target: str, *, suffix: str) -> tuple[Path, str]:
         return path.parent, path.name
     if target and (path.is_dir() or target.endswith("/") or not path.suffix):
         return path, f"%06d{suffix}"
-    raise SinkError(
-        f"sink {target!r} is none that can be written; give a video ({', '.join(VIDEO_CODECS)}), a "
-        f"folder that ends in '/', images such as 'out/%06d.png' ({', '.join(OVERLAY_SUFFIXES)}), "
-        "labels:DIR, window or none"
-    )
+    raise _unknown(target)
+
+
+def _unknown(target: str) -> SinkError:
+    return SinkError(f"sink {target!r} is none that can be written; give {_KINDS}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +29,20 @@ RESERVE_BYTES = 4 << 20
 """Writing ends while this much is free, so that the index that makes a file playable still fits."""
 
 
+CLOSE_TIMEOUT_S = 1.0
+"""How long `close` waits for another thread that writes or closes."""
+
+LOST_SHARE = 0.02
+LOST_FRAMES = 2
+"""A video that lacks more than this share, and at least so many frames, is not worth its name."""
+
+LARGEST_TICKS = 65535
+"""MPEG-4 counts time in at most this many ticks a second (ISO/IEC 14496-2,
+vop_time_increment_resolution)."""
+
+_log = logging.getLogger(__name__)
+
+
 class VideoFileSink(Closing):
     """Overlays as one video file, which takes its final name when it is closed and found whole.
 
@@ -35,7 +51,7 @@ class VideoFileSink(Closing):
     Args:
         path: Ends in .mp4, .avi or .mkv; an older file is replaced.
         render: Draws the overlay.
-        rate_fps: Rate at which it plays; 0.0 is `DEFAULT_RATE_FPS`.
+        rate_fps: Rate at which it plays, rounded to what MPEG-4 can say; 0.0 is `DEFAULT_RATE_FPS`.
 
     Raises:
         SinkError: no such file can be written there.
@@ -62,7 +78,9 @@ class VideoFileSink(Closing):
         self._path = path
         self._temporary = Path(self._folder.name, path.name)
         self._render = render
-        self._rate_fps = rate_fps or DEFAULT_RATE_FPS
+        self._rate_fps = _writable_rate(rate_fps or DEFAULT_RATE_FPS)
+        self._lock = threading.Lock()
+        self._is_closed = False
         self._writer: cv2.VideoWriter | None = None
         self._size: Size = (0, 0)
         self._count = 0
@@ -71,10 +89,35 @@ class VideoFileSink(Closing):
         """Append one overlay.
 
         Raises:
-            SinkError: it has another size than the first, OpenCV cannot encode it, or the disk is
-                about to be full.
+            SinkError: it has another size than the first, OpenCV cannot encode it, the disk is
+                about to be full, or the sink is closed.
         """
         view = self._render(result.frame, result.label_map)
+        with self._lock:
+            if self._is_closed:
+                raise SinkError(f"{self._path} is closed; open a new sink for more frames")
+            self._append(view, index=result.index)
+
+    def close(self) -> None:
+        """Finalise the file and give it its name; without frames there is no file.
+
+        Another thread that writes or closes meanwhile (after a second Ctrl-C) is waited for
+        `CLOSE_TIMEOUT_S`; then the file is left to that thread, with a warning, because OpenCV does
+        not survive a release during a write.
+
+        Raises:
+            SinkError: it does not hold what was written, and was removed.
+        """
+        if not self._lock.acquire(timeout=CLOSE_TIMEOUT_S):
+            _log.warning("%s is still being written and was left open", self._path)
+            return
+        try:
+            self._is_closed = True
+            self._finalise()
+        finally:
+            self._lock.release()
+
+    def _append(self, view: Frame, *, index: int) -> None:
         size = (view.shape[0], view.shape[1])
         free = self._free_bytes()
         if free < RESERVE_BYTES:
@@ -87,27 +130,24 @@ class VideoFileSink(Closing):
         if size != self._size:
             # cv2.VideoWriter would drop it without a word.
             raise SinkError(
-                f"frame {result.index} is {size[0]}x{size[1]} but {self._path} began with "
+                f"frame {index} is {size[0]}x{size[1]} but {self._path} began with "
                 f"{self._size[0]}x{self._size[1]}; write frames of several sizes as images, to "
                 "the sink overlays:DIR"
             )
         self._writer.write(view)
         self._count += 1
 
-    def close(self) -> None:
-        """Finalise the file and give it its name; without frames there is no file.
-
-        Raises:
-            SinkError: it does not hold what was written, and was removed.
-        """
+    def _finalise(self) -> None:
         writer, self._writer = self._writer, None
         with self._folder:
             if writer is None:
                 return
             with quiet_opencv():
                 writer.release()
-                is_whole = self._holds_all_frames()
-            if not is_whole:
+                found = self._stated_frames()
+                if self._is_short(found):
+                    found = self._decodable_frames()
+            if self._is_short(found):
                 raise SinkError(
                     f"{self._path} could not be written whole and was removed "
                     f"({self._free_bytes() / 1e6:.1f} MB free there); if the disk is full, make "
@@ -119,6 +159,8 @@ class VideoFileSink(Closing):
                 raise SinkError(
                     f"{self._path} cannot be written: {error.strerror}; choose another place"
                 ) from error
+            if found != self._count:
+                _log.warning("%s seems to hold %d of %d frames", self._path, found, self._count)
 
     def _open(self, size: Size) -> cv2.VideoWriter:
         codec = VIDEO_CODECS[self._path.suffix.lower()]
@@ -138,17 +180,45 @@ class VideoFileSink(Closing):
             )
         return writer
 
-    def _holds_all_frames(self) -> bool:
-        """Count the frames and decode the last one: cv2.VideoWriter does not report a full disk."""
+    def _is_short(self, found: int) -> bool:
+        """Whether too much of the video is lost: cv2.VideoWriter does not report a full disk."""
+        lost = self._count - found
+        return found < 1 or (lost >= LOST_FRAMES and lost > LOST_SHARE * self._count)
+
+    def _stated_frames(self) -> int:
+        """The frame count of the finished file if its last frame can be decoded, otherwise 0.
+
+        It is an estimate where the container stores none, and 0 where nobody knows.
+        """
         capture = cv2.VideoCapture(str(self._temporary), file_backend())
         try:
-            if round(capture.get(cv2.CAP_PROP_FRAME_COUNT)) != self._count:
-                return False
-            capture.set(cv2.CAP_PROP_POS_FRAMES, self._count - 1)
-            has_last: bool = capture.read()[0]
-            return has_last
+            stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            if not 1 <= stated < 2**31:  # also NaN
+                return 0
+            capture.set(cv2.CAP_PROP_POS_FRAMES, min(round(stated), self._count) - 1)
+            return round(stated) if capture.read()[0] else 0
+        finally:
+            capture.release()
+
+    def _decodable_frames(self) -> int:
+        """Count them one by one, which takes about as long as writing did."""
+        capture = cv2.VideoCapture(str(self._temporary), file_backend())
+        try:
+            found = 0
+            while capture.grab():
+                found += 1
+            return found
         finally:
             capture.release()
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._folder.name).free
+
+
+def _writable_rate(rate_fps: float) -> float:
+    """The rate with as many decimals, up to three, as keep its ticks within MPEG-4's range.
+
+    OpenCV takes 10 to the power of the decimals as the ticks of a frame, which 119.9873 overruns.
+    """
+    decimals = next((n for n in (3, 2, 1) if rate_fps * 10**n <= LARGEST_TICKS), 0)
+    return round(rate_fps, decimals)

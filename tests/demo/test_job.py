@@ -1,3 +1,4 @@
+import sys
 from dataclasses import fields
 from importlib import resources
 
@@ -10,7 +11,9 @@ from fcn_trt.demo.job import run_demo
 from fcn_trt.engine.bundle import load_bundle
 from fcn_trt.engine.openvino import computes_bf16
 from fcn_trt.errors import OutputError
+from fcn_trt.export import pipeline
 from fcn_trt.export.checkpoint import load_checkpoint
+from fcn_trt.export.pipeline import load_model
 from fcn_trt.export.weights import WeightsFile, resolve_weights
 from fcn_trt.spec import read_spec
 from fcn_trt.video.loop import Progress
@@ -71,6 +74,40 @@ def test_demo_can_be_run_again_into_the_same_folder(short, tmp_path):
     assert again.evaluation == first.evaluation
     with open_source(str(again.video)) as source:
         assert len(list(source)) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"size": (8, 8)}, "size is 8x8; each side must be at least 16 pixels"),
+        ({"frame_count": 0}, "frame_count is 0; it must be at least 1"),
+    ],
+)
+def test_what_no_street_can_be_drawn_with_is_refused_before_anything_is_made(
+    tmp_path, wrong, message
+):
+    with pytest.raises(ValueError, match=message):
+        run_demo(tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_export_extra_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcn_trt.export.pipeline", None)
+    with pytest.raises(ModuleNotFoundError, match=r"fcn_trt\.export\.pipeline"):
+        run_demo(tmp_path / "out", size=SIZE)
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoint_is_loaded_once(short, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(*arguments):
+        loaded.append(arguments)
+        return load_model(*arguments)
+
+    monkeypatch.setattr(pipeline, "load_model", load)
+    run_demo(tmp_path, size=SIZE, precision="fp32", frame_count=1)
+    assert len(loaded) == 1
 
 
 def test_file_in_the_way_of_the_folder_is_named(tmp_path):

@@ -16,9 +16,13 @@ from safetensors import safe_open  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from fcn_trt.demo import train as script  # noqa: E402
-from fcn_trt.demo.samples import MixedSamples, Settings, camvid_pairs, read_pair  # noqa: E402
+from fcn_trt.demo.held_out import HeldOutScenes  # noqa: E402
+from fcn_trt.demo.samples import MixedSamples, Settings  # noqa: E402
 from fcn_trt.errors import CheckpointError, DatasetError, OutputError  # noqa: E402
-from fcn_trt.export.fcn import Fcn, architecture  # noqa: E402
+from fcn_trt.evaluate.datasets import LabelledImages, open_dataset  # noqa: E402
+from fcn_trt.evaluate.protocol import Evaluation  # noqa: E402
+from fcn_trt.export.architecture import architecture  # noqa: E402
+from fcn_trt.export.fcn import Fcn  # noqa: E402
 
 TINY = Settings(
     iterations=2, batch=2, crop=(64, 64), evaluate_every=2, held_out_scenes=1, workers=0
@@ -120,7 +124,7 @@ def _tensors(path: Path) -> dict[str, object]:
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_samples_are_crops_that_depend_on_their_number_alone(camvid: Path, share: float) -> None:
     settings = replace(TINY, scene_share=share, iterations=4)
-    samples = MixedSamples(camvid_pairs(camvid / "train"), settings)
+    samples = MixedSamples(open_dataset("camvid", camvid / "train"), settings)
     image, labels = samples[3]
     assert (image.shape, image.dtype) == ((3, 64, 64), torch.uint8)
     assert (labels.shape, labels.dtype) == ((64, 64), torch.uint8)
@@ -131,26 +135,27 @@ def test_samples_are_crops_that_depend_on_their_number_alone(camvid: Path, share
     assert not torch.equal(image, samples[4][0])
 
 
-def test_labels_beyond_the_classes_are_ignored(camvid: Path) -> None:
-    pair = camvid_pairs(camvid / "val")[0]
-    _, labels = read_pair(pair)
-    stored = cv2.imread(str(pair[1]), cv2.IMREAD_UNCHANGED)
-    assert stored is not None
-    assert (labels[stored == 11] == 255).all()
-    assert (labels[stored < 11] == stored[stored < 11]).all()
-
-
-def test_an_image_without_labels_is_refused_with_the_folder(camvid: Path) -> None:
+def test_an_image_without_labels_is_refused_before_training(
+    start: Path, camvid: Path, tmp_path: Path
+) -> None:
     (camvid / "val" / "labels" / "b.png").unlink()
-    with pytest.raises(DatasetError, match=r"val needs images/ and, for each of them"):
-        camvid_pairs(camvid / "val")
+    with pytest.raises(DatasetError, match=r"1 of 2 images have no labels, the first is .*b\.png"):
+        script.train(start, camvid, tmp_path / "w.safetensors", settings=TINY)
 
 
-def test_labels_of_another_size_are_refused(camvid: Path) -> None:
-    pair = camvid_pairs(camvid / "val")[0]
-    cv2.imwrite(str(pair[1]), np.zeros((4, 4), np.uint8))
-    with pytest.raises(DatasetError, match="are not an image and its labels"):
-        read_pair(pair)
+def test_it_is_measured_on_the_streets_that_eval_measures_on(
+    monkeypatch: pytest.MonkeyPatch, camvid: Path
+) -> None:
+    measured = []
+
+    def listen(process: object, images: LabelledImages) -> Evaluation:
+        measured.append(images)
+        return Evaluation(images=1, miou=0.5, pixel_accuracy=0.5, per_class={})
+
+    monkeypatch.setattr(script, "evaluate", listen)
+    validation = open_dataset("camvid", camvid / "val")
+    script._report("x", torch.nn.Identity(), validation, 3, fast=False)
+    assert measured == [HeldOutScenes(count=3), validation]
 
 
 def test_a_checkpoint_of_another_width_is_refused(camvid: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_bundle_with_one_byte_changed_is_refused(write, tmp_path, at):
 
 def test_existing_bundle_is_replaced_whole(write, tmp_path):
     write(tmp_path / "tiny")
-    (tmp_path / "tiny" / "left.over").write_text("of an older version")
+    (tmp_path / "tiny" / NETWORK_NAME).write_text("of an older version")
     write(tmp_path / "tiny")
     assert names(tmp_path / "tiny") == [MANIFEST_NAME, NETWORK_NAME]
     assert names(tmp_path) == ["tiny"]
@@ -91,11 +91,14 @@ def test_empty_folder_becomes_a_bundle(write, tmp_path):
     load_bundle(tmp_path / "tiny")
 
 
-def test_folder_that_is_no_bundle_is_refused_and_left_alone(write, tmp_path):
+@pytest.mark.parametrize("also", ["two.jpg", MANIFEST_NAME])
+def test_folder_that_is_no_bundle_is_refused_and_left_alone(write, tmp_path, also):
     (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / also).write_text("{}")
     (tmp_path / "photos" / "one.jpg").write_text("mine")
-    with pytest.raises(BundleError, match="photos holds files and is no bundle; give another"):
+    with pytest.raises(BundleError, match=r"photos holds files that are no bundle's, such as"):
         write(tmp_path / "photos")
+    (tmp_path / "photos" / also).unlink()
     assert (tmp_path / "photos" / "one.jpg").read_text() == "mine"
     assert names(tmp_path) == ["photos"]
 

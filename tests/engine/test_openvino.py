@@ -159,7 +159,7 @@ def test_signals_are_delivered_after_compiled_networks_went_in_any_order(tiny_ne
     del second
     gc.collect()
     received = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: received.append(number))
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     signal.raise_signal(signal.SIGINT)
     signal.signal(signal.SIGINT, before)
     assert received == [signal.SIGINT]
@@ -210,3 +210,12 @@ class TestCache:
         odd.mkdir()
         shutil.copy(tiny_network, odd / "n.onnx")
         compile_network(odd / "n.onnx", read_spec(odd / "n.onnx"))
+
+    def test_home_that_cannot_be_written_means_compiling_without_a_cache(
+        self, tiny_network, tmp_path, monkeypatch, caplog
+    ):
+        (tmp_path / "file").write_text("no folder")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        compiled = compile_network(tiny_network, read_spec(tiny_network))
+        assert not compiled.get_property("LOADED_FROM_CACHE")
+        assert "compiling without a cache, so each start compiles anew: " in caplog.text

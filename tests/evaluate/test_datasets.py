@@ -1,10 +1,13 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from fcn_trt.errors import DatasetError
 from fcn_trt.evaluate.datasets import open_dataset
+from fcn_trt.evaluate.protocol import check_classes, evaluate
 from fcn_trt.labels import label_set
+from fcn_trt.video.palette_png import encode_palette_png
 
 
 @pytest.fixture
@@ -130,4 +133,61 @@ def test_damaged_file_is_named(write, kind):
     root = write()
     (root / kind / "a.png").write_bytes(b"damaged")
     with pytest.raises(DatasetError, match=rf"{kind}/a\.png is damaged: it cannot be decoded; fe"):
+        list(open_dataset("camvid", root))
+
+
+def test_indexed_labels_are_read_as_their_indices(write):
+    root = write()
+    image = Image.new("P", (2, 2))
+    image.putpalette([200, 10, 10, 0, 0, 0, 0, 0, 0, 9, 9, 9])
+    image.putdata([3, 0, 1, 2])
+    image.save(root / "labels" / "a.png")
+    (sample,) = open_dataset("camvid", root)
+    assert sample.truth.tolist() == [[3, 0], [1, 2]]
+
+
+@pytest.mark.parametrize("mode", ["1", "LA", "RGB", "RGBA", "I;16"])
+def test_labels_of_another_kind_of_image_are_refused(write, mode):
+    root = write()
+    Image.new(mode, (2, 2)).save(root / "labels" / "a.png")
+    with pytest.raises(
+        DatasetError, match=r"a\.png is .*, but labels of a\.png are .* of class in"
+    ):
+        list(open_dataset("camvid", root))
+
+
+def test_label_maps_that_the_sink_wrote_agree_with_themselves(write, classes):
+    root = write(labels=np.zeros((2, 2)), size=(2, 2))
+    classes(b"road\ntree\nsky")
+    palette = np.array([[0, 0, 9], [10, 20, 30], [255, 0, 0]], dtype=np.uint8)
+    truth = np.array([[0, 1], [2, 255]], dtype=np.uint8)
+    (root / "labels" / "a.png").write_bytes(encode_palette_png(truth, palette))
+    result = evaluate(
+        lambda frames: ((frame, truth.copy()) for frame in frames), open_dataset("generic", root)
+    )
+    assert (result.miou, result.pixel_accuracy) == (1.0, 1.0)
+
+
+def test_names_of_a_known_data_set_can_stand_in_the_class_list(write, classes):
+    names = label_set("ade20k").classes
+    classes("\n".join(names).encode())
+    check_classes(open_dataset("generic", write()), names)
+
+
+def test_samples_can_be_had_one_by_one(write):
+    write("a.png", labels=((0, 1), (2, 3)))
+    dataset = open_dataset("camvid", write("b.png", labels=((4, 5), (6, 7))))
+    assert [dataset[index].name for index in (1, 0)] == ["b", "a"]
+    assert dataset[1].truth.tolist() == [[4, 5], [6, 7]]
+
+
+@pytest.mark.parametrize("file", ["images/a.jpg", "labels/a.png"])
+def test_file_that_was_cut_off_is_named(write, file):
+    rng = np.random.default_rng(0)
+    root = write("a.jpg", labels=rng.integers(0, 11, (64, 64)), size=(64, 64))
+    frame = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(root / "images" / "a.jpg"), frame)
+    data = (root / file).read_bytes()
+    (root / file).write_bytes(data[: len(data) * 3 // 4])
+    with pytest.raises(DatasetError, match=rf"{file} is damaged: it cannot be decoded; fetch it"):
         list(open_dataset("camvid", root))

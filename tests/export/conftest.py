@@ -27,7 +27,8 @@ def randomise():
 @pytest.fixture
 def tiny(randomise):
     """An `Fcn` of any model with an eighth of the channels, and so with MMSegmentation's keys."""
-    from fcn_trt.export.fcn import Fcn, architecture
+    from fcn_trt.export.architecture import architecture
+    from fcn_trt.export.fcn import Fcn
 
     def make(model="fcn_r18-d8", classes=19, *, auxiliary=False):
         return randomise(Fcn(architecture(model), classes, base_width=8, auxiliary=auxiliary))

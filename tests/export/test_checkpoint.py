@@ -6,8 +6,9 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from fcn_trt.errors import AmbiguousModelError, CheckpointError
+from fcn_trt.export.architecture import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, architecture
 from fcn_trt.export.checkpoint import load_checkpoint, random_model
-from fcn_trt.export.fcn import ARCHITECTURES, architecture
+from fcn_trt.export.to_onnx import model_spec
 from fcn_trt.export.weights import PublishedWeights, RandomWeights, WeightsFile
 from fcn_trt.labels import label_set
 
@@ -102,6 +103,7 @@ class TestIdentification:
             ("1, 2, 1, 1", "1, 2, 2, 2"),
             ("'FCNHead', 'dilation'", "'PSPHead', 'dilation'"),
             ("depth=50", "depth=50, style='caffe'"),
+            ("depth=50", "depth=50, multi_grid=(1, 2, 4)"),
             ("decode_head={", "decode_head=[{}] and {"),
         ],
     )
@@ -185,6 +187,82 @@ class TestIdentification:
         file = saved({"meta": {"model": "fcn_r18-d8"}, "state_dict": tiny().state_dict()})
         with pytest.raises(CheckpointError, match="is not fcn_r50-d8; it is fcn_r18-d8"):
             load_checkpoint(file, "fcn_r50-d8")
+
+
+class TestNormalisation:
+    MEAN, STD = (1.0, 2.5, 255.0), (2.0, 1.0, 0.5)
+
+    def load(self, tiny, saved, text, key="cfg"):
+        meta = {key: config_of(architecture("fcn_r50-d8")) + text}
+        return load_checkpoint(saved({"meta": meta, "state_dict": tiny("fcn_r50-d8").state_dict()}))
+
+    def test_imagenet_s_is_taken_where_the_checkpoint_says_nothing(self, tiny, saved):
+        loaded = self.load(tiny, saved, "")
+        assert (loaded.mean, loaded.std) == (IMAGENET_MEAN, IMAGENET_STD)
+
+    @pytest.mark.parametrize("inside", [True, False])
+    def test_preprocessor_of_1x_is_taken(self, inside, tiny, saved):
+        said = "data_preprocessor=dict(bgr_to_rgb=True, mean=[1, 2.5, 255], std=[2, 1, .5])"
+        text = config_of(architecture("fcn_r50-d8"))
+        text = text.replace("model = dict(", f"model = dict({said},") if inside else text + said
+        file = saved({"meta": {"cfg": text}, "state_dict": tiny("fcn_r50-d8").state_dict()})
+        loaded = load_checkpoint(file, "fcn_r50-d8")
+        assert (loaded.mean, loaded.std) == (self.MEAN, self.STD)
+        assert {type(value) for value in (*loaded.mean, *loaded.std)} == {float}
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "img_norm_cfg = dict(mean=[1, 2.5, 255], std=[2, 1, 0.5], to_rgb=True)",
+            "img_norm_cfg = dict(mean=[1, 2.5, 255], std=[2, 1, 0.5])",
+            "train_pipeline = [dict(type='Load'), 7, "
+            "dict(type='Normalize', mean=[1, 2.5, 255], std=[2, 1, 0.5], to_rgb=True)]",
+            "img_norm_cfg = dict(mean=[9, 9, 9], std=[9, 9, 9], to_rgb=False)\n"
+            "train_pipeline = ["
+            "dict(type='Normalize', mean=[1, 2.5, 255], std=[2, 1, 0.5], to_rgb=True)]",
+            "img_norm_cfg = dict(mean=[1, 2.5, 255], std=[2, 1, 0.5], to_rgb=True)\n"
+            "train_pipeline = [dict(type='Normalize', **img_norm_cfg)]",
+        ],
+    )
+    def test_step_of_0x_is_taken_before_its_variable(self, text, tiny, saved):
+        loaded = self.load(tiny, saved, text, "config")
+        assert (loaded.mean, loaded.std) == (self.MEAN, self.STD)
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("data_preprocessor = dict(mean=[1, 2, 3], std=[1, 1, 1])", "data_preprocessor normal"),
+            ("img_norm_cfg = dict(mean=[1, 2, 3], std=[1, 1, 1], to_rgb=False)", "img_norm_cfg no"),
+        ],
+    )
+    def test_networks_that_take_bgr_are_refused(self, text, message, tiny, saved):
+        with pytest.raises(
+            CheckpointError, match=rf"last\.pth .*its {message}.* BGR, but only networks that take"
+        ):
+            self.load(tiny, saved, text)
+
+    @pytest.mark.parametrize(
+        ("mean", "std"),
+        [
+            ("[1, 2]", "[1, 1, 1]"),
+            ("[1, 2, 3]", "[1, 0, 1]"),
+            ("[1, 2, 3]", "[1, 1, -1]"),
+            ("[1, 2, 256]", "[1, 1, 1]"),
+            ("[1, 2, 3]", "[1, 1, 1e999]"),
+            ("[1, 2, 'x']", "[1, 1, 1]"),
+            ("None", "[1, 1, 1]"),
+            ("mean", "[1, 1, 1]"),
+            ("5", "[1, 1, 1]"),
+        ],
+    )
+    def test_numbers_that_normalise_nothing_are_refused(self, mean, std, tiny, saved):
+        with pytest.raises(CheckpointError, match=r"img_norm_cfg has mean .* each needs three num"):
+            self.load(tiny, saved, f"img_norm_cfg = dict(mean={mean}, std={std}, to_rgb=True)")
+
+    def test_it_reaches_the_spec(self, tiny, saved):
+        text = "img_norm_cfg = dict(mean=[1, 2.5, 255], std=[2, 1, 0.5], to_rgb=True)"
+        spec = model_spec(self.load(tiny, saved, text), size=(32, 64), batch=1)
+        assert (spec.mean, spec.std) == (self.MEAN, self.STD)
 
 
 class TestStrictness:
@@ -303,6 +381,10 @@ class TestLabels:
     def test_own_classes_of_a_known_data_set_get_its_name(self, saved, tiny):
         names = label_set("cityscapes").classes
         assert self.load(saved, tiny, CLASSES=names).name == "cityscapes"
+
+    def test_own_classes_lose_the_spaces_around_them(self, saved, tiny):
+        names = [f" {name} " for name in label_set("cityscapes").classes]
+        assert self.load(saved, tiny, CLASSES=names) == label_set("cityscapes")
 
     def test_asked_labels_come_before_its_own(self, saved, tiny):
         labels = self.load(saved, tiny, CLASSES=("a",) * 19, labels="cityscapes")

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torchvision.models import segmentation
 
+from fcn_trt.export.architecture import ARCHITECTURES, Head, architecture
 from fcn_trt.export.checkpoint import load_checkpoint
-from fcn_trt.export.fcn import ARCHITECTURES, Fcn, Head, architecture
+from fcn_trt.export.fcn import Fcn
 
 
 def parameters(module):
@@ -17,7 +18,8 @@ def empty(arch, classes, *, auxiliary=False):
         return Fcn(arch, classes, auxiliary=auxiliary)
 
 
-# Source: shared/facts/anchors.md 5.4, counted on the source frameworks' own modules.
+# Source: num_params in torchvision's documentation of FCN_ResNet50_Weights and _ResNet101_; the
+# modules that MMSegmentation's configs/fcn and pytorch-auto-drive build, counted.
 @pytest.mark.parametrize(
     ("model", "classes", "with_auxiliary", "without", "tensors"),
     [

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -15,10 +16,10 @@ from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.segmentation.fcn import FCN, FCNHead
 
 from fcn_trt.errors import OnnxError
+from fcn_trt.export.architecture import IMAGENET_MEAN
 from fcn_trt.export.half import to_bf16
 from fcn_trt.export.import_onnx import import_onnx
 from fcn_trt.export.network import load_network, save_network
-from fcn_trt.export.to_onnx import IMAGENET_MEAN
 from fcn_trt.files import sha256
 from fcn_trt.labels import label_set
 from fcn_trt.spec import METADATA_KEY
@@ -106,7 +107,6 @@ def edited(zoo, tmp_path):
 
 
 def run(model, image):
-    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)

@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from fcn_trt.errors import CheckpointError, OnnxError, OutputError, WeightsError
-from fcn_trt.export.fcn import ARCHITECTURES, architecture
+from fcn_trt.export import weights as published_weights
+from fcn_trt.export.architecture import ARCHITECTURES, architecture
 from fcn_trt.export.network import load_network
 from fcn_trt.export.pipeline import default_labels, export_network, load_model, type_network
 from fcn_trt.files import sha256
@@ -65,6 +66,39 @@ def test_random_weights_take_the_family_s_labels_or_those_that_were_asked():
     assert load_model("fcn_r18-d8", "random", "camvid").labels.name == "camvid"
     assert {default_labels(arch) for arch in ARCHITECTURES.values()} == {"voc", "cityscapes"}
     assert default_labels(architecture("fcn_resnet50")) == "voc"
+
+
+@pytest.fixture
+def published(checkpoint, tmp_path, monkeypatch):
+    """The checkpoint as published weights that were fetched already; returns their name."""
+    entry = published_weights.PublishedWeights(
+        name="fcn_r18-d8_64x64_1k_camvid",
+        model="fcn_r18-d8",
+        url="https://localhost/fcn.pth",
+        sha256_prefix=checkpoint.sha256[:8],
+        labels="camvid",
+        crop="64x64",
+        miou=70.0,
+        miou_ms_flip=None,
+        measured_on="CamVid val",
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(published_weights, "registry", lambda: (entry,))
+    folder = tmp_path / "cache" / "fcn_trt" / "weights"
+    folder.mkdir(parents=True)
+    checkpoint.path.rename(folder / "fcn.pth")
+    return entry.name
+
+
+def test_name_of_published_weights_is_a_model(published):
+    loaded = load_model(published)
+    assert (loaded.module.arch.name, loaded.weights) == ("fcn_r18-d8", published)
+    assert loaded.labels.name == "camvid"
+
+
+def test_name_of_published_weights_takes_no_others(published):
+    with pytest.raises(ValueError, match="1k_camvid is a checkpoint itself; leave --weights out"):
+        load_model(published, "random")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from fcn_trt.export.fcn import ARCHITECTURES, Fcn, architecture
+from fcn_trt.export.architecture import ARCHITECTURES, architecture
+from fcn_trt.export.fcn import Fcn
 from fcn_trt.export.profile import profile
 
 

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
-from fcn_trt.export.fcn import ARCHITECTURES
+from fcn_trt.export.architecture import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.export.network import load_network, save_network
-from fcn_trt.export.to_onnx import IMAGENET_MEAN, IMAGENET_STD, to_onnx
+from fcn_trt.export.to_onnx import to_onnx
 from fcn_trt.labels import label_set
 
 TOLERANCE = 1e-4
@@ -19,7 +20,6 @@ TOLERANCE = 1e-4
 
 
 def run(model, image):
-    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(

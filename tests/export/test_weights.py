@@ -10,7 +10,7 @@ import pytest
 
 from fcn_trt.errors import OutputError, WeightsError
 from fcn_trt.export import weights
-from fcn_trt.export.fcn import ARCHITECTURES
+from fcn_trt.export.architecture import ARCHITECTURES
 from fcn_trt.export.weights import (
     PublishedWeights,
     RandomWeights,

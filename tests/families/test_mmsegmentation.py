@@ -159,8 +159,9 @@ def assert_is_what_the_config_says(loaded, config, cfg):
     assert arch.align_corners == cfg.model.decode_head.align_corners
     strides = cfg.model.backbone.strides
     assert arch.stride == 4 * strides[0] * strides[1] * strides[2] * strides[3]
-    meta = label_set(LABELS[cfg.dataset_type])
-    assert loaded.labels == meta
+    assert loaded.labels == label_set(LABELS[cfg.dataset_type])
+    preprocessor = cfg.model.data_preprocessor
+    assert (list(loaded.mean), list(loaded.std)) == (preprocessor.mean, preprocessor.std)
 
 
 def theirs(model):
@@ -199,5 +200,5 @@ def test_label_sets_are_theirs(config, mmseg):
     cfg = mmseg.Config.fromfile(config)
     meta = mmseg.datasets.get(cfg.dataset_type).METAINFO
     labels = label_set(LABELS[cfg.dataset_type])
-    assert labels.classes == tuple(meta["classes"])
+    assert labels.classes == tuple(name.strip() for name in meta["classes"])
     assert labels.palette == tuple("#{:02x}{:02x}{:02x}".format(*c) for c in meta["palette"])

@@ -44,7 +44,7 @@ def logits_of(tiny_model):
     def compute(frame):
         import torch
 
-        from fcn_trt.export.to_onnx import IMAGENET_MEAN, IMAGENET_STD
+        from fcn_trt.export.architecture import IMAGENET_MEAN, IMAGENET_STD
 
         tensor = preprocess(frame, SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         with torch.no_grad():

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import gc
-import json
 import threading
 from collections.abc import Generator
+from dataclasses import replace
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from fcn_trt.engine.openvino import build_openvino
@@ -41,7 +42,6 @@ def by_hand(network, frame, spec, *, align_corners=False):
     import cv2
     import torch
 
-    onnxruntime = pytest.importorskip("onnxruntime", reason="needs onnxruntime")
     height, width = spec.input_size
     rgb = cv2.cvtColor(cv2.resize(frame, (width, height)), cv2.COLOR_BGR2RGB)
     tensor = (rgb - np.array(spec.mean)) / np.array(spec.std)
@@ -182,6 +182,31 @@ class TestStream:
             assert source.taken == room + (batches_done - 1) * batch
         stream.close()
 
+    @pytest.mark.parametrize("batch", [1, 3])
+    def test_with_one_in_flight_gives_each_batch_before_it_reads_the_next(
+        self, segmenter, batch_of_3, make_frame, batch
+    ):
+        used = segmenter if batch == 1 else batch_of_3
+        source = Endless(make_frame())
+        stream = used.stream(source, in_flight=1)
+        for count in range(1, 9):
+            next(stream)
+            assert source.taken == -(-count // batch) * batch
+        stream.close()
+
+    @pytest.mark.parametrize("in_flight", [1, 2, None])
+    def test_gives_the_same_however_many_are_in_flight(self, segmenter, frames, in_flight):
+        results = list(segmenter.stream(frames, in_flight=in_flight))
+        assert len(results) == len(frames)
+        for frame, label_map in results:
+            np.testing.assert_array_equal(label_map, segmenter.segment(frame))
+
+    @pytest.mark.parametrize("in_flight", [0, 3])
+    def test_more_in_flight_than_there_are_slots_is_refused(self, segmenter, make_frame, in_flight):
+        with pytest.raises(ValueError, match=f"in_flight is {in_flight}; this backend takes"):
+            list(segmenter.stream([make_frame()], in_flight=in_flight))
+        segmenter.segment(make_frame())
+
     def test_label_maps_are_not_overwritten_later(self, segmenter, make_frame):
         frames = [make_frame(seed=seed) for seed in range(6)]
         kept = [(label_map, label_map.copy()) for _, label_map in segmenter.stream(frames)]
@@ -309,9 +334,8 @@ class TestLoad:
         """A copy of a bundle whose manifest says something else."""
         path.mkdir()
         (path / "network.onnx").write_bytes(source.network.read_bytes())
-        content = json.loads((source.path / "manifest.json").read_text(encoding="utf-8"))
-        content.update(changes)
-        (path / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
+        manifest = replace(source.manifest, **changes)
+        (path / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
         return path
 
     @pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
@@ -334,8 +358,7 @@ class TestLoad:
             Segmenter.load(tmp_path / "gone")
 
     def test_bundle_of_another_precision_is_refused(self, tiny_bundle, tmp_path):
-        content = json.loads((tiny_bundle.path / "manifest.json").read_text(encoding="utf-8"))
-        spec = {**content["spec"], "precision": "int8"}
+        spec = replace(tiny_bundle.manifest.spec, precision="int8")
         path = self.rewrite(tiny_bundle, tmp_path / "int8", spec=spec)
         with pytest.raises(EngineError, match="is int8, which the openvino target does not"):
             Segmenter.load(path)

@@ -183,14 +183,20 @@ class TestNotFinite:
         assert (label_map == 2).all()
         assert (confidence == 255).all()
 
-    def test_infinity_wins_where_torch_says_so(self):
-        logits = noise(3, 6, 8)
-        logits[1, 2:4, 3:6] = np.inf
-        wide = upsampled(logits, (48, 64), align_corners=False)
-        # Where infinity meets a weight of 0, torch too has NaN.
-        infinite = np.isposinf(wide[1])
-        assert infinite.any()
-        assert (decode(logits, (48, 64))[infinite] == 1).all()
+    @pytest.mark.parametrize("align_corners", [False, True])
+    @pytest.mark.parametrize("value", [np.inf, -np.inf])
+    def test_infinite_logit_counts_as_nan(self, align_corners, value):
+        logits = np.random.default_rng(0).standard_normal((3, 6, 8)).astype(np.float32)
+        infinite, missing = logits.copy(), logits.copy()
+        infinite[1, 2:4, 3:6] = value
+        missing[1, 2:4, 3:6] = np.nan
+        np.testing.assert_array_equal(
+            decode(infinite, (48, 64), align_corners=align_corners),
+            decode(missing, (48, 64), align_corners=align_corners),
+        )
+        assert not (
+            decode(infinite, (48, 64), align_corners=align_corners)[20:24, 28:40] == 1
+        ).any()
 
     def test_largest_float32_logits_do_not_overflow(self):
         logits = np.array([1, -1], np.float32).reshape(2, 1, 1) * np.finfo(np.float32).max

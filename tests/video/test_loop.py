@@ -220,17 +220,38 @@ def test_a_live_source_drops_the_oldest_and_stays_recent():
     seen: list[Progress] = []
     report = finish(
         lambda: run_loop(
-            source, model(period_s=0.02), [sink], queue_size=2, limit=15, on_progress=seen.append
+            source, model(period_s=0.02), [sink], queue_size=9, limit=15, on_progress=seen.append
         )
     )
     assert report.frames == 15
     assert 15 < seen[-1].dropped <= report.dropped
-    # Two frames wait, so none is older than the model's 20 ms and a few periods; if all waited,
+    # One frame waits, so none is older than the model's 20 ms and a few periods; if all waited,
     # half of them would be older than 140 ms.
     assert report.latency_p50_ms < 120
     values = np.array([int(result.frame[0, 0, 0]) for result in sink.results])
     assert ((np.diff(values) % 256) < 128).all()
     assert [result.index for result in sink.results] == list(range(15))
+
+
+def test_of_a_live_source_only_the_newest_frame_waits():
+    source, first = Frames(6, is_live=True), threading.Event()
+
+    def process(frames):
+        for frame in frames:
+            if not first.is_set():
+                first.set()
+                until = time.perf_counter() + 1
+                while source.given < 6 and time.perf_counter() < until:
+                    time.sleep(0.001)
+                time.sleep(0.02)  # the sixth is in the queue by now
+            yield frame, frame[..., 0]
+
+    sink = Results()
+    report = finish(lambda: run_loop(source, process, [sink], queue_size=4))
+    taken = [int(result.frame[0, 0, 0]) for result in sink.results]
+    assert len(taken) <= 2  # the reader may be done before the model takes its first
+    assert taken[-1] == 5
+    assert report.frames + report.dropped == 6
 
 
 def test_a_live_source_with_a_slow_sink_drops_too():
@@ -414,7 +435,7 @@ def test_a_window_that_is_closed_after_the_model_has_ended_ends_the_loop():
 def test_a_reader_that_hangs_is_abandoned_with_a_warning(monkeypatch, caplog):
     monkeypatch.setattr(loop_module, "READER_TIMEOUT_S", 0.1)
     hangs = threading.Event()
-    source, sink = Frames(3, is_live=True, hangs=hangs), Results(end_at=3)
+    source, sink = Frames(3, is_live=True, period_s=0.05, hangs=hangs), Results(end_at=3)
     report = finish(lambda: run_loop(source, model(), [sink]))
     hangs.set()
     assert report.stop == "closed"

@@ -4,6 +4,9 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
+import textwrap
+import threading
 from pathlib import Path
 
 import cv2
@@ -54,6 +57,180 @@ def test_a_video_holds_every_overlay(tmp_path, name, count):
     assert len(frames) == count
     assert frames[-1][:, :16].mean(axis=(0, 1)) == pytest.approx(PALETTE[1], abs=12)
     assert frames[-1][:, 48:].mean(axis=(0, 1)) == pytest.approx([200] * 3, abs=12)
+
+
+RATES = (1, 1.001, 7.3333, 23.976, 29.97003, 59.94006, 65.5351, 65.536, 119.9873, 143.9856, 240)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.avi", "out.mkv"])
+@pytest.mark.parametrize("rate_fps", RATES)
+def test_every_rate_can_be_written(tmp_path, name, rate_fps):
+    with sink_of(tmp_path / name, rate_fps=rate_fps) as sink:
+        for index in range(5):
+            sink.write(result(index))
+    with open_source(str(tmp_path / name)) as source:
+        assert source.info.rate_fps == pytest.approx(rate_fps, rel=1e-3)
+        assert len(list(source)) == 5
+
+
+def losing(monkeypatch, *indices):
+    """Let OpenCV's writer drop these frames without a word."""
+
+    class Losing:
+        def __init__(self, *arguments):
+            self.writer, self.count = cv2_writer(*arguments), 0
+
+        def __getattr__(self, name):
+            return getattr(self.writer, name)
+
+        def write(self, view):
+            if self.count not in indices:
+                self.writer.write(view)
+            self.count += 1
+
+        fourcc = cv2.VideoWriter.fourcc
+
+    cv2_writer = cv2.VideoWriter
+    monkeypatch.setattr(cv2, "VideoWriter", Losing)
+
+
+def stating(monkeypatch, state):
+    """Let OpenCV say another number of frames than the file holds."""
+
+    class Stating:
+        def __init__(self, *arguments):
+            self.capture = cv2_capture(*arguments)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+        def get(self, prop):
+            value = self.capture.get(prop)
+            return state(value) if prop == cv2.CAP_PROP_FRAME_COUNT else value
+
+    cv2_capture = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", Stating)
+
+
+def write_frames(path, count):
+    with sink_of(path) as sink:
+        for index in range(count):
+            sink.write(result(index))
+
+
+@pytest.mark.parametrize(("count", "lost"), [(100, (50,)), (100, (98, 99)), (5, (2,))])
+def test_a_video_that_lacks_a_frame_or_two_is_kept_with_a_warning(
+    tmp_path, monkeypatch, caplog, count, lost
+):
+    losing(monkeypatch, *lost)
+    write_frames(tmp_path / "out.mp4", count)
+    assert f"out.mp4 seems to hold {count - len(lost)} of {count} frames" in caplog.text
+    assert files_in(tmp_path) == ["out.mp4"]
+
+
+@pytest.mark.parametrize(("count", "lost"), [(100, (5, 6, 7)), (5, (3, 4)), (1, (0,))])
+def test_a_video_that_lacks_more_is_removed(tmp_path, monkeypatch, count, lost):
+    losing(monkeypatch, *lost)
+    with pytest.raises(SinkError, match=r"out\.mp4 could not be written whole and was removed"):
+        write_frames(tmp_path / "out.mp4", count)
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "warns"),
+    [
+        (lambda count: count - 1, True),
+        (lambda count: count + 3, True),
+        (lambda count: count / 2, False),
+        (lambda _: 0.0, False),
+        (lambda _: -1e18, False),
+        (lambda _: float("nan"), False),
+    ],
+)
+def test_a_video_is_not_removed_for_what_a_backend_only_estimates(
+    tmp_path, monkeypatch, caplog, state, warns
+):
+    with monkeypatch.context() as patch:
+        stating(patch, state)
+        write_frames(tmp_path / "out.mkv", 40)
+    assert ("seems to hold" in caplog.text) == warns
+    with open_source(str(tmp_path / "out.mkv")) as source:
+        assert len(list(source)) == 40
+
+
+def test_closing_while_another_thread_writes_is_no_crash(tmp_path):
+    script = """
+        import sys, threading, time
+        from pathlib import Path
+        import numpy as np
+        from fcn_trt.errors import SinkError
+        from fcn_trt.video.seams import Result
+        from fcn_trt.video.video_sink import VideoFileSink
+
+        noise = np.random.default_rng(0).integers(0, 255, (1080, 1920, 3), dtype=np.uint8)
+        sink = VideoFileSink(Path(sys.argv[1]), render=lambda frame, _: frame, rate_fps=25.0)
+        going = threading.Event()
+
+        def write():
+            for index in range(10_000):
+                try:
+                    sink.write(Result(index=index, frame=noise, label_map=noise[..., 0]))
+                except SinkError as error:
+                    print(error)
+                    return
+                if index == 5:
+                    going.set()
+
+        writer = threading.Thread(target=write, daemon=True)
+        writer.start()
+        going.wait(20)
+        time.sleep(0.01)
+        sink.close()
+        writer.join(5)
+    """
+    path = tmp_path / "out.mp4"
+    command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{path} is closed; open a new sink for more frames\n"
+    with open_source(str(path)) as source:
+        assert len(list(source)) >= 6
+
+
+def test_closing_does_not_wait_for_a_write_that_hangs(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(video_sink, "CLOSE_TIMEOUT_S", 0.1)
+    is_writing, go_on = threading.Event(), threading.Event()
+    usage = shutil.disk_usage
+
+    def hang(path):
+        is_writing.set()
+        go_on.wait(10)
+        return usage(path)
+
+    sink = sink_of(tmp_path / "out.mp4")
+    sink.write(result(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", hang)
+        writer = threading.Thread(target=lambda: sink.write(result(1)), daemon=True)
+        writer.start()
+        assert is_writing.wait(5)
+        sink.close()
+        assert "out.mp4 is still being written and was left open" in caplog.text
+        go_on.set()
+        writer.join(5)
+    assert not writer.is_alive()
+    sink.close()
+    with open_source(str(tmp_path / "out.mp4")) as source:
+        assert len(list(source)) == 2
+
+
+def test_images_of_a_sequence_do_not_wait_for_the_disk(tmp_path, monkeypatch):
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    with sink_of(f"labels:{tmp_path}") as sink:
+        sink.write(result())
+    assert files_in(tmp_path) == ["000000.png"]
+    assert synced == []
 
 
 def test_an_unknown_rate_plays_at_25(tmp_path):
@@ -144,6 +321,15 @@ def test_a_size_that_no_encoder_takes_is_named(tmp_path, name):
         ("labels:/proc/fcn", "nothing can be written into folder /proc/fcn: "),
         ("out.webm", r"sink 'out\.webm' is none that can be written; give a video \(\.mp4, "),
         ("out.png", r"sink 'out\.png' is none that can be written; .*images such as 'out/%06d"),
+        ("windw", "sink 'windw' is none that can be written; .* folder that ends in '/', "),
+        ("a/windw", "sink 'a/windw' is none that can be written"),
+        ("file", "sink 'file' is none that can be written"),
+        (
+            "rtmp://host/live",
+            "sink 'rtmp://host/live' is a URL, and nothing is sent over the",
+        ),
+        ("http://host/out.mp4", "sink 'http://host/out.mp4' is a URL"),
+        ("labels:file:///tmp/x", "sink 'labels:file:///tmp/x' is a URL"),
         ("", "sink '' is none that can be written"),
         ("labels:", "sink '' is none that can be written"),
         ("labels:out/%d.jpg", r"images out/%d\.jpg cannot be written; their names end in \.png "),
@@ -165,7 +351,10 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_frame(
 @pytest.mark.parametrize(
     ("uri", "names"),
     [
-        ("out", ["out/000000.jpg", "out/000001.jpg"]),
+        ("out/", ["out/000000.jpg", "out/000001.jpg"]),
+        ("there", ["there/000000.jpg", "there/000001.jpg"]),
+        ("overlays:out", ["out/000000.jpg", "out/000001.jpg"]),
+        ("labels:out", ["out/000000.png", "out/000001.png"]),
         ("a/b/", ["a/b/000000.jpg", "a/b/000001.jpg"]),
         ("there.d", ["there.d/000000.jpg", "there.d/000001.jpg"]),
         ("overlays:v1.0/", ["v1.0/000000.jpg", "v1.0/000001.jpg"]),
@@ -178,6 +367,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_any_frame(
 def test_images_have_the_names_that_were_asked(tmp_path, monkeypatch, uri, names):
     monkeypatch.chdir(tmp_path)
     Path("there.d").mkdir()
+    Path("there").mkdir()
     with sink_of(uri) as sink:
         for index in range(2):
             sink.write(result(index))

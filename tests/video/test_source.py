@@ -234,6 +234,49 @@ def test_a_damaged_image_in_a_folder_is_named_when_its_turn_comes(
             next(frames)
 
 
+def jpeg(size=SIZE, *, progressive=False, restart=0):
+    """Noise as a JPEG; noise has many bytes FF in its scan."""
+    noise = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive), cv2.IMWRITE_JPEG_RST_INTERVAL]
+    return cv2.imencode(".jpg", noise, [*options, restart])[1].tobytes()
+
+
+def with_thumbnail(data):
+    """The JPEG with a small whole one inside an APP1 segment, as EXIF has it."""
+    inside = b"Exif\0\0" + jpeg((8, 8))
+    return data[:2] + b"\xff\xe1" + (len(inside) + 2).to_bytes(2, "big") + inside + data[2:]
+
+
+JPEGS = [
+    jpeg(),
+    jpeg(progressive=True),
+    jpeg(restart=1),
+    with_thumbnail(jpeg()),
+    with_thumbnail(jpeg(progressive=True)),
+]
+
+
+@pytest.mark.parametrize("data", JPEGS)
+@pytest.mark.parametrize(
+    "tail", [b"", b"\0" * 9, b"\xff\xda ftypmp42", jpeg(), jpeg()[:-50], b"\xff\xd8\xff"]
+)
+def test_a_jpeg_may_have_bytes_after_its_end(tmp_path, data, tail):
+    path = tmp_path / "motion.jpg"
+    path.write_bytes(data + tail)
+    with open_source(str(path)) as source:
+        (frame,) = source
+    assert frame.shape == (*SIZE, 3)
+
+
+@pytest.mark.parametrize("data", JPEGS)
+def test_a_jpeg_that_was_cut_anywhere_is_refused(tmp_path, data, capfd):
+    path = tmp_path / "cut.jpg"
+    for length in (*range(2, len(data) - 1, 97), len(data) - 2, len(data) - 1):
+        path.write_bytes(data[:length])
+        with pytest.raises(SourceError, match=r"cut\.jpg is not a whole image"):
+            open_source(str(path))
+
+
 def test_an_image_that_goes_away_is_named(tmp_path, write_image):
     write_image(tmp_path / "a.png")
     path = write_image(tmp_path / "b.png")

@@ -1,0 +1,153 @@
+"""Bilinear upsampling in bands of rows, as torch.nn.functional.interpolate defines it.
+
+A band is small enough to stay in the processor's cache, and bands are independent of each other.
+OpenCV interpolates where the edges of both grids coincide; where their corners do
+(align_corners), which OpenCV does not know, numpy gathers and blends.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fcn_trt.spec import Size
+
+__all__ = ["Band", "bands"]
+
+Plane: TypeAlias = npt.NDArray[np.float32]
+Buffers: TypeAlias = tuple[Plane, ...]
+
+
+class Band(Protocol):
+    """Some rows of the target, and how they come from the source."""
+
+    @property
+    def rows(self) -> slice:
+        """Rows of the target."""
+
+    @property
+    def source(self) -> slice:
+        """Rows of the source that they are made from."""
+
+    def buffers(self) -> Buffers:
+        """Memory that `upsample` works in; one set serves any number of classes in turn."""
+
+    def upsample(self, plane: Plane, buffers: Buffers) -> Plane:
+        """The rows of the target, from the source's rows of one class; lies in the buffers."""
+
+
+def bands(source: Size, target: Size, *, align_corners: bool, pixels: int) -> list[Band]:
+    """Cut the target into bands of about so many pixels.
+
+    Args:
+        source: (height, width) of what is interpolated.
+        target: (height, width) of the result.
+        align_corners: Whether the corners of both grids coincide, instead of their edges.
+        pixels: Size of a band, as far as the ratio of the heights allows it.
+    """
+    height = max(1, pixels // target[1])
+    if align_corners:
+        return _aligned_bands(source, target, height)
+    return _half_pixel_bands(source, target, height)
+
+
+@dataclass(frozen=True, slots=True)
+class _HalfPixelBand:
+    rows: slice
+    source: slice
+    size: Size
+    skip: int
+
+    def buffers(self) -> Buffers:
+        return (np.empty(self.size, dtype=np.float32),)
+
+    def upsample(self, plane: Plane, buffers: Buffers) -> Plane:
+        (whole,) = buffers
+        cv2.resize(plane, whole.shape[::-1], dst=whole, interpolation=cv2.INTER_LINEAR)
+        return whole[self.skip : self.skip + self.rows.stop - self.rows.start]
+
+
+def _half_pixel_bands(source: Size, target: Size, height: int) -> list[Band]:
+    """Bands of whole periods: after target / gcd rows, the sampling positions repeat.
+
+    Each band is resized with one period more on both sides, so that it never sees its own edge.
+    """
+    periods = math.gcd(source[0], target[0])
+    source_rows, target_rows = source[0] // periods, target[0] // periods
+    each = max(1, height // target_rows)
+    made: list[Band] = []
+    for first in range(0, periods, each):
+        last = min(first + each, periods)
+        before, after = max(first - 1, 0), min(last + 1, periods)
+        made.append(
+            _HalfPixelBand(
+                rows=slice(first * target_rows, last * target_rows),
+                source=slice(before * source_rows, after * source_rows),
+                size=((after - before) * target_rows, target[1]),
+                skip=(first - before) * target_rows,
+            )
+        )
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Taps:
+    """For each target: the source sample before it, and the weight of the step to the next."""
+
+    first: npt.NDArray[np.intp]
+    weight: Plane
+
+
+@dataclass(frozen=True, slots=True)
+class _AlignedBand:
+    rows: slice
+    source: slice
+    down: _Taps
+    across: _Taps
+
+    def buffers(self) -> Buffers:
+        source_rows, width = self.source.stop - self.source.start, len(self.across.first)
+        wide, full = (source_rows, width), self.down.weight.shape
+        return tuple(np.empty(shape, dtype=np.float32) for shape in (wide, wide, wide, full, full))
+
+    def upsample(self, plane: Plane, buffers: Buffers) -> Plane:
+        wide, wide_step, steps, value, step = buffers
+        across = np.zeros_like(plane)  # beyond the last sample stands the last one again
+        np.subtract(plane[:, 1:], plane[:, :-1], out=across[:, :-1])
+        np.take(plane, self.across.first, axis=1, out=wide, mode="clip")
+        np.take(across, self.across.first, axis=1, out=wide_step, mode="clip")
+        wide_step *= self.across.weight
+        wide += wide_step
+        steps[-1] = 0
+        np.subtract(wide[1:], wide[:-1], out=steps[:-1])
+        np.take(wide, self.down.first, axis=0, out=value, mode="clip")
+        np.take(steps, self.down.first, axis=0, out=step, mode="clip")
+        step *= self.down.weight
+        value += step
+        return value
+
+
+def _aligned_bands(source: Size, target: Size, height: int) -> list[Band]:
+    down, across = (_aligned_taps(*lengths) for lengths in zip(source, target, strict=True))
+    made: list[Band] = []
+    for top in range(0, target[0], height):
+        rows = slice(top, min(top + height, target[0]))
+        start = int(down.first[rows.start])
+        stop = min(int(down.first[rows.stop - 1]) + 2, source[0])
+        weight = np.repeat(down.weight[rows][:, None], target[1], axis=1)
+        made.append(
+            _AlignedBand(rows, slice(start, stop), _Taps(down.first[rows] - start, weight), across)
+        )
+    return made
+
+
+def _aligned_taps(source: int, target: int) -> _Taps:
+    # In float64: float32 is off by 1e-5 of a sample at 2048 targets.
+    position = np.arange(target) * ((source - 1) / (target - 1) if target > 1 else 0.0)
+    first = position.astype(np.intp)
+    return _Taps(first, (position - first).astype(np.float32))
