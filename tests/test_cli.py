@@ -604,7 +604,7 @@ EXPORT = "--size 64x96 --out new.onnx"
         (f"export text.onnx {EXPORT}", "text.onnx cannot be read as ONNX: "),
         ("build half.onnx --out new", "half.onnx is not a whole ONNX file"),
         ("build text.onnx --out new", "text.onnx is not a whole ONNX file"),
-        ("build bundle/network.onnx --out photos", "photos holds files and is no bundle; give an"),
+        ("build bundle/network.onnx --out photos", "photos holds files that are no bundle's, such"),
         ("build bundle/network.onnx --out text.mp4", "text.mp4 is a file; give the name of a fol"),
         (
             "build bundle/network.onnx --out text.mp4/x",

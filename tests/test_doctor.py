@@ -113,7 +113,7 @@ def test_packages_are_found_by_their_metadata(found, monkeypatch):
 @pytest.mark.parametrize(
     ("module", "part", "advice"),
     [
-        ("cv2", "OpenCV", "on Debian and Ubuntu: apt-get install libgl1"),
+        ("cv2", "OpenCV", "on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"),
         ("openvino", "OpenVINO", "pip install --force-reinstall openvino"),
     ],
 )
@@ -138,7 +138,7 @@ def test_openvino_without_a_cpu_device_is_a_finding(found, monkeypatch):
 
         available_devices = ("GPU",)
 
-    monkeypatch.setattr("openvino.Core", Core)
+    monkeypatch.setattr("fcn_trt.engine.openvino.openvino_core", Core)
     finding = found()["OpenVINO"]
     assert finding.found.endswith("but it has no CPU device here")
     assert not finding.ok

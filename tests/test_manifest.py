@@ -207,7 +207,9 @@ class TestManifestIsRefused:
         with pytest.raises(BundleError, match="has format 2, but this version reads format 1"):
             read_manifest(bundle)
 
-    @pytest.mark.parametrize("key", [key for key in json.loads(GOLDEN) if key != "format"])
+    @pytest.mark.parametrize(
+        "key", [key for key in json.loads(GOLDEN) if key not in ("format", "sha256")]
+    )
     def test_when_a_key_is_missing(self, bundle, key):
         edited(bundle, lambda content: content.pop(key))
         with pytest.raises(BundleError, match=rf"not valid at {key}: .*; build the bundle again"):

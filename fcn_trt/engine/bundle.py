@@ -83,7 +83,7 @@ def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -
         OutputError: the folder cannot be written.
         BundleError: there is a folder of that name with other files.
     """
-    _refuse_foreign_files(path)
+    refuse_foreign_files(path)
     with atomic_folder(path) as folder:
         shutil.copyfile(network, folder / NETWORK_NAME)
         manifest = Manifest(
@@ -104,8 +104,12 @@ def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -
     return Bundle(path=path, manifest=manifest)
 
 
-def _refuse_foreign_files(path: Path) -> None:
-    """A folder is replaced whole, so it must hold nothing that somebody else put there."""
+def refuse_foreign_files(path: Path) -> None:
+    """Check that a folder can be replaced whole: it must hold nothing but a bundle's files.
+
+    Raises:
+        BundleError: somebody else put something there.
+    """
     foreign = [
         entry.name
         for entry in (path.iterdir() if path.is_dir() else ())

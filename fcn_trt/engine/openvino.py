@@ -19,7 +19,7 @@ from typing import Any
 
 import openvino as ov
 
-from fcn_trt.engine.bundle import Bundle, Compiled, write_bundle
+from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
 from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.files import cache_folder, sha256
 from fcn_trt.spec import Precision, Spec, read_spec
@@ -51,8 +51,10 @@ def build_openvino(network: Path, out: Path) -> Bundle:
     Raises:
         OnnxError: the file is damaged or carries no spec.
         EngineError: OpenVINO cannot compile it, or compiles it to another precision.
+        BundleError: the folder holds files that are no bundle's.
         OutputError: the bundle cannot be written.
     """
+    refuse_foreign_files(out)
     spec = read_spec(network)
     compiled = compile_network(network, spec)
     found = Compiled(

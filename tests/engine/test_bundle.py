@@ -1,6 +1,7 @@
 import datetime as dt
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -141,9 +142,8 @@ def test_manifest_on_disk_is_plain_json(write, tmp_path):
 
 def test_network_that_the_manifest_does_not_record_is_not_used(write, tmp_path):
     bundle = write(tmp_path / "tiny")
-    content = json.loads((bundle.path / MANIFEST_NAME).read_text(encoding="utf-8"))
-    content["files"] = {}
-    (bundle.path / MANIFEST_NAME).write_text(json.dumps(content), encoding="utf-8")
+    manifest = replace(bundle.manifest, files={})
+    (bundle.path / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     loaded = load_bundle(bundle.path)
     with pytest.raises(BundleError, match=r"tiny carries no network\.onnx; build the bundle"):
         _ = loaded.network

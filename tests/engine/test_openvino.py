@@ -146,7 +146,7 @@ class TestDamagedNetwork:
 
     def test_folder_that_is_no_bundle_is_left_alone(self, tiny_network, tmp_path):
         (tmp_path / "one.jpg").write_text("mine")
-        with pytest.raises(BundleError, match="holds files and is no bundle"):
+        with pytest.raises(BundleError, match="holds files that are no bundle's, such as"):
             build_openvino(tiny_network, tmp_path)
 
 
