@@ -32,7 +32,7 @@ from fcn_trt.video.source import open_source
 
 
 def main() -> None:
-    """Print both rates and their ratio, and write video.json."""
+    """Print both rates and their ratio, and write video_BUNDLE_PRECISION.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("bundle", type=Path, nargs="?", default=Path("demo_out/bundle"))
     parser.add_argument("--video", help="source; by default a synthetic street")
@@ -56,7 +56,8 @@ def main() -> None:
     about = {"model": spec.model, "precision": spec.precision, "input_size": spec.input_size}
     source = Path(options.video).name if options.video else "street scene"
     result = about | {"source": source, "sink": options.sink, "turns": rows, "kept": kept}
-    save(Path(__file__).with_suffix(".json"), result)
+    name = f"video_{options.bundle.name}_{spec.precision}.json"
+    save(Path(__file__).with_name(name), result)
 
 
 class _Engine:
