@@ -25,7 +25,7 @@ import typer
 from fcn_trt import __version__, report
 from fcn_trt.errors import FcnTrtError, MissingExtraError
 from fcn_trt.labels import palette_array
-from fcn_trt.spec import Size, parse_size
+from fcn_trt.spec import Precision, Size, parse_size
 
 __all__ = ["main"]
 
@@ -52,6 +52,14 @@ def _size(text: str | Size) -> Size:
         return parse_size(text) if isinstance(text, str) else text
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _precision(text: str | None) -> Precision | None:
+    """What --precision asks for; checked before any work begins."""
+    known: dict[str | None, Precision | None] = {None: None, "fp32": "fp32", "bf16": "bf16"}
+    if text not in known:
+        raise typer.BadParameter(f"{text!r} is neither fp32 nor bf16", param_hint="'--precision'")
+    return known[text]
 
 
 SizeOption = Annotated[
@@ -156,10 +164,7 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Do the whole main job with nothing but this package."""
-    if precision not in (None, "fp32", "bf16"):
-        raise typer.BadParameter(
-            f"{precision!r} is neither fp32 nor bf16", param_hint="'--precision'"
-        )
+    asked = _precision(precision)
     from fcn_trt.demo.job import run_demo
 
     with report.loop_bar("segmenting") as bar:
@@ -167,7 +172,7 @@ def demo(
             lambda: run_demo(
                 out,
                 size=size,
-                precision=precision,  # type: ignore[arg-type]  # checked above
+                precision=asked,
                 frame_count=frames,
                 on_step=report.step,
                 on_progress=bar,
@@ -284,21 +289,18 @@ def build(
     """Compile an ONNX file, prove its precision, and write an engine bundle."""
     if target != "openvino":
         raise typer.BadParameter(f"{target!r} is not openvino", param_hint="'--target'")
-    if precision not in (None, "fp32", "bf16"):
-        raise typer.BadParameter(
-            f"{precision!r} is neither fp32 nor bf16", param_hint="'--precision'"
-        )
+    asked = _precision(precision)
     from fcn_trt.engine.openvino import build_openvino
     from fcn_trt.files import temporary_folder
 
     with temporary_folder() as folder:
-        if precision is not None:
+        if asked is not None:
             typed = folder / network.name
 
             def run() -> None:
                 from fcn_trt.export.pipeline import type_network
 
-                type_network(network, typed, precision)  # type: ignore[arg-type]  # checked above
+                type_network(network, typed, asked)
 
             _needing_export(run)
             network = typed

@@ -20,7 +20,15 @@ from fcn_trt.errors import BundleError
 from fcn_trt.files import sha256
 from fcn_trt.spec import Precision, Spec
 
-__all__ = ["FORMAT", "MANIFEST_NAME", "FileRecord", "Manifest", "Target", "read_manifest"]
+__all__ = [
+    "FORMAT",
+    "MANIFEST_NAME",
+    "FileRecord",
+    "Manifest",
+    "Target",
+    "describe_precision",
+    "read_manifest",
+]
 
 Target: TypeAlias = Literal["openvino", "tensorrt", "tensorrt-rtx"]
 
@@ -98,6 +106,11 @@ def _digest(content: dict[str, Any]) -> str:
     """SHA-256 of a manifest's content, whatever its spacing and order."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def describe_precision(proven: dict[str, int]) -> str:
+    """The counts in words, such as "26 bf16"."""
+    return ", ".join(f"{count} {name}" for name, count in proven.items())
 
 
 def read_manifest(bundle: Path) -> Manifest:

@@ -21,6 +21,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from fcn_trt.manifest import describe_precision
+
 if TYPE_CHECKING:
     from fcn_trt.demo.job import DemoReport
     from fcn_trt.doctor import Finding
@@ -139,7 +141,7 @@ def inspection_table(bundle: Bundle) -> Table:
     manifest = bundle.manifest
     spec = manifest.spec
     size = "x".join(map(str, spec.input_size))
-    proven = ", ".join(f"{count} {name}" for name, count in manifest.precision_proven.items())
+    proven = describe_precision(manifest.precision_proven)
     licence = spec.licence or "unknown"
     return facts(
         str(bundle.path),

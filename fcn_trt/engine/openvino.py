@@ -22,6 +22,7 @@ import openvino as ov
 from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
 from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.files import cache_folder, sha256
+from fcn_trt.manifest import describe_precision
 from fcn_trt.spec import Precision, Spec, read_spec
 
 __all__ = [
@@ -123,11 +124,6 @@ def proven_precision(compiled: Any) -> dict[str, int]:
             kind = info["runtimePrecision"].value
             counts[_NAMES.get(kind, kind)] += 1
     return dict(sorted(counts.items()))
-
-
-def describe_precision(proven: dict[str, int]) -> str:
-    """The counts in words, such as "26 bf16"."""
-    return ", ".join(f"{count} {name}" for name, count in proven.items())
 
 
 @contextmanager

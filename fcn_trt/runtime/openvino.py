@@ -18,12 +18,12 @@ from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.openvino import (
     compile_network,
     cpu_name,
-    describe_precision,
     openvino_errors,
     openvino_version,
     proven_precision,
 )
 from fcn_trt.errors import EngineError
+from fcn_trt.manifest import describe_precision
 from fcn_trt.spec import Frame, LabelMap, Logits, Size
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import check_frame, preprocess_into
