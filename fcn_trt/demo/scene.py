@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from types import TracebackType
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from fcn_trt.demo.street import BLOCK_M, SIGHT_M, Street
 from fcn_trt.errors import SourceError
 from fcn_trt.labels import label_set
 from fcn_trt.spec import Frame, LabelMap, Size, parse_size
+from fcn_trt.video.closing import Closing
 from fcn_trt.video.source import VideoInfo
 
 __all__ = ["SceneSource", "StreetScene", "open_scene"]
@@ -132,7 +132,7 @@ class StreetScene:
         return blocks
 
 
-class SceneSource:
+class SceneSource(Closing):
     """The frames of a street scene as a video source.
 
     Args:
@@ -173,17 +173,6 @@ class SceneSource:
     def close(self) -> None:
         """Stop; iteration ends before the next frame."""
         self._is_open = False
-
-    def __enter__(self) -> SceneSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open_scene(uri: str) -> SceneSource:
