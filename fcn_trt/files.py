@@ -26,6 +26,8 @@ __all__ = [
     "write_atomic",
 ]
 
+RENAME_ATTEMPTS = 100
+
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 lower-case hex digits."""
@@ -122,15 +124,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             yield temporary
             for file in temporary.iterdir():
                 _sync(file)
-            if path.exists():
-                # Two renames: a folder cannot be renamed onto a folder that is not empty.
-                old = _hidden_beside(path, name=path.name, suffix=".old")
-                old.mkdir()
-                path.replace(old / "old")
-                temporary.replace(path)
-                shutil.rmtree(old)
-            else:
-                temporary.replace(path)
+            _replace_folder(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -140,6 +134,26 @@ def temporary_folder() -> Iterator[Path]:
     """A folder for intermediate files, gone when the block ends."""
     with tempfile.TemporaryDirectory(prefix="fcn_trt-") as folder:
         yield Path(folder)
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    """Give a folder its final name, whoever else does the same at this moment: the last one wins.
+
+    A folder cannot be renamed onto a folder that is not empty, so what is there moves away first.
+    """
+    for _ in range(RENAME_ATTEMPTS):
+        with suppress(FileNotFoundError):  # somebody else has just moved it away
+            old = _hidden_beside(path, name=path.name, suffix=".old")
+            path.replace(old)
+            shutil.rmtree(old)
+        try:
+            temporary.replace(path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+    raise OSError(errno.EBUSY, "others keep writing it")
 
 
 def _hidden_beside(path: Path, *, name: str, suffix: str) -> Path:

@@ -21,7 +21,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from fcn_trt.manifest import describe_precision
 
 if TYPE_CHECKING:
     from fcn_trt.demo.job import DemoReport

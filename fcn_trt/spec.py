@@ -7,7 +7,7 @@ of each bundle, so that a frame can be prepared and logits can be read with noth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -24,6 +24,7 @@ __all__ = [
     "Logits",
     "Precision",
     "Process",
+    "ShapeRange",
     "Size",
     "Spec",
     "parse_size",
@@ -50,8 +51,27 @@ OUTPUT_NAME = "logits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeRange:
+    """The inputs that a network of dynamic shape takes; each limit is itself allowed.
+
+    Attributes:
+        min_size: (height, width) in pixels.
+        max_size: (height, width) in pixels.
+        min_batch: Images per inference.
+        max_batch: Images per inference.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    min_size: Size
+    max_size: Size
+    min_batch: int
+    max_batch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """One network at one input size.
+    """One network at one input size, or around one where its shape is dynamic.
 
     Attributes:
         model: Name of the architecture, such as "fcn_r50-d8".
@@ -70,6 +90,10 @@ class Spec:
         logits_type: Type of the output tensor.
         source_sha256: SHA-256 of the checkpoint or ONNX file, or "" for random weights.
         licence: Licence of the weights, or "" where unknown.
+        dynamic: Shapes that the network takes, or None if input_size and batch are fixed. An engine
+            is optimised for input_size and batch in any case.
+        exceptions: Nodes that compute in another type than `precision`, and that type: what was
+            kept in float because it does not fit.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -90,6 +114,8 @@ class Spec:
     logits_type: Literal["float32", "float16"]
     source_sha256: str
     licence: str
+    dynamic: ShapeRange | None = None
+    exceptions: dict[str, Precision] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         LabelSet(name=self.labels, classes=self.classes, palette=self.palette)
@@ -100,6 +126,8 @@ class Spec:
             )
         if min(self.std) <= 0:
             raise ValueError(f"std {self.std} must be positive in each channel")
+        if self.dynamic is not None:
+            _check_range(self.dynamic, self.input_size, self.batch)
 
     @property
     def logits_size(self) -> Size:
@@ -114,6 +142,20 @@ class Spec:
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain Python values."""
         return asdict(self)
+
+
+def _check_range(allowed: ShapeRange, size: Size, batch: int) -> None:
+    """Refuse a range that the size it is optimised for does not lie in."""
+    for name, low, value, high in (
+        ("height", allowed.min_size[0], size[0], allowed.max_size[0]),
+        ("width", allowed.min_size[1], size[1], allowed.max_size[1]),
+        ("batch", allowed.min_batch, batch, allowed.max_batch),
+    ):
+        if not 1 <= low <= value <= high:
+            raise ValueError(
+                f"{name} {value} is not within its range of {low} to {high}; a dynamic network is "
+                "optimised for a shape that it takes"
+            )
 
 
 def spec_adapter() -> TypeAdapter[Spec]:

@@ -25,7 +25,7 @@ from PIL import Image
 from fcn_trt import __version__
 from fcn_trt.cli import main
 from fcn_trt.demo.scene import open_scene
-from fcn_trt.engine.openvino import computes_bf16
+from fcn_trt.engine.openvino import computes
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import read_spec
 from fcn_trt.video.closing import Closing
@@ -210,7 +210,8 @@ def test_models_are_listed_with_their_costs(cli):
 
 
 def test_models_are_one_line_each(cli, monkeypatch):
-    monkeypatch.setattr("fcn_trt.cli.LADDER", ("64x96",))  # one size, for the time it takes
+    # One size, for the time it takes.
+    monkeypatch.setattr("fcn_trt.commands.models.LADDER", ("64x96",))
     done = cli("models")
     assert (done.status, done.err) == (0, "")
     lines = [line.split() for line in done.out.splitlines()]
@@ -276,13 +277,15 @@ def test_export_names_the_classes_that_were_asked(cli, make_model, tmp_path):
 
 @pytest.mark.parametrize("precision", [None, "fp32", "bf16"])
 def test_build_proves_the_precision(cli, tiny_network, tmp_path, precision):
-    if precision == "bf16" and not computes_bf16():
+    if precision == "bf16" and not computes("bf16"):
         pytest.skip("needs a CPU that computes BF16")
     out = tmp_path / "bundle"
     asked = [] if precision is None else ["--precision", precision]
     found = cli("build", tiny_network, "--out", out, *asked, "--json").json
     assert found["bundle"] == str(out)
-    assert found["manifest"]["precision_proven"] == {precision or "fp32": 26}
+    assert found["manifest"]["precision_proven"]["convolutions"] == {
+        precision or "fp32": 26
+    }
     assert files_in(tmp_path) == ["bundle/manifest.json", "bundle/network.onnx"]
 
 
@@ -359,7 +362,7 @@ def test_run_keeps_no_frame_of_a_live_source_back(
             yield pair
 
     real = Segmenter.stream
-    monkeypatch.setattr("fcn_trt.cli._open_source", lambda _: Frames())
+    monkeypatch.setattr("fcn_trt.commands.run._open_source", lambda _: Frames())
     monkeypatch.setattr(Segmenter, "stream", stream)
     assert cli("run", tiny_bundle.path, "--source", "it", "--limit", 4).status == 0
     assert ahead[0] == max(ahead) == in_flight

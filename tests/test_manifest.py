@@ -10,10 +10,12 @@ from fcn_trt.manifest import (
     MANIFEST_NAME,
     FileRecord,
     Manifest,
+    Proof,
     check_files,
     read_manifest,
 )
-from fcn_trt.spec import Spec
+from fcn_trt.options import BuildOptions
+from fcn_trt.spec import ShapeRange, Spec
 
 SPEC = Spec(
     model="fcn_r18-d8",
@@ -41,10 +43,13 @@ MANIFEST = Manifest(
     target="openvino",
     target_version="2026.4.1",
     device="A CPU",
-    compute_capability=None,
+    compute_capabilities=(),
+    options=BuildOptions(),
     precision_asked="fp32",
-    precision_proven={"fp32": 26},
+    precision_proven=Proof(source="engine", convolutions={"fp32": 26}, gmac={"fp32": 0.5}),
+    scratch_bytes=None,
     calibration_sha256=None,
+    inputs_sha256="",
     files={
         "network.onnx": FileRecord(
             size_bytes=3,
@@ -53,7 +58,7 @@ MANIFEST = Manifest(
     },
 )
 GOLDEN = """{
-  "format": 1,
+  "format": 2,
   "created": "2026-01-31T12:00:00+00:00",
   "built_by": "fcn_trt 0.1.0",
   "spec": {
@@ -89,24 +94,44 @@ GOLDEN = """{
     "precision": "fp32",
     "logits_type": "float32",
     "source_sha256": "",
-    "licence": ""
+    "licence": "",
+    "dynamic": null,
+    "exceptions": {}
   },
   "target": "openvino",
   "target_version": "2026.4.1",
   "device": "A CPU",
-  "compute_capability": null,
+  "compute_capabilities": [],
+  "options": {
+    "compute_capabilities": [],
+    "workspace_bytes": null,
+    "tactic_bytes": null,
+    "optimization_level": 3,
+    "version_compatible": false,
+    "hardware_compatibility": "none",
+    "strip": false,
+    "timing_cache": true
+  },
   "precision_asked": "fp32",
   "precision_proven": {
-    "fp32": 26
+    "source": "engine",
+    "convolutions": {
+      "fp32": 26
+    },
+    "gmac": {
+      "fp32": 0.5
+    }
   },
+  "scratch_bytes": null,
   "calibration_sha256": null,
+  "inputs_sha256": "",
   "files": {
     "network.onnx": {
       "size_bytes": 3,
       "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     }
   },
-  "sha256": "ccedef3f2b1c40e5c1e7062a24a9fa281746d4b6ff3734526a8f57c66a9c651d"
+  "sha256": "ae6fc75541745345cf3cdf273352290b4fdb3146b5c99ab0844419d0661882f7"
 }
 """
 
@@ -142,9 +167,28 @@ def test_every_optional_value_comes_back(bundle):
     full = replace(
         MANIFEST,
         target="tensorrt",
-        compute_capability="8.7",
+        compute_capabilities=("8.7", "8.9"),
+        options=BuildOptions(
+            compute_capabilities=("8.7",),
+            workspace_bytes=1 << 30,
+            tactic_bytes=1 << 29,
+            hardware_compatibility="ampere_plus",
+        ),
         calibration_sha256="00" * 32,
-        precision_proven={"int8": 24, "fp16": 2},
+        inputs_sha256="11" * 32,
+        scratch_bytes=4096,
+        precision_proven=Proof(
+            source="network",
+            convolutions={"int8": 24, "fp16": 2},
+            gmac={"int8": 7.25, "fp16": 0.125},
+        ),
+        spec=replace(
+            SPEC,
+            dynamic=ShapeRange(
+                min_size=(32, 32), max_size=(128, 128), min_batch=1, max_batch=4
+            ),
+            exceptions={"decode_head.conv_seg": "fp32"},
+        ),
     )
     (bundle / MANIFEST_NAME).write_text(full.to_json(), encoding="utf-8")
     assert read_manifest(bundle) == full
@@ -195,16 +239,16 @@ class TestManifestIsRefused:
         with pytest.raises(BundleError, match=message):
             read_manifest(bundle)
 
-    @pytest.mark.parametrize("found", [2, 0, "1", None, [1]])
+    @pytest.mark.parametrize("found", [1, 0, "1", None, [1]])
     def test_when_it_has_another_format(self, bundle, found):
         edited(bundle, lambda content: content.update(format=found))
         with pytest.raises(BundleError) as refusal:
             read_manifest(bundle)
-        assert f"has format {found!r}, but this version reads format 1" in str(refusal.value)
+        assert f"has format {found!r}, but this version reads format 2" in str(refusal.value)
 
     def test_when_another_format_has_other_keys(self, bundle):
-        (bundle / MANIFEST_NAME).write_text('{"format": 2, "engine": {}}')
-        with pytest.raises(BundleError, match="has format 2, but this version reads format 1"):
+        (bundle / MANIFEST_NAME).write_text('{"format": 3, "engine": {}}')
+        with pytest.raises(BundleError, match="has format 3, but this version reads format 2"):
             read_manifest(bundle)
 
     @pytest.mark.parametrize(
@@ -236,13 +280,13 @@ class TestManifestIsRefused:
     @pytest.mark.parametrize(
         ("key", "value"),
         [
-            ("format", True),
+            ("scratch_bytes", True),
             ("created", 1),
             ("spec", []),
             ("target", "onnxruntime"),
-            ("compute_capability", 8.7),
+            ("compute_capabilities", 8.7),
             ("precision_asked", "tf32"),
-            ("precision_proven", {"fp32": "26"}),
+            ("precision_proven", {"fp32": 26}),
             ("files", {"network.onnx": "ba78"}),
         ],
     )

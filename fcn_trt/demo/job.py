@@ -18,7 +18,7 @@ import numpy as np
 
 from fcn_trt.demo.held_out import HELD_OUT_SEED, HeldOutScenes
 from fcn_trt.demo.scene import SceneSource
-from fcn_trt.engine.openvino import build_openvino, computes_bf16
+from fcn_trt.engine.openvino import build_openvino, computes
 from fcn_trt.errors import OutputError
 from fcn_trt.evaluate.protocol import Evaluation, evaluate
 from fcn_trt.files import write_atomic
@@ -101,7 +101,7 @@ def run_demo(
     """
     # First, because it refuses sizes that no street can be drawn at.
     source = SceneSource(VIDEO_SEED, size=size, frame_count=frame_count, rate_fps=RATE_FPS)
-    chosen: Precision = precision or ("bf16" if computes_bf16() else "fp32")
+    chosen: Precision = precision or ("bf16" if computes("bf16") else "fp32")
     made = _make_engine(out, size, chosen, on_step)
     with source, Segmenter.load(made.bundle) as segmenter:
         on_step(f"a street of {frame_count} frames -> segmented video")

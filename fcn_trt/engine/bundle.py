@@ -15,15 +15,26 @@ from fcn_trt.manifest import (
     MANIFEST_NAME,
     FileRecord,
     Manifest,
+    Proof,
     Target,
     check_files,
     read_manifest,
 )
+from fcn_trt.options import BuildOptions
 from fcn_trt.spec import Spec
 
-__all__ = ["NETWORK_NAME", "Bundle", "Compiled", "load_bundle", "write_bundle"]
+__all__ = [
+    "NETWORK_NAME",
+    "PLAN_NAME",
+    "Bundle",
+    "Compiled",
+    "load_bundle",
+    "refuse_foreign_files",
+    "write_bundle",
+]
 
 NETWORK_NAME = "network.onnx"
+PLAN_NAME = "engine.plan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +56,21 @@ class Bundle:
         Raises:
             BundleError: the manifest records none, so that what lies there was not checked.
         """
-        if NETWORK_NAME not in self.manifest.files:
-            raise BundleError(f"{self.path} carries no {NETWORK_NAME}; build the bundle again")
-        return self.path / NETWORK_NAME
+        return self._recorded(NETWORK_NAME)
+
+    @property
+    def plan(self) -> Path:
+        """The engine that TensorRT serialised; a CPU bundle has none.
+
+        Raises:
+            BundleError: the manifest records none.
+        """
+        return self._recorded(PLAN_NAME)
+
+    def _recorded(self, name: str) -> Path:
+        if name not in self.manifest.files:
+            raise BundleError(f"{self.path} carries no {name}; build the bundle again")
+        return self.path / name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,18 +81,30 @@ class Compiled:
         target: Which builder.
         target_version: Its version.
         device: The processor.
-        compute_capability: Of the GPU; None for the CPU.
-        precision_proven: Convolutions by the type they compute in.
+        compute_capabilities: Of the GPUs; empty for the CPU.
+        precision_proven: What convolutions compute in, and how that is known.
+        scratch_bytes: Device memory of one execution context, or None where it is not known.
+        plan: The serialised engine, or None where the network is compiled when it is loaded.
     """
 
     target: Target
     target_version: str
     device: str
-    compute_capability: str | None
-    precision_proven: dict[str, int]
+    compute_capabilities: tuple[str, ...]
+    precision_proven: Proof
+    scratch_bytes: int | None
+    plan: bytes | None
 
 
-def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -> Bundle:
+def write_bundle(
+    path: Path,
+    *,
+    network: Path,
+    spec: Spec,
+    compiled: Compiled,
+    options: BuildOptions,
+    inputs_sha256: str = "",
+) -> Bundle:
     """Write a bundle whole, replacing one of that name.
 
     Args:
@@ -78,6 +113,8 @@ def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -
         network: The typed ONNX file.
         spec: Its spec.
         compiled: What the builder found out.
+        options: What the builder was asked to do.
+        inputs_sha256: Of everything that a recipe made the bundle from.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -86,6 +123,8 @@ def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -
     refuse_foreign_files(path)
     with atomic_folder(path) as folder:
         shutil.copyfile(network, folder / NETWORK_NAME)
+        if compiled.plan is not None:
+            (folder / PLAN_NAME).write_bytes(compiled.plan)
         manifest = Manifest(
             format=FORMAT,
             created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
@@ -94,11 +133,14 @@ def write_bundle(path: Path, *, network: Path, spec: Spec, compiled: Compiled) -
             target=compiled.target,
             target_version=compiled.target_version,
             device=compiled.device,
-            compute_capability=compiled.compute_capability,
+            compute_capabilities=compiled.compute_capabilities,
+            options=options,
             precision_asked=spec.precision,
             precision_proven=compiled.precision_proven,
+            scratch_bytes=compiled.scratch_bytes,
             calibration_sha256=None,
-            files={NETWORK_NAME: FileRecord.of(folder / NETWORK_NAME)},
+            inputs_sha256=inputs_sha256,
+            files={file.name: FileRecord.of(file) for file in sorted(folder.iterdir())},
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle(path=path, manifest=manifest)
@@ -113,7 +155,7 @@ def refuse_foreign_files(path: Path) -> None:
     foreign = [
         entry.name
         for entry in (path.iterdir() if path.is_dir() else ())
-        if entry.name not in (MANIFEST_NAME, NETWORK_NAME)
+        if entry.name not in (MANIFEST_NAME, NETWORK_NAME, PLAN_NAME)
     ]
     if foreign:
         raise BundleError(

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,34 +20,53 @@ from typing import Any
 import openvino as ov
 
 from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
+from fcn_trt.engine.precision import Convolution, convolution_gmac, prove
 from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.files import cache_folder, sha256
-from fcn_trt.manifest import describe_precision
-from fcn_trt.spec import Precision, Spec, read_spec
+from fcn_trt.manifest import Proof
+from fcn_trt.options import BuildOptions
+from fcn_trt.spec import INPUT_NAME, Precision, Spec, read_spec
 
 __all__ = [
+    "CompiledNetwork",
     "build_openvino",
     "compile_network",
-    "computes_bf16",
+    "computes",
     "cpu_name",
     "openvino_core",
     "openvino_errors",
     "openvino_version",
-    "proven_precision",
 ]
 
 logger = logging.getLogger(__name__)
 
-_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
+_HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
+_CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}
+_BIAS_FREE = "/WithoutBiases"
+"""What OpenVINO's ONNX reader appends to the name of a convolution whose bias it splits off."""
 
 
-def build_openvino(network: Path, out: Path) -> Bundle:
+@dataclass(frozen=True, slots=True)
+class CompiledNetwork:
+    """A network that this CPU computes in the type that its graph prescribes.
+
+    Attributes:
+        model: openvino.CompiledModel.
+        proof: What its convolutions compute in.
+    """
+
+    model: Any
+    proof: Proof
+
+
+def build_openvino(network: Path, out: Path, *, inputs_sha256: str = "") -> Bundle:
     """Compile a typed ONNX on this CPU, prove its precision, and write the bundle.
 
     Args:
         network: ONNX that carries a spec.
         out: Folder of the bundle.
+        inputs_sha256: Of everything that a recipe made the network from.
 
     Raises:
         OnnxError: the file is damaged or carries no spec.
@@ -57,34 +76,41 @@ def build_openvino(network: Path, out: Path) -> Bundle:
     """
     refuse_foreign_files(out)
     spec = read_spec(network)
-    compiled = compile_network(network, spec)
-    found = Compiled(
+    compiled = Compiled(
         target="openvino",
         target_version=openvino_version(),
         device=cpu_name(),
-        compute_capability=None,
-        precision_proven=proven_precision(compiled),
+        compute_capabilities=(),
+        precision_proven=compile_network(network, spec).proof,
+        scratch_bytes=None,
+        plan=None,
     )
-    return write_bundle(out, network=network, spec=spec, compiled=found)
+    return write_bundle(
+        out,
+        network=network,
+        spec=spec,
+        compiled=compiled,
+        options=BuildOptions(),
+        inputs_sha256=inputs_sha256,
+    )
 
 
-def compile_network(network: Path, spec: Spec) -> Any:
+def compile_network(network: Path, spec: Spec) -> CompiledNetwork:
     """Compile for this CPU; a second time for the same file comes from the user's cache.
+
+    A network of dynamic shape is compiled for the shape that it is optimised for.
 
     Args:
         network: The typed ONNX file.
         spec: Its spec.
 
-    Returns:
-        openvino.CompiledModel whose convolutions compute in the type that the graph prescribes.
-
     Raises:
         EngineError: OpenVINO cannot compile it, or compiles it to another precision.
     """
-    if spec.precision not in _HINTS:
+    if not computes(spec.precision):
         raise EngineError(
-            f"{network} is {spec.precision}, which the openvino target does not compute; it takes "
-            f"{' and '.join(_HINTS)}"
+            f"{network} is {spec.precision}, which OpenVINO {openvino_version()} does not compute "
+            f"on this CPU ({cpu_name()}); build it with --precision fp32"
         )
     config = {
         "INFERENCE_PRECISION_HINT": _HINTS[spec.precision],
@@ -92,14 +118,13 @@ def compile_network(network: Path, spec: Spec) -> Any:
         **_cache_option(network),
     }
     with openvino_errors(f"compile {network}"):
-        compiled = openvino_core().compile_model(network, "CPU", config)
-    proven = proven_precision(compiled)
-    if set(proven) != {spec.precision}:
-        raise EngineError(
-            f"{network} is {spec.precision}, but OpenVINO computes its convolutions on this CPU "
-            f"({cpu_name()}) as {describe_precision(proven)}; build it with --precision fp32"
-        )
-    return compiled
+        model = openvino_core().read_model(network)
+        if spec.dynamic is not None:
+            model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
+        compiled = openvino_core().compile_model(model, "CPU", config)
+    builder = f"OpenVINO {openvino_version()} on this CPU ({cpu_name()})"
+    proof = prove(_convolutions(model, compiled), spec, source="engine", builder=builder)
+    return CompiledNetwork(compiled, proof)
 
 
 def _cache_option(network: Path) -> dict[str, str]:
@@ -115,15 +140,29 @@ def _cache_option(network: Path) -> dict[str, str]:
         return {}
 
 
-def proven_precision(compiled: Any) -> dict[str, int]:
-    """Convolutions of a compiled network by the type they compute in, such as {"fp32": 57}."""
-    counts: Counter[str] = Counter()
+def _convolutions(model: Any, compiled: Any) -> Iterator[Convolution]:
+    """The convolutions of a compiled network, and the types they compute in.
+
+    Args:
+        model: openvino.Model, which has the shapes.
+        compiled: openvino.CompiledModel, which has the types.
+    """
+    gmac = {
+        op.get_friendly_name(): convolution_gmac(op.output(0).shape, op.input_value(1).shape)
+        for op in model.get_ops()
+        if op.get_type_name() == "Convolution"
+    }
     for node in compiled.get_runtime_model().get_ops():
         info = node.get_rt_info()
         if info["layerType"].value == "Convolution":
             kind = info["runtimePrecision"].value
-            counts[_NAMES.get(kind, kind)] += 1
-    return dict(sorted(counts.items()))
+            for name in info["originalLayersNames"].value.split(","):
+                if name in gmac:
+                    yield Convolution(
+                        name=name.removesuffix(_BIAS_FREE),
+                        precision=_NAMES.get(kind, kind),
+                        gmac=gmac[name],
+                    )
 
 
 @contextmanager
@@ -155,9 +194,10 @@ def openvino_core() -> Any:
     return ov.Core()
 
 
-def computes_bf16() -> bool:
-    """Whether this CPU computes BF16, so that a BF16 network is faster than an FP32 one."""
-    return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def computes(precision: Precision) -> bool:
+    """Whether this CPU computes convolutions in a type; BF16 and FP16 need new ones."""
+    has = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return _CAPABILITIES.get(precision) in has
 
 
 def openvino_version() -> str:

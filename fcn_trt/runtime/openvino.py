@@ -20,10 +20,8 @@ from fcn_trt.engine.openvino import (
     cpu_name,
     openvino_errors,
     openvino_version,
-    proven_precision,
 )
 from fcn_trt.errors import EngineError
-from fcn_trt.manifest import describe_precision
 from fcn_trt.spec import Frame, LabelMap, Logits, Size
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import check_frame, preprocess_into
@@ -76,10 +74,10 @@ class OpenVinoBackend:
         self._spec = bundle.manifest.spec
         compiled = compile_network(bundle.network, self._spec)
         shape = (self._spec.batch, 3, *self._spec.input_size)
-        self._slots = [_Slot(compiled, shape) for _ in range(SLOTS)]
+        self._slots = [_Slot(compiled.model, shape) for _ in range(SLOTS)]
         self._description = (
             f"OpenVINO {openvino_version()} on {cpu_name()}, convolutions: "
-            f"{describe_precision(proven_precision(compiled))}"
+            f"{compiled.proof.describe()}"
         )
 
     @property

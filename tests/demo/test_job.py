@@ -9,7 +9,7 @@ import pytest
 from fcn_trt.demo import job
 from fcn_trt.demo.job import run_demo
 from fcn_trt.engine.bundle import load_bundle
-from fcn_trt.engine.openvino import computes_bf16
+from fcn_trt.engine.openvino import computes
 from fcn_trt.errors import OutputError
 from fcn_trt.export import pipeline
 from fcn_trt.export.checkpoint import load_checkpoint
@@ -45,8 +45,8 @@ def test_demo_makes_what_it_reports(short, tmp_path):
     assert all(getattr(done, field.name) is not None for field in fields(done))
     assert done.precision == "fp32"
     assert read_spec(done.network).input_size == SIZE
-    assert load_bundle(done.bundle).manifest.precision_proven == {"fp32": 26}
-    assert done.description.endswith("convolutions: 26 fp32")
+    assert load_bundle(done.bundle).manifest.precision_proven.convolutions == {"fp32": 26}
+    assert done.description.endswith("convolutions: 26 fp32 (100.0 % of GMAC)")
     with open_source(str(done.video)) as source:
         assert [frame.shape for frame in source] == [(*SIZE, 3)] * 4
         assert source.info.rate_fps == 15
@@ -64,7 +64,7 @@ def test_fp32_engine_agrees_with_pytorch(short, tmp_path):
 
 def test_precision_is_bf16_where_the_cpu_computes_it(short, tmp_path):
     done = run_demo(tmp_path, size=SIZE, frame_count=1)
-    assert done.precision == ("bf16" if computes_bf16() else "fp32")
+    assert done.precision == ("bf16" if computes("bf16") else "fp32")
     assert done.agreement > 0.97
 
 

@@ -8,23 +8,31 @@ import pytest
 from fcn_trt import __version__
 from fcn_trt.engine.bundle import NETWORK_NAME, Compiled, load_bundle, write_bundle
 from fcn_trt.errors import BundleError, OutputError
-from fcn_trt.manifest import MANIFEST_NAME, FileRecord
+from fcn_trt.manifest import MANIFEST_NAME, FileRecord, Proof
+from fcn_trt.options import BuildOptions
 from fcn_trt.spec import read_spec
 
+PROOF = Proof(source="engine", convolutions={"fp32": 26}, gmac={"fp32": 0.01})
 COMPILED = Compiled(
     target="openvino",
     target_version="2026.4.1",
     device="A CPU",
-    compute_capability=None,
-    precision_proven={"fp32": 26},
+    compute_capabilities=(),
+    precision_proven=PROOF,
+    scratch_bytes=None,
+    plan=None,
 )
 
 
 @pytest.fixture
 def write(tiny_network):
     """Write the tiny network as a bundle of that name."""
-    return lambda path: write_bundle(
-        path, network=tiny_network, spec=read_spec(tiny_network), compiled=COMPILED
+    return lambda path, compiled=COMPILED: write_bundle(
+        path,
+        network=tiny_network,
+        spec=read_spec(tiny_network),
+        compiled=compiled,
+        options=BuildOptions(),
     )
 
 
@@ -43,7 +51,7 @@ def test_manifest_says_what_was_built_from_what_and_when(write, tmp_path, tiny_n
     manifest = write(tmp_path / "tiny").manifest
     assert manifest.spec == read_spec(tiny_network)
     assert manifest.built_by == f"fcn_trt {__version__}"
-    assert (manifest.precision_asked, manifest.precision_proven) == ("fp32", {"fp32": 26})
+    assert (manifest.precision_asked, manifest.precision_proven) == ("fp32", PROOF)
     assert manifest.files == {NETWORK_NAME: FileRecord.of(tiny_network)}
     age = dt.datetime.now(dt.timezone.utc) - dt.datetime.fromisoformat(manifest.created)
     assert dt.timedelta(seconds=-1) < age < dt.timedelta(seconds=60)
@@ -120,6 +128,7 @@ def test_failing_write_leaves_what_was_there(write, tmp_path, tiny_network, exis
             network=tmp_path / "gone.onnx",
             spec=read_spec(tiny_network),
             compiled=COMPILED,
+            options=BuildOptions(),
         )
     assert names(tmp_path) == (["tiny"] if existing else [])
     if existing:
@@ -129,7 +138,11 @@ def test_failing_write_leaves_what_was_there(write, tmp_path, tiny_network, exis
 def test_bundle_can_be_rebuilt_from_its_own_network(write, tmp_path):
     first = write(tmp_path / "tiny")
     again = write_bundle(
-        first.path, network=first.network, spec=first.manifest.spec, compiled=COMPILED
+        first.path,
+        network=first.network,
+        spec=first.manifest.spec,
+        compiled=COMPILED,
+        options=BuildOptions(),
     )
     assert load_bundle(first.path) == again
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from fcn_trt.engine.openvino import build_openvino, computes_bf16, openvino_core
+from fcn_trt.engine.openvino import build_openvino, computes, openvino_core
 from fcn_trt.errors import OnnxError
 from fcn_trt.export.half import to_bf16
 from fcn_trt.export.network import load_network, save_network
@@ -81,11 +81,11 @@ def test_computed_in_float32_its_logits_are_close(fp32, bf16, make_frame, tmp_pa
     assert 0 < difference < 0.05
 
 
-@pytest.mark.skipif(not computes_bf16(), reason="needs a CPU that computes BF16")
+@pytest.mark.skipif(not computes("bf16"), reason="needs a CPU that computes BF16")
 def test_openvino_runs_it_as_bf16_and_its_labels_agree(bf16, tiny_bundle, make_frame, tmp_path):
     save_network(bf16[0], tmp_path / "n.onnx")
     bundle = build_openvino(tmp_path / "n.onnx", tmp_path / "bundle")
-    assert bundle.manifest.precision_proven == {"bf16": 26}
+    assert bundle.manifest.precision_proven.convolutions == {"bf16": 26}
     frame = make_frame((128, 192))
     with Segmenter.load(bundle.path) as half, Segmenter.load(tiny_bundle.path) as full:
         assert (half.segment(frame) == full.segment(frame)).mean() > 0.9

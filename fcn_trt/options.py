@@ -1,0 +1,99 @@
+"""What a builder is allowed and asked to do. Precision is no option: the ONNX graph carries it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pydantic import ConfigDict
+
+from fcn_trt.spec import Precision
+
+__all__ = [
+    "BuildOptions",
+    "HardwareCompatibility",
+    "parse_capability",
+    "require_capability",
+]
+
+HardwareCompatibility: TypeAlias = Literal["none", "ampere_plus", "same_compute_capability"]
+
+LEAST_CAPABILITY: dict[Precision, str] = {"bf16": "8.0", "fp8": "8.9"}
+"""First compute capability with the type; the others need no more than TensorRT 10 itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """Limits and promises of one build; the manifest keeps them, so that a rebuild is the same.
+
+    The openvino target has none of these and takes the defaults only.
+
+    Attributes:
+        compute_capabilities: GPUs to compile for, such as ("8.6", "8.9"). Empty is this machine's
+            for tensorrt, and every one that the library names by default for tensorrt-rtx.
+        workspace_bytes: Most that a layer may use for scratch, or None for all memory. On a Jetson
+            this is memory that the CPU shares.
+        tactic_bytes: Most that trying out an implementation may use while building, or None for
+            the library's own limit.
+        optimization_level: 0 builds fastest, 5 searches longest.
+        version_compatible: The engine also runs on later releases of the same major version.
+        hardware_compatibility: Other GPUs that the engine also runs on.
+        strip: Leave the weights out of the plan; loading puts them back from the ONNX file.
+        timing_cache: Keep what was timed for the next build on the same device.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    compute_capabilities: tuple[str, ...] = ()
+    workspace_bytes: int | None = None
+    tactic_bytes: int | None = None
+    optimization_level: int = 3
+    version_compatible: bool = False
+    hardware_compatibility: HardwareCompatibility = "none"
+    strip: bool = False
+    timing_cache: bool = True
+
+    def __post_init__(self) -> None:
+        for text in self.compute_capabilities:
+            parse_capability(text)
+        for name in ("workspace_bytes", "tactic_bytes"):
+            limit = getattr(self, name)
+            if limit is not None and limit < 1:
+                raise ValueError(f"{name} is {limit}; it must be at least 1, or left out")
+        if not 0 <= self.optimization_level <= 5:
+            raise ValueError(f"optimization_level is {self.optimization_level}; it is 0 to 5")
+
+
+def parse_capability(text: str) -> tuple[int, int]:
+    """Read a compute capability written with a point, such as "8.7".
+
+    Returns:
+        (major, minor), which compare in the right order.
+
+    Raises:
+        ValueError: the text has another form.
+    """
+    parts = text.split(".")
+    if len(parts) != 2 or not all(p.isdecimal() and p.isascii() for p in parts):
+        raise ValueError(f"compute capability {text!r} is not MAJOR.MINOR, such as 8.7")
+    return int(parts[0]), int(parts[1])
+
+
+def require_capability(precision: Precision, capability: str) -> None:
+    """Check that GPUs of a compute capability have a type.
+
+    Args:
+        precision: Type that convolutions compute in.
+        capability: Such as "8.7".
+
+    Raises:
+        ValueError: they have not.
+
+    Source: CUDA C++ Programming Guide, arithmetic throughput; TensorRT-RTX 1.7's own refusals.
+    """
+    least = LEAST_CAPABILITY.get(precision)
+    if least is not None and parse_capability(capability) < parse_capability(least):
+        raise ValueError(
+            f"{precision} needs a GPU of compute capability {least} or more, but {capability} was "
+            "asked for; choose fp16"
+        )
