@@ -1,0 +1,50 @@
+"""The whole main job in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fcn_trt import report
+from fcn_trt.commands.common import (
+    JsonOption,
+    SizeOption,
+    needing_export,
+    parse_precision,
+    print_json,
+)
+
+__all__ = ["demo"]
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for what is made.")] = Path("demo_out"),
+    size: SizeOption = "256x512",
+    precision: Annotated[
+        str | None, typer.Option(help="fp32 or bf16; bf16 by default where this CPU computes it.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, help="Length of the video.")] = 150,
+    as_json: JsonOption = False,
+) -> None:
+    """Do the whole main job with nothing but this package."""
+    asked = parse_precision(precision)
+    from fcn_trt.demo.job import run_demo
+
+    with report.loop_bar("segmenting") as bar:
+        done = needing_export(
+            lambda: run_demo(
+                out,
+                size=size,
+                precision=asked,
+                frame_count=frames,
+                on_step=report.step,
+                on_progress=bar,
+            )
+        )
+    if as_json:
+        print_json(done)
+    else:
+        for part in report.demo_parts(done):
+            report.show(part)

@@ -1,0 +1,74 @@
+"""What models there are, and what they cost."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+from fcn_trt import report
+from fcn_trt.commands.common import JsonOption, SizeOption, needing_export, print_json
+from fcn_trt.spec import parse_size
+
+__all__ = ["models", "profile"]
+
+LADDER = ("256x512", "512x1024", "1024x2048")
+"""The sizes that costs are listed at: those of the published profiles."""
+
+
+def models(
+    weights: Annotated[bool, typer.Option("--weights", help="List published weights.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List every model: parameters, GMAC at three sizes, published weights."""
+    known, profiles, published = needing_export(_import_models)
+    if weights:
+        listed = [dataclasses.asdict(entry) for entry in published.registry()]
+    else:
+        listed = [
+            {
+                "model": name,
+                "family": arch.family,
+                "stride": arch.stride,
+                "parameters": costs[0].parameters,
+                "gmac": {size: round(c.gmac, 1) for size, c in zip(LADDER, costs, strict=True)},
+                "weights": len(published.published_for(name)),
+            }
+            for name, arch in known.ARCHITECTURES.items()
+            for costs in [[profiles.profile(arch, size=parse_size(size)) for size in LADDER]]
+        ]
+    if as_json:
+        print_json({"weights" if weights else "models": listed})
+    else:
+        report.show(report.weights_table(listed) if weights else report.models_table(listed))
+
+
+def profile(
+    model: Annotated[str, typer.Argument(help="Name of a model, as `fcn-trt models` lists them.")],
+    size: SizeOption = "512x1024",
+    as_json: JsonOption = False,
+) -> None:
+    """Count parameters, GMAC and bytes, per stage."""
+    known, profiles, _ = needing_export(_import_models)
+    cost = profiles.profile(known.architecture(model), size=size)
+    if as_json:
+        print_json(
+            {
+                "model": cost.model,
+                "size": cost.size,
+                "parameters": cost.parameters,
+                "parameters_with_auxiliary": cost.parameters_with_auxiliary,
+                "gmac": cost.gmac,
+                "gflops": cost.gflops,
+                "stages": cost.stages,
+            }
+        )
+        return
+    report.show(report.profile_table(cost))
+
+
+def _import_models() -> tuple[Any, Any, Any]:
+    from fcn_trt.export import architecture, profile, weights
+
+    return architecture, profile, weights
