@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -10,8 +11,11 @@ from pydantic import ConfigDict
 from fcn_trt.spec import Precision
 
 __all__ = [
+    "LEAST_CAPABILITY",
+    "RTX_CAPABILITIES",
     "BuildOptions",
     "HardwareCompatibility",
+    "parse_bytes",
     "parse_capability",
     "require_capability",
 ]
@@ -20,6 +24,11 @@ HardwareCompatibility: TypeAlias = Literal["none", "ampere_plus", "same_compute_
 
 LEAST_CAPABILITY: dict[Precision, str] = {"bf16": "8.0", "fp8": "8.9"}
 """First compute capability with the type; the others need no more than TensorRT 10 itself."""
+
+RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
+"""GPUs that TensorRT-RTX knows: GeForce and RTX cards, no Jetson and none for data centres."""
+
+_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +39,7 @@ class BuildOptions:
 
     Attributes:
         compute_capabilities: GPUs to compile for, such as ("8.6", "8.9"). Empty is this machine's
-            for tensorrt, and every one that the library names by default for tensorrt-rtx.
+            for tensorrt, and every one that has the network's type for tensorrt-rtx.
         workspace_bytes: Most that a layer may use for scratch, or None for all memory. On a Jetson
             this is memory that the CPU shares.
         tactic_bytes: Most that trying out an implementation may use while building, or None for
@@ -62,6 +71,19 @@ class BuildOptions:
                 raise ValueError(f"{name} is {limit}; it must be at least 1, or left out")
         if not 0 <= self.optimization_level <= 5:
             raise ValueError(f"optimization_level is {self.optimization_level}; it is 0 to 5")
+
+
+def parse_bytes(text: str) -> int:
+    """Read an amount of memory, such as "512MiB", "2 GiB" or a bare number of bytes.
+
+    Raises:
+        ValueError: the text has another form, or is not at least 1 byte.
+    """
+    match = re.fullmatch(r"(\d+)\s*(B|KiB|MiB|GiB)?", text.strip(), re.ASCII)
+    amount = int(match[1]) * _UNITS[match[2] or "B"] if match else 0
+    if amount < 1:
+        raise ValueError(f"{text!r} is no amount of memory, such as 512MiB or 2GiB")
+    return amount
 
 
 def parse_capability(text: str) -> tuple[int, int]:

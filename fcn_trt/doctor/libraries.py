@@ -1,0 +1,158 @@
+"""TensorRT, TensorRT-RTX, what moves frames to a GPU, and OpenVINO."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from pathlib import Path
+
+from fcn_trt.doctor.finding import CANNOT_LOAD, Finding, broken, present
+from fcn_trt.doctor.jetson import system_package, use_of_system_package
+from fcn_trt.machine import DISTRIBUTIONS, Machine
+from fcn_trt.options import RTX_CAPABILITIES
+
+__all__ = [
+    "device_library_findings",
+    "is_supported_tensorrt",
+    "openvino_finding",
+    "tensorrt_finding",
+    "tensorrt_rtx_finding",
+]
+
+"""GPUs that TensorRT-RTX 1.7 compiles for; no Jetson is among them, and no H100."""
+
+_WHEELS = (*DISTRIBUTIONS["tensorrt"], "tensorrt-cu13-libs", "tensorrt-cu12-libs")
+
+
+def is_supported_tensorrt(version: str) -> bool:
+    """Whether this package takes a release of TensorRT: 10.0 to 11.x."""
+    return version.partition(".")[0] in ("10", "11")
+
+
+def tensorrt_finding(root: Path, machine: Machine) -> Finding:
+    """TensorRT; on a Jetson it has to be JetPack's."""
+    version = machine.libraries.get("tensorrt")
+    if version is None:
+        return present("TensorRT", None, _tensorrt_source(root, machine))
+    if not is_supported_tensorrt(version):
+        return Finding(
+            part="TensorRT",
+            found=f"{version}, but only 10.0 to 11.x are supported",
+            ok=False,
+            advice="upgrade to JetPack 6.1 or later"
+            if machine.is_jetson
+            else "pip install 'tensorrt>=10.0,<12'",
+        )
+    wheels = [name for name in _WHEELS if _is_pips(name)]
+    if machine.is_jetson and wheels:
+        return Finding(
+            part="TensorRT",
+            found=f"{version} from pip, which need not fit this Jetson's driver",
+            ok=False,
+            advice=f"pip uninstall -y {' '.join(wheels)}; then {_tensorrt_source(root, machine)}",
+        )
+    return Finding(part="TensorRT", found=version, ok=True)
+
+
+def _tensorrt_source(root: Path, machine: Machine) -> str:
+    """How to get TensorRT."""
+    if machine.is_jetson:
+        folder = system_package(root, "tensorrt")
+        if folder is not None:
+            return use_of_system_package(folder, root)
+        return (
+            "sudo apt-get install python3-libnvinfer, for an environment made with python3 -m venv "
+            "--system-site-packages; it comes from JetPack, not from PyPI"
+        )
+    if platform.machine() == "aarch64":  # where the extra leaves it out, see pyproject.toml
+        return "pip install 'tensorrt>=10.0,<12'"
+    needs = "" if machine.gpu else "; it builds and runs only where there is an NVIDIA GPU"
+    return f"pip install 'fcn-trt[tensorrt]'{needs}"
+
+
+def _is_pips(distribution: str) -> bool:
+    """Whether pip installed a package here; Debian's own packages lie in dist-packages."""
+    try:
+        folder = importlib.metadata.distribution(distribution).locate_file("")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return "site-packages" in Path(str(folder)).parts
+
+
+def tensorrt_rtx_finding(machine: Machine) -> Finding:
+    """TensorRT-RTX, and whether the GPU is one of its own."""
+    version, gpu = machine.libraries.get("tensorrt_rtx"), machine.gpu
+    if version is None:
+        advice = (
+            "none is needed: it is for RTX GPUs, not for Jetsons"
+            if machine.is_jetson
+            else "pip install 'fcn-trt[tensorrt-rtx]'; it builds without a GPU, too"
+        )
+        return present("TensorRT-RTX", None, advice)
+    is_foreign = gpu is not None and gpu.compute_capability not in RTX_CAPABILITIES
+    return Finding(
+        part="TensorRT-RTX",
+        found=version,
+        ok=True,
+        advice=f"it builds here, but what it builds runs on compute capability "
+        f"{', '.join(RTX_CAPABILITIES)} only: use --target tensorrt for this GPU"
+        if is_foreign
+        else "",
+    )
+
+
+def device_library_findings(machine: Machine) -> list[Finding]:
+    """What moves frames to the GPU and back."""
+    install = "pip install 'fcn-trt[cuda]'"
+    # It is compiled while it is installed, with the toolkit that the nvcc on PATH belongs to.
+    compile_it = (
+        f"PATH=/usr/local/cuda/bin:$PATH {install}, with the CUDA toolkit and a C++ compiler"
+    )
+    if machine.gpu is None and not machine.is_jetson:
+        install = compile_it = "none is needed without a GPU"
+    return [
+        present("PyCUDA", machine.libraries.get("pycuda"), compile_it),
+        _cuda_bindings(machine, install),
+    ]
+
+
+def _cuda_bindings(machine: Machine, install: str) -> Finding:
+    version = machine.libraries.get("cuda-bindings")
+    if version and machine.cuda and _major(version) > _major(machine.cuda):
+        # Source: cuda.bindings, Installation: 13.x needs driver 580, JetPack 6 has 540.
+        return Finding(
+            part="cuda-bindings",
+            found=f"{version}, but the driver is for CUDA {machine.cuda}",
+            ok=False,
+            advice=f"pip install 'cuda-bindings<{_major(machine.cuda) + 1}'",
+        )
+    return present("cuda-bindings", version, install)
+
+
+def _major(version: str) -> int:
+    return int(version.partition(".")[0])
+
+
+def openvino_finding() -> Finding:
+    """OpenVINO, and what it computes on this CPU."""
+    advice = "pip install --force-reinstall openvino"
+    try:
+        import openvino as ov
+
+        from fcn_trt.engine.openvino import openvino_core
+
+        core = openvino_core()
+        if "CPU" not in core.available_devices:
+            return Finding(
+                part="OpenVINO",
+                found=f"{ov.__version__}, but it has no CPU device here",
+                ok=False,
+                advice=advice,
+            )
+        kinds = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except CANNOT_LOAD as error:
+        return broken("OpenVINO", error, advice)
+    precisions = [name for name in ("FP32", "FP16", "BF16", "INT8") if name in kinds]
+    return Finding(
+        part="OpenVINO", found=f"{ov.__version__}, CPU: {', '.join(precisions)}", ok=True
+    )

@@ -1,0 +1,82 @@
+"""OpenCV, and whether it reads GStreamer pipelines."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from pathlib import Path
+
+from fcn_trt.doctor.finding import CANNOT_LOAD, Finding, broken
+from fcn_trt.doctor.jetson import system_package, use_of_system_package
+from fcn_trt.machine import Machine, installed_version
+
+__all__ = ["opencv_finding"]
+
+_WHEELS = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+
+
+def opencv_finding(root: Path, machine: Machine) -> Finding:
+    """OpenCV; on a Jetson one without GStreamer is a mistake, for JetPack's has it."""
+    try:
+        import cv2
+
+        built = cv2.getBuildInformation()
+    except CANNOT_LOAD as error:
+        return broken("OpenCV", error, _repair(error, root, machine))
+    have = {
+        name: re.search(rf"{name}:\s+YES", built) is not None for name in ("FFMPEG", "GStreamer")
+    }
+    parts = [f"{'with' if there else 'without'} {name}" for name, there in have.items()]
+    return Finding(
+        part="OpenCV",
+        found=f"{cv2.__version__}, {', '.join(parts)}",
+        ok=have["GStreamer"] or (have["FFMPEG"] and not machine.is_jetson),
+        advice="" if have["GStreamer"] else _gstreamer(root, machine),
+    )
+
+
+def _repair(error: Exception, root: Path, machine: Machine) -> str:
+    """What helps against an OpenCV that cannot be imported."""
+    if isinstance(error, ModuleNotFoundError) and error.name == "cv2":
+        if machine.is_jetson:
+            return _of_the_system(root)
+        is_arm = platform.machine() == "aarch64"
+        return "pip install 'fcn-trt[opencv]'" if is_arm else "pip install opencv-python"
+    if re.search(r"numpy|_ARRAY_API", str(error)):
+        # JetPack 6 and 7 compile theirs for NumPy 1, and pip takes NumPy 2 where it may.
+        return "this OpenCV was compiled for NumPy 1: pip install 'numpy<2'"
+    return "on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0"  # a container's usual lack
+
+
+def _gstreamer(root: Path, machine: Machine) -> str:
+    """How to put an OpenCV with GStreamer in the place of one without."""
+    wheels = [name for name in _WHEELS if installed_version(name)]
+    uninstall = f"pip uninstall -y {' '.join(wheels)}; then " if wheels else ""
+    if not machine.is_jetson:
+        return (
+            f"only for GStreamer pipelines: {uninstall}use the system's (apt-get install "
+            "python3-opencv) in an environment made with --system-site-packages"
+        )
+    hides = f"{wheels[0]} from pip hides JetPack's, which has GStreamer: " if wheels else ""
+    return f"{hides}{uninstall}{_of_the_system(root, is_seen=not wheels)}"
+
+
+def _of_the_system(root: Path, *, is_seen: bool = False) -> str:
+    """How to get JetPack's OpenCV.
+
+    Args:
+        root: Where the files of the system are looked up.
+        is_seen: Whether what the system has is what was looked at already.
+    """
+    folder = system_package(root, "cv2")
+    if folder is None or (is_seen and str(folder) in sys.path):
+        return "sudo apt-get install nvidia-opencv, for an environment made with " + (
+            "python3 -m venv --system-site-packages"
+        )
+    return use_of_system_package(folder, root)
