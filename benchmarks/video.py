@@ -66,7 +66,7 @@ class _Engine:
     def __init__(self, path: Path) -> None:
         bundle = load_bundle(path)
         spec = bundle.manifest.spec
-        compiled = compile_network(bundle.network, spec)
+        compiled = compile_network(bundle.network, spec).model
         self.requests: list[Any] = [compiled.create_infer_request() for _ in range(2)]
         image = np.random.default_rng(0).standard_normal((spec.batch, 3, *spec.input_size))
         for request in self.requests:

@@ -215,8 +215,8 @@ def read_spec(path: Path) -> Spec:
 def _metadata(model: memoryview) -> dict[str, str]:
     """ModelProto.metadata_props: field 14, each a StringStringEntryProto (onnx.proto3)."""
     pairs = {}
-    for field, value in _fields(model):
-        if field == 14 and isinstance(value, memoryview):
+    for number, value in _fields(model):
+        if number == 14 and isinstance(value, memoryview):
             entry = {k: bytes(v).decode() for k, v in _fields(value) if isinstance(v, memoryview)}
             pairs[entry.get(1, "")] = entry.get(2, "")
     return pairs

@@ -1,4 +1,5 @@
-"""The claims of the README about accuracy, each through the commands that a user types.
+"""The claims of the README about accuracy, through the commands that a user types or the calls
+behind them.
 
 Checkpoints and CamVid lie in the shared data folder; where it is not there, these tests skip.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -15,7 +17,11 @@ import pytest
 
 from fcn_trt.cli import main
 from fcn_trt.demo.scene import StreetScene
+from fcn_trt.engine.openvino import build_openvino, computes
+from fcn_trt.evaluate.datasets import Dataset, open_dataset
+from fcn_trt.metrics import ConfusionMatrix
 from fcn_trt.runtime.segmenter import Segmenter
+from fcn_trt.spec import LabelMap
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
 
@@ -79,6 +85,60 @@ def test_demo_model_is_almost_as_good_on_camvid_as_its_start(cli, build, demo_we
     root = shared_data / "camvid" / "val"
     found = cli("eval", bundle, "--dataset", "camvid", "--root", root)
     assert 100 * found["miou"] >= START_MIOU - 2
+
+
+@dataclass(frozen=True)
+class Fp32:
+    """A checkpoint in FP32, and what it says about frames of CamVid val."""
+
+    network: Path
+    dataset: Dataset
+    label_maps: list[LabelMap]
+    miou: float
+
+
+def segmented(network, dataset, folder):
+    """Label maps of a data set's frames, and their mean IoU in percent."""
+    bundle = build_openvino(network, folder / f"{network.stem}.bundle")
+    maps, confusion = [], ConfusionMatrix(len(dataset.labels.classes))
+    with Segmenter.load(bundle.path) as segmenter:
+        frames = (sample.frame for sample in dataset)
+        for sample, (_, label_map) in zip(dataset, segmenter.stream(frames), strict=True):
+            confusion.update(label_map, sample.truth)
+            maps.append(label_map)
+    return maps, 100 * confusion.miou()
+
+
+@pytest.fixture(scope="module", params=["full width", "demo"])
+def in_fp32(request, shared_data, tmp_path_factory):
+    """The demo model on all of CamVid val, the full-width one on each fourth frame: time."""
+    from fcn_trt.export.pipeline import export_network
+
+    folder = tmp_path_factory.mktemp("half")
+    dataset = open_dataset("camvid", shared_data / "camvid" / "val")
+    checkpoint = Path(str(resources.files("fcn_trt.demo") / "weights.safetensors"))
+    if request.param == "full width":
+        checkpoint = shared_data / "checkpoints" / "fcn_r18-d8_camvid.pth"
+        dataset = replace(dataset, pairs=dataset.pairs[::4])
+    export_network(str(checkpoint), folder / "fp32.onnx", size=(360, 480))
+    maps, miou = segmented(folder / "fp32.onnx", dataset, folder)
+    return Fp32(folder / "fp32.onnx", dataset, maps, miou)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_keeps_the_labels_of_fp32(in_fp32, precision, tmp_path):
+    """OpenVINO's own BF16, from the FP32 graph, keeps 99.90 % of the full-width model's labels."""
+    from fcn_trt.export.pipeline import type_network
+
+    if not computes(precision):
+        pytest.skip(f"needs a CPU that computes {precision}")
+    typed = tmp_path / f"{precision}.onnx"
+    frames = (in_fp32.dataset[i].frame for i in range(8))
+    assert type_network(in_fp32.network, typed, precision, images=frames).exceptions == {}
+    maps, miou = segmented(typed, in_fp32.dataset, tmp_path)
+    agreement = np.mean([np.mean(a == b) for a, b in zip(maps, in_fp32.label_maps, strict=True)])
+    assert 100 * agreement >= 99.85
+    assert miou == pytest.approx(in_fp32.miou, abs=0.05)
 
 
 def torchvision_fcn():

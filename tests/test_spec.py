@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.spec import METADATA_KEY, Spec, parse_size, read_spec, spec_adapter
+from fcn_trt.spec import METADATA_KEY, ShapeRange, Spec, parse_size, read_spec, spec_adapter
 
 
 @pytest.fixture
@@ -28,6 +28,12 @@ def spec():
         source_sha256="ab" * 32,
         licence="",
     )
+
+
+@pytest.fixture
+def shapes():
+    """A range that the spec's own shape lies in, at one of its limits even."""
+    return ShapeRange(min_size=(97, 64), max_size=(512, 1024), min_batch=1, max_batch=4)
 
 
 @pytest.fixture
@@ -81,6 +87,35 @@ class TestSpec:
     def test_what_cannot_be_is_refused(self, change, message, spec):
         with pytest.raises(ValueError, match=message):
             replace(spec, **change)
+
+    def test_range_and_exceptions_survive_json_and_dict(self, spec, shapes):
+        dynamic = replace(spec, dynamic=shapes, exceptions={"conv": "fp32", "add": "bf16"})
+        for text in (dynamic.to_json(), json.dumps(dynamic.to_dict())):
+            assert spec_adapter().validate_json(text) == dynamic
+
+    def test_what_was_written_before_there_were_ranges_is_read(self, spec):
+        content = spec.to_dict()
+        del content["dynamic"], content["exceptions"]
+        assert spec_adapter().validate_json(json.dumps(content)) == spec
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"min_size": (98, 64)}, "height 97 is not within its range of 98 to 512"),
+            ({"max_size": (512, 160)}, "width 161 is not within its range of 64 to 160"),
+            ({"min_batch": 2}, "batch 1 is not within its range of 2 to 4"),
+            ({"max_batch": 0}, "batch 1 is not within its range of 1 to 0"),
+            ({"min_size": (0, 64)}, "height 97 is not within its range of 0 to 512"),
+            ({"min_batch": 0}, "is not within its range of 0 to 4; a dynamic network is optimised"),
+        ],
+    )
+    def test_range_without_the_spec_s_own_shape_is_refused(self, change, message, spec, shapes):
+        with pytest.raises(ValueError, match=message):
+            replace(spec, dynamic=replace(shapes, **change))
+
+    def test_range_of_one_shape_is_allowed(self, spec):
+        one = ShapeRange(min_size=(97, 161), max_size=(97, 161), min_batch=1, max_batch=1)
+        assert replace(spec, dynamic=one).dynamic == one
 
 
 class TestReadSpec:
@@ -178,6 +213,11 @@ class TestReadSpec:
             ({"logits_type": "float64"}, "logits_type"),
             ({"licence": None}, "licence"),
             ({"extra": 1}, "extra"),
+            ({"dynamic": {"min_size": [1, 2]}}, "dynamic.max_size"),
+            ({"dynamic": {"max_sizes": [1, 2]}}, "dynamic.min_size"),
+            ({"dynamic": "any"}, "dynamic"),
+            ({"exceptions": {"conv": "int4"}}, "exceptions.conv"),
+            ({"exceptions": ["conv"]}, "exceptions"),
             ({"batch": 0}, "its top level"),
             ({"palette": ["red", "blue"]}, "its top level"),
         ],

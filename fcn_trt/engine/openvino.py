@@ -1,7 +1,7 @@
 """Typed ONNX to a network that OpenVINO runs on the CPU.
 
 OpenVINO computes an FP32 graph in BF16 wherever the CPU can, unless it is told otherwise. So the
-precision hint is always set from the graph's own type, and what was compiled is read back.
+precision hint always says that the graph's own types hold, and what was compiled is read back.
 
 Source: OpenVINO, "CPU device", inference_precision and the runtime model's runtimePrecision.
 """
@@ -40,7 +40,10 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_HINTS: dict[Precision, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+_AS_TYPED = "dynamic"
+"""The precision hint under which each node computes in its own type; the name of one type would
+make the FP32 nodes of a mixed graph compute in that type, too."""
+
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
 _CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}
 _BIAS_FREE = "/WithoutBiases"
@@ -113,7 +116,7 @@ def compile_network(network: Path, spec: Spec) -> CompiledNetwork:
             f"on this CPU ({cpu_name()}); build it with --precision fp32"
         )
     config = {
-        "INFERENCE_PRECISION_HINT": _HINTS[spec.precision],
+        "INFERENCE_PRECISION_HINT": _AS_TYPED,
         "PERFORMANCE_HINT": "LATENCY",
         **_cache_option(network),
     }

@@ -1,63 +1,201 @@
-"""FP32 ONNX to typed BF16 ONNX.
+"""FP32 ONNX to strongly typed FP16 or BF16 ONNX.
 
-Every weight is BF16, with a Cast behind the input and one before the output, so that both ends of
-the contract stay float32. BF16 has float32's range, so nothing has to be kept back.
+Each node computes either in half precision or, where it was asked to be kept, in FP32. A tensor has
+the type of the node that makes it, weights are rounded once, here, and a Cast stands where a tensor
+goes to a node of the other type: behind the input, before the output, and around each island of
+kept nodes. Both ends of the contract stay float32.
+
+BF16 has float32's range. FP16 ends at 65504, so what does not fit has to be kept: weights are found
+here, activations by fp16_range.py.
+
+Source: TensorRT's strongly typed networks, where the types of all tensors follow from those in the
+file and nothing is cast to make them fit; ONNX operator Resize, whose scales are always float32.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.export.network import finish_network
-from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Spec
+from fcn_trt.export.network import OPSET, finish_network
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec
 
-__all__ = ["to_bf16"]
+__all__ = ["FP16_MAX", "HalfPrecision", "to_half"]
 
-OPSET = 22
-"""The first in which ONNX declares BF16 for Conv, MaxPool and their like."""
+HalfPrecision: TypeAlias = Literal["fp16", "bf16"]
+
+FP16_MAX = 65504.0
+"""The largest finite float16."""
+
+_FLOAT = onnx.TensorProto.FLOAT
 
 
-def to_bf16(model: onnx.ModelProto, spec: Spec) -> tuple[onnx.ModelProto, Spec]:
-    """Type an FP32 network as BF16.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Half:
+    """A half type, and the opset that declares it for every operator of an FCN."""
+
+    onnx: int
+    numpy: npt.DTypeLike
+    opset: int
+
+
+_HALVES: dict[HalfPrecision, _Half] = {
+    "fp16": _Half(onnx=onnx.TensorProto.FLOAT16, numpy=np.float16, opset=OPSET),
+    "bf16": _Half(onnx=onnx.TensorProto.BFLOAT16, numpy=ml_dtypes.bfloat16, opset=22),
+}
+
+
+def to_half(
+    model: onnx.ModelProto,
+    spec: Spec,
+    precision: HalfPrecision,
+    *,
+    keep: Set[str] = frozenset(),
+) -> tuple[onnx.ModelProto, Spec]:
+    """Type an FP32 network as FP16 or BF16.
 
     Args:
         model: FP32 ONNX that keeps the contract.
         spec: Its spec.
+        precision: The type.
+        keep: Names of nodes that shall compute in FP32. In FP16, a node with a weight that does not
+            fit is kept without being asked.
 
     Returns:
-        A new model and its spec; the input and output stay float32.
+        A new model and its spec, whose exceptions name the nodes that were kept.
 
     Raises:
         OnnxError: the model is not FP32.
+        ValueError: `keep` names a node that there is not.
     """
     if spec.precision != "fp32":
         raise OnnxError(f"{spec.model} is {spec.precision} already; start from the FP32 ONNX")
-    typed = onnx.version_converter.convert_version(model, OPSET)
-    graph = typed.graph
-    for tensor in graph.initializer:
-        if tensor.data_type == onnx.TensorProto.FLOAT:
-            values = onnx.numpy_helper.to_array(tensor).astype(ml_dtypes.bfloat16)
-            tensor.CopyFrom(_bf16_tensor(tensor.name, values))
-    inside, outside = f"{INPUT_NAME}.bf16", f"{OUTPUT_NAME}.bf16"
-    for node in graph.node:
-        node.input[:] = [inside if name == INPUT_NAME else name for name in node.input]
-        node.output[:] = [outside if name == OUTPUT_NAME else name for name in node.output]
-    graph.node.insert(0, _cast(INPUT_NAME, inside, onnx.TensorProto.BFLOAT16))
-    graph.node.append(_cast(outside, OUTPUT_NAME, onnx.TensorProto.FLOAT))
-    typed_spec = replace(spec, precision="bf16")
+    unknown = sorted(keep - {node.name for node in model.graph.node})
+    if unknown:
+        raise ValueError(f"{spec.model} has no node {unknown[0]!r} to keep in FP32")
+    if precision == "fp16":
+        keep = keep | _with_weights_beyond(model.graph, FP16_MAX)
+    typed = onnx.version_converter.convert_version(model, _HALVES[precision].opset)
+    _Typer(typed.graph, keep, precision).write()
+    exceptions: dict[str, Precision] = {
+        node.name: "fp32" for node in model.graph.node if node.name in keep
+    }
+    typed_spec = replace(spec, precision=precision, exceptions=exceptions)
     return finish_network(typed, typed_spec), typed_spec
 
 
-def _bf16_tensor(name: str, values: np.ndarray) -> onnx.TensorProto:
-    return onnx.helper.make_tensor(
-        name, onnx.TensorProto.BFLOAT16, values.shape, values.tobytes(), raw=True
-    )
+def _with_weights_beyond(graph: onnx.GraphProto, limit: float) -> set[str]:
+    """Names of the nodes that read a float constant with a value beyond a limit."""
+    large = {
+        tensor.name
+        for tensor in graph.initializer
+        if tensor.data_type == _FLOAT
+        and np.abs(onnx.numpy_helper.to_array(tensor)).max(initial=0) > limit
+    }
+    return {node.name for node in graph.node if large.intersection(node.input)}
 
 
-def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
-    return onnx.helper.make_node("Cast", [source], [target], name=target, to=to)
+class _Typer:
+    """Gives every float tensor of a graph its type, in place.
+
+    Args:
+        graph: With the type of every tensor declared.
+        keep: Names of the nodes that compute in FP32.
+        precision: What the others compute in.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, keep: Set[str], precision: HalfPrecision) -> None:
+        self.graph = graph
+        self.keep = keep
+        self.precision = precision
+        self.half = _HALVES[precision]
+        self.weights = {t.name: t for t in graph.initializer if t.data_type == _FLOAT}
+        values = (*graph.input, *graph.output, *graph.value_info)
+        self.floats = {v.name for v in values if v.type.tensor_type.elem_type == _FLOAT}
+        self.scales = _scales(graph, self.floats)
+        # By what a tensor was called and whether it is wanted in FP32: what it is called now.
+        self.names = {(INPUT_NAME, True): INPUT_NAME}
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants = [t for t in graph.initializer if t.name not in self.weights]
+
+    def write(self) -> None:
+        """Write each node behind the Casts that it is the first to need."""
+        for node in self.graph.node:
+            is_full = node.name in self.keep or not self.scales.isdisjoint(node.output)
+            for index, name in enumerate(node.input):
+                if name in self.weights or name in self.floats:
+                    node.input[index] = self._in_type(name, full=is_full or _is_scale(node, index))
+            self._declare(node, full=is_full)
+            self.nodes.append(node)
+        self._in_type(OUTPUT_NAME, full=True)
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(self.constants)
+
+    def _in_type(self, name: str, *, full: bool) -> str:
+        """What a tensor is called in this type; made on first use, from the type it is in."""
+        if (name, full) not in self.names:
+            other = self.names.get((name, not full))
+            self.names[name, full] = (
+                self._weight(name, is_second=other is not None, full=full)
+                if name in self.weights
+                else self._cast(name, str(other), full=full)
+            )
+        return self.names[name, full]
+
+    def _weight(self, name: str, *, is_second: bool, full: bool) -> str:
+        """Add a weight; only one that is needed in both types changes its name."""
+        target = self._suffixed(name, full=full) if is_second else name
+        values = onnx.numpy_helper.to_array(self.weights[name])
+        kind = _FLOAT if full else self.half.onnx
+        data = values.astype(np.float32 if full else self.half.numpy).tobytes()
+        self.constants.append(onnx.helper.make_tensor(target, kind, values.shape, data, raw=True))
+        return target
+
+    def _cast(self, name: str, source: str, *, full: bool) -> str:
+        is_end = full and name == OUTPUT_NAME
+        target = name if is_end else self._suffixed(name, full=full)
+        to = _FLOAT if full else self.half.onnx
+        self.nodes.append(onnx.helper.make_node("Cast", [source], [target], name=target, to=to))
+        return target
+
+    def _suffixed(self, name: str, *, full: bool) -> str:
+        return f"{name}.{'fp32' if full else self.precision}"
+
+    def _declare(self, node: onnx.NodeProto, *, full: bool) -> None:
+        """Note the types of what a node makes, and set the one that it states itself."""
+        for index, name in enumerate(node.output):
+            if name == OUTPUT_NAME and not full:
+                node.output[index] = self._suffixed(name, full=False)
+            self.names[name, full] = node.output[index]
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.i == _FLOAT and not full:
+                attribute.i = self.half.onnx
+
+
+def _scales(graph: onnx.GraphProto, floats: Set[str]) -> set[str]:
+    """The tensors that are the scales of a Resize, or become them."""
+    producers = {name: node for node in graph.node for name in node.output}
+    waiting = [
+        name for node in graph.node for i, name in enumerate(node.input) if _is_scale(node, i)
+    ]
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in producers and name in floats and name not in found:
+            found.add(name)
+            waiting += producers[name].input
+    return found
+
+
+def _is_scale(node: onnx.NodeProto, index: int) -> bool:
+    """Whether an input is the region or the scales of a Resize, where rounding moves pixels."""
+    return node.op_type == "Resize" and index in (1, 2)

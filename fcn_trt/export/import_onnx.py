@@ -1,8 +1,9 @@
 """An existing ONNX file of an FCN becomes one that keeps our contract.
 
 The ONNX Model Zoo's FCNs (opset 11) have dynamic axes, an auxiliary output and a full-size Resize
-in the graph. The branch of `out` is kept, everything behind its logits is cut, the shapes are
-fixed. What the Resize did is not lost: its coordinate mode becomes the spec's align_corners.
+in the graph. The branch of `out` is kept, everything behind its logits is cut, the shapes are fixed
+or get the range that was asked for. What the Resize did is not lost: its coordinate mode becomes
+the spec's align_corners.
 
 Source: onnx/models vision/object_detection_segmentation/fcn; ONNX operator Resize-11.
 """
@@ -19,15 +20,15 @@ from fcn_trt.errors import OnnxError
 from fcn_trt.export.architecture import IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.export.network import (
     OPSET,
+    declare_ends,
     finish_network,
-    image_value,
+    image_shape,
     load_onnx,
-    logits_value,
-    tensor_shape,
+    logits_shape,
 )
 from fcn_trt.files import sha256
 from fcn_trt.labels import LabelSet, label_set_for
-from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Size, Spec, read_spec
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, Size, Spec, read_spec
 
 __all__ = ["import_onnx"]
 
@@ -53,6 +54,7 @@ def import_onnx(
     *,
     size: Size,
     batch: int = 1,
+    dynamic: ShapeRange | None = None,
     output: str | None = None,
     labels: str | None = None,
 ) -> tuple[onnx.ModelProto, Spec]:
@@ -63,6 +65,7 @@ def import_onnx(
             and standard deviation.
         size: (height, width) of the input in pixels.
         batch: Images per inference.
+        dynamic: Shapes that the network shall take; None fixes `size` and `batch`.
         output: Name of the output to keep; None takes "out", or the only one.
         labels: Label set; None takes the one that has this many classes, else numbered classes.
 
@@ -70,7 +73,8 @@ def import_onnx(
         The new model and its spec.
 
     Raises:
-        OnnxError: the file is damaged, quantised, or not an FCN.
+        ValueError: a side is less than 1, or `size` and `batch` are not within `dynamic`.
+        OnnxError: the file is damaged, quantised, not an FCN, or fixes a shape inside.
     """
     model = load_onnx(path)
     known = _known_spec(path, size, batch, labels)
@@ -81,12 +85,12 @@ def import_onnx(
     _refuse_quantised(model.graph, path)
     model = _upgrade(model, path)
     _rename(model.graph, {image: INPUT_NAME, logits.name: OUTPUT_NAME})
+    _lift_constants(model.graph)
+    _name_nodes(model.graph)
     classes, found = _infer_logits(model, size, batch, path)
     spec = known or _spec(path, size, batch, classes, found, logits.align_corners, labels)
-    del model.graph.input[:]
-    del model.graph.output[:]
-    model.graph.input.append(image_value(spec))
-    model.graph.output.append(logits_value(spec))
+    spec = replace(spec, dynamic=dynamic)
+    declare_ends(model.graph, image_shape(spec), logits_shape(spec))
     return finish_network(model, spec), spec
 
 
@@ -210,6 +214,29 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         value.name = names.get(value.name, value.name)
 
 
+def _lift_constants(graph: onnx.GraphProto) -> None:
+    """Turn Constant nodes into initializers, the one place where weights are looked for."""
+    constants = [
+        n for n in graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"
+    ]
+    for node in constants:
+        tensor = node.attribute[0].t
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+        graph.node.remove(node)
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Give each node a name of its own, by which a spec's exceptions refer to it."""
+    taken: set[str] = set()
+    for node in graph.node:
+        name = node.name or node.output[0]
+        while name in taken:
+            name += "_"
+        node.name = name
+        taken.add(name)
+
+
 def _infer_logits(model: onnx.ModelProto, size: Size, batch: int, path: Path) -> tuple[int, Size]:
     """(classes, (height, width)) of the logits at this input size."""
     trial = onnx.ModelProto()
@@ -224,7 +251,7 @@ def _infer_logits(model: onnx.ModelProto, size: Size, batch: int, path: Path) ->
         raise OnnxError(
             f"{path} does not take an image of {size[0]}x{size[1]}: {str(error).splitlines()[0]}"
         ) from error
-    shape = tensor_shape(trial.graph.output[0])
+    shape = tuple(d.dim_value for d in trial.graph.output[0].type.tensor_type.shape.dim)
     if len(shape) != 4 or min(shape) < 1 or shape[0] != batch:
         raise OnnxError(f"{path} has logits of shape {shape}; (N, C, h, w) was expected")
     return shape[1], (shape[2], shape[3])
@@ -238,7 +265,7 @@ def _known_spec(path: Path, size: Size, batch: int, labels: str | None) -> Spec 
         return None
     if spec.precision != "fp32":
         raise OnnxError(f"{path} is {spec.precision} already; start from the FP32 ONNX")
-    spec = replace(spec, input_size=size, batch=batch)
+    spec = replace(spec, input_size=size, batch=batch, dynamic=None)
     if labels is None:
         return spec
     chosen = _labels(len(spec.classes), labels, path)

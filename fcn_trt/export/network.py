@@ -1,7 +1,8 @@
 """The contract that every ONNX file of this package keeps.
 
 One float32 input `image` (N, 3, H, W) of normalised RGB, one float32 output `logits`
-(N, C, h, w) at the network's own stride, static shapes, and the spec in the metadata.
+(N, C, h, w) at the network's own stride, and the spec in the metadata. Shapes are static, unless
+the spec has a range: then the sides that may vary have names instead of numbers.
 
 Opset 17 with IR version 8 is what every TensorRT from 10.0 on and OpenVINO read, and what
 ONNX Runtime 1.15 and later run.
@@ -9,7 +10,9 @@ ONNX Runtime 1.15 and later run.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +27,9 @@ __all__ = ["OPSET", "finish_network", "load_network", "load_onnx", "save_network
 
 OPSET = 17
 IR_VERSION = 8
+
+Shape: TypeAlias = tuple[int | str, ...]
+"""Sides of a tensor; a name stands for one that may vary."""
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -58,6 +64,8 @@ def load_network(path: Path) -> tuple[onnx.ModelProto, Spec]:
 def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
     """Stamp a graph with its spec, infer every shape, and check that it keeps the contract.
 
+    A dynamic network is checked at the smallest, at the optimised and at the largest shape, too.
+
     Raises:
         OnnxError: the graph does not keep it.
     """
@@ -65,20 +73,64 @@ def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
     model.producer_name = "fcn_trt"
     del model.metadata_props[:]
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
+    model = _with_shapes(model, spec)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise _unsound(spec, error) from error
+    for fixed in _fixed_specs(spec):
+        _check_at(model, fixed)
+    _check_ends(model, spec)
+    return model
+
+
+def _with_shapes(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
+    """The model with the shape of every tensor, inferred anew."""
     del model.graph.value_info[:]
     try:
-        model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(model)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-        raise OnnxError(f"the graph of {spec.model} is not sound: {_first_line(error)}") from error
-    wanted = {
-        INPUT_NAME: (spec.batch, 3, *spec.input_size),
-        OUTPUT_NAME: (spec.batch, len(spec.classes), *spec.logits_size),
-    }
+        return onnx.shape_inference.infer_shapes(
+            model, check_type=True, strict_mode=True, data_prop=True
+        )
+    except onnx.shape_inference.InferenceError as error:
+        raise _unsound(spec, error) from error
+
+
+def _unsound(spec: Spec, error: Exception) -> OnnxError:
+    return OnnxError(f"the graph of {spec.model} is not sound: {_first_line(error)}")
+
+
+def _check_ends(model: onnx.ModelProto, spec: Spec) -> None:
+    wanted = {INPUT_NAME: image_shape(spec), OUTPUT_NAME: logits_shape(spec)}
     found = {v.name: tensor_shape(v) for v in (*model.graph.input, *model.graph.output)}
     if found != wanted:
         raise OnnxError(f"the graph of {spec.model} has {found}, but its spec says {wanted}")
-    return model
+
+
+def _check_at(model: onnx.ModelProto, fixed: Spec) -> None:
+    """Check a copy of a dynamic network that is fixed at one shape of its range."""
+    trial = onnx.ModelProto()
+    trial.CopyFrom(model)
+    # The output's sides are left open, so that they are what the graph makes of the input's.
+    declare_ends(trial.graph, image_shape(fixed), (None,) * 4)
+    try:
+        _check_ends(_with_shapes(trial, fixed), fixed)
+    except OnnxError as error:
+        raise OnnxError(
+            f"{fixed.model} cannot be dynamic, so export it at one shape: {error}"
+        ) from error
+
+
+def _fixed_specs(spec: Spec) -> list[Spec]:
+    """The spec at the smallest, the optimised and the largest shape of its range, if it has one."""
+    if spec.dynamic is None:
+        return []
+    low = replace(
+        spec, dynamic=None, input_size=spec.dynamic.min_size, batch=spec.dynamic.min_batch
+    )
+    high = replace(
+        spec, dynamic=None, input_size=spec.dynamic.max_size, batch=spec.dynamic.max_batch
+    )
+    return [low, replace(spec, dynamic=None), high]
 
 
 def save_network(model: onnx.ModelProto, path: Path) -> None:
@@ -90,21 +142,56 @@ def save_network(model: onnx.ModelProto, path: Path) -> None:
     write_atomic(path, model.SerializeToString())
 
 
-def tensor_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    """The static shape of a graph input or output; 0 where a side is dynamic."""
-    return tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+def tensor_shape(value: onnx.ValueInfoProto) -> Shape:
+    """The shape of a graph input or output; 0 where a side has neither a number nor a name."""
+    return tuple(d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim)
 
 
-def image_value(spec: Spec) -> onnx.ValueInfoProto:
-    """The declaration of the input."""
-    shape = (spec.batch, 3, *spec.input_size)
-    return onnx.helper.make_tensor_value_info(INPUT_NAME, onnx.TensorProto.FLOAT, shape)
+def image_shape(spec: Spec) -> Shape:
+    """(N, 3, H, W), with "batch", "height" and "width" for the sides that may vary."""
+    batch, height, width = _sides(spec)
+    return batch or "batch", 3, height or "height", width or "width"
 
 
-def logits_value(spec: Spec) -> onnx.ValueInfoProto:
-    """The declaration of the output."""
-    shape = (spec.batch, len(spec.classes), *spec.logits_size)
-    return onnx.helper.make_tensor_value_info(OUTPUT_NAME, onnx.TensorProto.FLOAT, shape)
+def logits_shape(spec: Spec) -> Shape:
+    """(N, C, h, w), with "batch", "logits_height" and "logits_width" likewise."""
+    batch, height, width = _sides(spec)
+    return (
+        batch or "batch",
+        len(spec.classes),
+        spec.logits_size[0] if height else "logits_height",
+        spec.logits_size[1] if width else "logits_width",
+    )
+
+
+def _sides(spec: Spec) -> tuple[int | None, int | None, int | None]:
+    """(batch, height, width) of the input; None for one that may vary."""
+    sides = (spec.batch, *spec.input_size)
+    if spec.dynamic is None:
+        return sides
+    low = (spec.dynamic.min_batch, *spec.dynamic.min_size)
+    high = (spec.dynamic.max_batch, *spec.dynamic.max_size)
+    batch, height, width = (
+        side if a == b else None for side, a, b in zip(sides, low, high, strict=True)
+    )
+    return batch, height, width
+
+
+def declare_ends(
+    graph: onnx.GraphProto, image: Shape, logits: tuple[int | str | None, ...]
+) -> None:
+    """Declare the graph's input and its output anew, both float32.
+
+    Args:
+        graph: The graph to change.
+        image: Shape of the input.
+        logits: Shape of the output; None is a side that is not known yet.
+    """
+    make = onnx.helper.make_tensor_value_info
+    del graph.input[:]
+    del graph.output[:]
+    graph.input.append(make(INPUT_NAME, onnx.TensorProto.FLOAT, image))
+    graph.output.append(make(OUTPUT_NAME, onnx.TensorProto.FLOAT, logits))
 
 
 def initializer(name: str, values: npt.NDArray[np.float32]) -> onnx.TensorProto:

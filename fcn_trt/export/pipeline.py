@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import onnx
@@ -9,16 +11,19 @@ import onnx
 from fcn_trt.errors import OnnxError
 from fcn_trt.export.architecture import ARCHITECTURES, Architecture, architecture
 from fcn_trt.export.checkpoint import LoadedModel, load_checkpoint, random_model
-from fcn_trt.export.half import to_bf16
+from fcn_trt.export.fp16_range import find_overflows
+from fcn_trt.export.half import to_half
 from fcn_trt.export.import_onnx import import_onnx
 from fcn_trt.export.network import load_network, save_network
 from fcn_trt.export.to_onnx import to_onnx
 from fcn_trt.export.weights import RandomWeights, published_names, resolve_weights
 from fcn_trt.files import require_folder_of
 from fcn_trt.labels import label_set
-from fcn_trt.spec import Precision, Size, Spec
+from fcn_trt.spec import Frame, Precision, ShapeRange, Size, Spec
 
 __all__ = ["default_labels", "export_model", "export_network", "load_model", "type_network"]
+
+logger = logging.getLogger(__name__)
 
 
 def export_network(
@@ -28,6 +33,7 @@ def export_network(
     size: Size,
     weights: str | None = None,
     batch: int = 1,
+    dynamic: ShapeRange | None = None,
     labels: str | None = None,
     output: str | None = None,
 ) -> Spec:
@@ -40,6 +46,7 @@ def export_network(
         size: (height, width) of the input in pixels.
         weights: As for `resolve_weights`; only with the name of an architecture.
         batch: Images per inference.
+        dynamic: Shapes that the network shall take; None fixes `size` and `batch`.
         labels: Label set; None takes the checkpoint's own.
         output: Output of an imported ONNX file to keep.
 
@@ -49,15 +56,25 @@ def export_network(
     """
     require_folder_of(out)
     if not model.endswith(".onnx"):
-        return export_model(load_model(model, weights, labels), out, size=size, batch=batch)
+        loaded = load_model(model, weights, labels)
+        return export_model(loaded, out, size=size, batch=batch, dynamic=dynamic)
     if weights is not None:
         raise ValueError("an .onnx file carries its weights; leave --weights out")
-    network, spec = import_onnx(Path(model), size=size, batch=batch, output=output, labels=labels)
+    network, spec = import_onnx(
+        Path(model), size=size, batch=batch, dynamic=dynamic, output=output, labels=labels
+    )
     save_network(network, out)
     return spec
 
 
-def export_model(model: LoadedModel, out: Path, *, size: Size, batch: int = 1) -> Spec:
+def export_model(
+    model: LoadedModel,
+    out: Path,
+    *,
+    size: Size,
+    batch: int = 1,
+    dynamic: ShapeRange | None = None,
+) -> Spec:
     """Write the FP32 ONNX of a model that is loaded already.
 
     Args:
@@ -65,11 +82,13 @@ def export_model(model: LoadedModel, out: Path, *, size: Size, batch: int = 1) -
         out: The ONNX file to write.
         size: (height, width) of the input in pixels.
         batch: Images per inference.
+        dynamic: Shapes that the network shall take; None fixes `size` and `batch`.
 
     Raises:
+        ValueError: `size` and `batch` are not within `dynamic`.
         OnnxError, OutputError: as the steps say.
     """
-    network, spec = to_onnx(model, size=size, batch=batch)
+    network, spec = to_onnx(model, size=size, batch=batch, dynamic=dynamic)
     save_network(network, out)
     return spec
 
@@ -109,25 +128,46 @@ def default_labels(arch: Architecture) -> str:
     return "voc" if arch.family == "torchvision" else "cityscapes"
 
 
-def type_network(network: Path, out: Path, precision: Precision) -> Spec:
+def type_network(
+    network: Path,
+    out: Path,
+    precision: Precision,
+    *,
+    images: Iterable[Frame] | None = None,
+    on_image: Callable[[], None] = lambda: None,
+) -> Spec:
     """Write the typed ONNX of an FP32 network.
 
     Args:
         network: FP32 ONNX that carries a spec.
         out: The ONNX file to write.
-        precision: "fp32" or "bf16".
+        precision: "fp32", "fp16" or "bf16".
+        images: Frames such as the network will see, each (H, W, 3) uint8 BGR, on which FP16 finds
+            the activations that do not fit it. None finds only weights that do not.
+        on_image: Called after each of these images.
+
+    Returns:
+        The new spec; its exceptions name the nodes that were kept in FP32.
 
     Raises:
         OnnxError: the network is damaged, not FP32, or cannot be typed so.
+        ValueError: there are no images, or one has another shape or type.
+        EngineError: OpenVINO cannot run the network on the images.
         OutputError: the file cannot be written.
     """
     model, spec = load_network(network)
     typed: onnx.ModelProto
-    if precision == "bf16":
-        typed, typed_spec = to_bf16(model, spec)
+    if precision in ("fp16", "bf16"):
+        keep: dict[str, float] = {}
+        if precision == "fp16" and spec.precision == "fp32" and images is not None:
+            keep = find_overflows(network, spec, images, on_image=on_image)
+        typed, typed_spec = to_half(model, spec, precision, keep=keep.keys())
     elif precision == spec.precision:
         typed, typed_spec = model, spec
     else:
         raise OnnxError(f"{network} is {spec.precision} and cannot become {precision}")
+    if typed_spec.exceptions:
+        kept = ", ".join(typed_spec.exceptions)
+        logger.info("%s does not fit %s at %s, which stay FP32", network, precision, kept)
     save_network(typed, out)
     return typed_spec

@@ -1,8 +1,8 @@
 """`Fcn` to FP32 ONNX, node by node.
 
 The module is traced with torch.fx and written with onnx.helper, because an FCN is made of six
-operators: the graph then has the module's own names (`backbone.layer1.0.conv1`), static shapes and
-nothing else, whatever the version of PyTorch's exporter. Batch normalisation is folded into the
+operators: the graph then has the module's own names (`backbone.layer1.0.conv1`) and nothing
+else, whatever the version of PyTorch's exporter. Batch normalisation is folded into the
 convolutions in float64.
 """
 
@@ -22,18 +22,21 @@ from fcn_trt.export.checkpoint import LoadedModel
 from fcn_trt.export.fcn import Fcn
 from fcn_trt.export.network import (
     OPSET,
+    declare_ends,
     finish_network,
-    image_value,
+    image_shape,
     initializer,
-    logits_value,
+    logits_shape,
 )
-from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Size, Spec
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, Size, Spec
 
 __all__ = ["model_spec", "to_onnx"]
 
 
-def model_spec(model: LoadedModel, *, size: Size, batch: int) -> Spec:
-    """The spec of a loaded model at one input size."""
+def model_spec(
+    model: LoadedModel, *, size: Size, batch: int, dynamic: ShapeRange | None = None
+) -> Spec:
+    """The spec of a loaded model at one input size, or around one."""
     arch = model.module.arch
     return Spec(
         model=arch.name,
@@ -52,26 +55,32 @@ def model_spec(model: LoadedModel, *, size: Size, batch: int) -> Spec:
         logits_type="float32",
         source_sha256=model.source_sha256,
         licence=model.licence,
+        dynamic=dynamic,
     )
 
 
-def to_onnx(model: LoadedModel, *, size: Size, batch: int = 1) -> tuple[onnx.ModelProto, Spec]:
+def to_onnx(
+    model: LoadedModel, *, size: Size, batch: int = 1, dynamic: ShapeRange | None = None
+) -> tuple[onnx.ModelProto, Spec]:
     """Write a loaded model as FP32 ONNX.
 
     Args:
         model: From `load_checkpoint` or `random_model`.
         size: (height, width) of the input in pixels.
         batch: Images per inference.
+        dynamic: Shapes that the network shall take; None fixes `size` and `batch`.
 
     Returns:
         The ONNX model, which keeps the contract of network.py, and its spec.
+
+    Raises:
+        ValueError: a side is less than 1, or `size` and `batch` are not within `dynamic`.
     """
-    spec = model_spec(model, size=size, batch=batch)
+    spec = model_spec(model, size=size, batch=batch, dynamic=dynamic)
     writer = _Writer(trace_folded(model.module))
     writer.write()
-    graph = onnx.helper.make_graph(
-        writer.nodes, spec.model, [image_value(spec)], [logits_value(spec)], writer.constants
-    )
+    graph = onnx.helper.make_graph(writer.nodes, spec.model, [], [], writer.constants)
+    declare_ends(graph, image_shape(spec), logits_shape(spec))
     opset = onnx.helper.make_opsetid("", OPSET)
     return finish_network(onnx.helper.make_model(graph, opset_imports=[opset]), spec), spec
 

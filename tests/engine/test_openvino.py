@@ -36,12 +36,12 @@ def typed(tiny_network, tmp_path):
     def make(precision):
         from dataclasses import replace
 
-        from fcn_trt.export.half import to_bf16
+        from fcn_trt.export.half import to_half
         from fcn_trt.export.network import finish_network, load_network, save_network
 
         model, spec = load_network(tiny_network)
-        if precision == "bf16":
-            model, spec = to_bf16(model, spec)
+        if precision in ("bf16", "fp16"):
+            model, spec = to_half(model, spec, precision)
         else:
             model = finish_network(model, replace(spec, precision=precision))
         path = tmp_path / f"{precision}.onnx"
@@ -194,8 +194,7 @@ class TestCache:
         network = tiny_network if precision == "fp32" else typed(precision)
         for _ in range(2):
             compiled = compile_network(network, read_spec(network)).model
-            hint = compiled.get_property("INFERENCE_PRECISION_HINT")
-            assert hint.to_string() == {"fp32": "f32", "bf16": "bf16"}[precision]
+            assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "dynamic"
 
     def test_network_rebuilt_within_a_second_is_not_the_old_one(
         self, make_model, write_network, cache, tmp_path
@@ -229,3 +228,26 @@ class TestCache:
         compiled = compile_network(tiny_network, read_spec(tiny_network)).model
         assert not compiled.get_property("LOADED_FROM_CACHE")
         assert "compiling without a cache, so each start compiles anew: " in caplog.text
+
+
+@pytest.mark.skipif(
+    not computes("fp16"), reason=f"needs a CPU that computes FP16; {cpu_name()} does not"
+)
+def test_fp16_is_computed_and_proven_as_fp16(typed, tmp_path):
+    bundle = build_openvino(typed("fp16"), tmp_path / "tiny")
+    assert bundle.manifest.precision_proven.convolutions == {"fp16": 26}
+
+
+def test_gmac_of_the_proof_is_that_of_the_profile(tiny_network, tmp_path):
+    proof = build_openvino(tiny_network, tmp_path / "tiny").manifest.precision_proven
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(tiny_network).graph
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
+    shapes |= {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.output}
+    weights = {t.name: t.dims for t in graph.initializer}
+    count = sum(
+        np.prod(shapes[n.output[0]]) * np.prod(weights[n.input[1]][1:])
+        for n in graph.node
+        if n.op_type == "Conv"
+    )
+    assert proof.gmac == {"fp32": round(count / 1e9, 6)}

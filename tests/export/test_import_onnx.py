@@ -17,14 +17,16 @@ from torchvision.models.segmentation.fcn import FCN, FCNHead
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.export.architecture import IMAGENET_MEAN
-from fcn_trt.export.half import to_bf16
+from fcn_trt.export.half import to_half
 from fcn_trt.export.import_onnx import import_onnx
 from fcn_trt.export.network import load_network, save_network
+from fcn_trt.export.to_onnx import to_onnx
 from fcn_trt.files import sha256
 from fcn_trt.labels import label_set
-from fcn_trt.spec import METADATA_KEY
+from fcn_trt.spec import METADATA_KEY, ShapeRange
 
 SIZE = (65, 103)
+SHAPES = ShapeRange(min_size=(33, 47), max_size=(128, 128), min_batch=1, max_batch=3)
 TOLERANCE = 1e-4
 
 
@@ -135,6 +137,14 @@ class TestZooFile:
         )
         assert close(upsampled.numpy(), expected)
 
+    def test_can_keep_its_dynamic_axes_within_a_range(self, zoo):
+        model, spec = import_onnx(zoo, size=SIZE, dynamic=SHAPES)
+        assert spec == replace(import_onnx(zoo, size=SIZE)[1], dynamic=SHAPES)
+        for size, batch in (((33, 47), 1), (SIZE, 2), ((128, 128), 3)):
+            fixed, _ = import_onnx(zoo, size=size, batch=batch)
+            image = image_of(size, batch)
+            assert close(run(model, image), run(fixed, image))
+
     def test_loses_its_auxiliary_branch_and_its_upsampling(self, zoo):
         before = Counter(node.op_type for node in onnx.load(zoo).graph.node)
         assert before["Resize"] == 2
@@ -216,6 +226,29 @@ class TestOtherFiles:
             run(shared, image), run(import_onnx(zoo, size=SIZE)[0], image)
         )
 
+    def test_every_node_gets_a_name_of_its_own(self, edited):
+        def forget(model):
+            for index, node in enumerate(model.graph.node):
+                node.name = ("", "twice")[index % 2]
+
+        model, _ = import_onnx(edited(forget), size=SIZE)
+        names = [node.name for node in model.graph.node]
+        assert "" not in names
+        assert len(set(names)) == len(names) > 5
+
+    def test_constant_nodes_become_initializers(self, edited, zoo):
+        def spell_out(model):
+            conv = next(n for n in model.graph.node if n.op_type == "Conv")
+            bias = next(t for t in model.graph.initializer if t.name == conv.input[2])
+            constant = onnx.helper.make_node("Constant", [], [conv.input[2]], value=bias)
+            model.graph.initializer.remove(bias)
+            model.graph.node.insert(0, constant)
+
+        model, _ = import_onnx(edited(spell_out), size=SIZE)
+        assert "Constant" not in {node.op_type for node in model.graph.node}
+        expected = run(import_onnx(zoo, size=SIZE)[0], image_of(SIZE))
+        np.testing.assert_array_equal(run(model, image_of(SIZE)), expected)
+
 
 class TestOurOwnFile:
     def test_keeps_its_spec_at_another_size_and_batch(self, tiny_network, tiny_model):
@@ -226,6 +259,21 @@ class TestOurOwnFile:
         with torch.no_grad():
             expected = tiny_model.module(torch.from_numpy(image_of(SIZE, 2))).numpy()
         assert close(run(model, image_of(SIZE, 2)), expected)
+
+    def test_becomes_static_again_at_the_size_that_is_asked_for(self, tiny_model, tmp_path):
+        model, spec = to_onnx(tiny_model, size=SIZE, dynamic=SHAPES)
+        save_network(model, tmp_path / "n.onnx")
+        static, static_spec = import_onnx(tmp_path / "n.onnx", size=(64, 96), batch=2)
+        assert static_spec == replace(spec, input_size=(64, 96), batch=2, dynamic=None)
+        assert static == to_onnx(tiny_model, size=(64, 96), batch=2)[0]
+
+    def test_becomes_dynamic_from_static(self, tiny_network, tiny_model):
+        model, spec = import_onnx(tiny_network, size=SIZE, dynamic=SHAPES)
+        assert spec.dynamic == SHAPES
+        assert close(
+            run(model, image_of((33, 47), 3)),
+            run(to_onnx(tiny_model, size=(33, 47), batch=3)[0], image_of((33, 47), 3)),
+        )
 
     def test_gets_the_labels_that_are_asked_for_or_is_refused(
         self, make_model, write_network, tmp_path
@@ -239,7 +287,7 @@ class TestOurOwnFile:
             import_onnx(path, size=SIZE, labels="voc")
 
     def test_is_refused_when_it_is_typed_already(self, tiny_network, tmp_path):
-        save_network(to_bf16(*load_network(tiny_network))[0], tmp_path / "n.onnx")
+        save_network(to_half(*load_network(tiny_network), "bf16")[0], tmp_path / "n.onnx")
         with pytest.raises(OnnxError, match=r"n\.onnx is bf16 already; start from the FP32"):
             import_onnx(tmp_path / "n.onnx", size=SIZE)
 
@@ -319,6 +367,15 @@ def flatten_logits(model):
     model.graph.node.append(flat)
 
 
+def fix_the_size_inside(model):
+    resize = resize_of(model)
+    shape = onnx.numpy_helper.from_array(np.array([1, 21, 9, 13]), "inside")
+    model.graph.initializer.append(shape)
+    reshape = onnx.helper.make_node("Reshape", [resize.input[0], "inside"], ["fixed"])
+    model.graph.node.insert(list(model.graph.node).index(resize), reshape)
+    resize.input[0] = "fixed"
+
+
 def use_unknown_operator(model):
     model.graph.node[0].op_type = "Kaleidoscope"
 
@@ -357,6 +414,13 @@ def test_file_that_is_no_fcn_is_refused(edited, change, options, message):
         import_onnx(path, size=SIZE, **options)
     assert str(refusal.value).startswith(f"{path} ")
     assert "\n" not in str(refusal.value)
+
+
+def test_file_that_fixes_a_size_inside_cannot_be_dynamic(edited):
+    path = edited(fix_the_size_inside)
+    assert import_onnx(path, size=SIZE)[1].stride == 8
+    with pytest.raises(OnnxError, match="edited cannot be dynamic, so export it at one shape: "):
+        import_onnx(path, size=SIZE, dynamic=SHAPES)
 
 
 def test_image_that_the_layers_do_not_fit_is_refused(tmp_path):

@@ -4,8 +4,16 @@ import onnx
 import pytest
 
 from fcn_trt.errors import OnnxError, OutputError
-from fcn_trt.export.network import finish_network, load_network, load_onnx, save_network
-from fcn_trt.spec import METADATA_KEY, read_spec
+from fcn_trt.export.network import (
+    declare_ends,
+    finish_network,
+    image_shape,
+    load_network,
+    load_onnx,
+    logits_shape,
+    save_network,
+)
+from fcn_trt.spec import METADATA_KEY, ShapeRange, read_spec
 
 
 @pytest.fixture
@@ -67,6 +75,82 @@ def test_graph_of_other_shapes_than_its_spec_is_refused(network, change, found):
     model, spec = network
     with pytest.raises(OnnxError, match=rf"the graph of fcn_r18-d8 has .*{found}"):
         finish_network(model, replace(spec, **change))
+
+
+class TestDynamicShapes:
+    @pytest.fixture
+    def spec(self, network):
+        """The network's spec, with a range around its shape."""
+        shapes = ShapeRange(min_size=(33, 64), max_size=(128, 128), min_batch=1, max_batch=3)
+        return replace(network[1], dynamic=shapes)
+
+    def test_sides_that_may_vary_have_names(self, network, spec):
+        model, _ = network
+        declare_ends(model.graph, image_shape(spec), logits_shape(spec))
+        model = finish_network(model, spec)
+        onnx.checker.check_model(model, full_check=True)
+        assert image_shape(spec) == ("batch", 3, "height", "width")
+        assert logits_shape(spec) == ("batch", 3, "logits_height", "logits_width")
+        for value, shape in (
+            (model.graph.input[0], image_shape(spec)),
+            (model.graph.output[0], logits_shape(spec)),
+        ):
+            dims = value.type.tensor_type.shape.dim
+            assert tuple(d.dim_param or d.dim_value for d in dims) == shape
+
+    @pytest.mark.parametrize(
+        ("change", "image", "logits"),
+        [
+            ({"max_batch": 1}, (1, 3, "height", "width"), (1, 3, "logits_height", "logits_width")),
+            (
+                {"min_size": (64, 64), "max_size": (64, 128)},
+                ("batch", 3, 64, "width"),
+                ("batch", 3, 8, "logits_width"),
+            ),
+            (
+                {"min_size": (64, 96), "max_size": (64, 96)},
+                ("batch", 3, 64, 96),
+                ("batch", 3, 8, 12),
+            ),
+        ],
+    )
+    def test_sides_whose_limits_are_equal_stay_numbers(self, network, spec, change, image, logits):
+        spec = replace(spec, dynamic=replace(spec.dynamic, **change))
+        assert (image_shape(spec), logits_shape(spec)) == (image, logits)
+        model, _ = network
+        declare_ends(model.graph, image, logits)
+        finish_network(model, spec)
+
+    def test_static_graph_is_refused(self, network, spec):
+        with pytest.raises(OnnxError, match=r"has .*\(1, 3, 64, 96\).*, but its spec says .*'bat"):
+            finish_network(network[0], spec)
+
+    def test_graph_with_another_stride_is_refused(self, network, spec):
+        spec = replace(spec, stride=16)
+        declare_ends(network[0].graph, image_shape(spec), logits_shape(spec))
+        message = r"cannot be dynamic, so export it at one shape: .*\(1, 3, 5, 8\).*\(1, 3, 3, 4\)"
+        with pytest.raises(OnnxError, match=message):
+            finish_network(network[0], spec)
+
+    def test_graph_that_fixes_a_shape_inside_is_refused(self, network, spec):
+        graph = network[0].graph
+        shape = onnx.helper.make_tensor("shape", onnx.TensorProto.INT64, [4], [1, -1, 8, 12])
+        graph.initializer.append(shape)
+        last = graph.node[-1]
+        last.output[0] = "open"
+        graph.node.append(onnx.helper.make_node("Reshape", ["open", "shape"], ["logits"]))
+        declare_ends(graph, image_shape(spec), logits_shape(spec))
+        with pytest.raises(OnnxError, match="fcn_r18-d8 cannot be dynamic, so export it at one"):
+            finish_network(network[0], spec)
+
+
+def test_graph_that_mixes_types_is_refused(network):
+    model, spec = network
+    cast = onnx.helper.make_node("Cast", ["image"], ["half"], to=onnx.TensorProto.FLOAT16)
+    model.graph.node[0].input[0] = "half"
+    model.graph.node.insert(0, cast)
+    with pytest.raises(OnnxError, match=r"the graph of fcn_r18-d8 is not sound: .+"):
+        finish_network(model, spec)
 
 
 def second_input(graph):

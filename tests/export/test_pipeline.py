@@ -8,7 +8,7 @@ from fcn_trt.export.architecture import ARCHITECTURES, architecture
 from fcn_trt.export.network import load_network
 from fcn_trt.export.pipeline import default_labels, export_network, load_model, type_network
 from fcn_trt.files import sha256
-from fcn_trt.spec import read_spec
+from fcn_trt.spec import ShapeRange, read_spec
 
 SIZE = (32, 64)
 
@@ -140,14 +140,50 @@ def test_missing_folder_leaves_nothing(checkpoint, tmp_path):
     assert not (tmp_path / "gone").exists()
 
 
-def test_network_can_be_typed_bf16_in_place(tiny_network, tmp_path):
+def test_range_of_shapes_is_exported_and_kept_when_typed(checkpoint, tmp_path):
+    shapes = ShapeRange(min_size=SIZE, max_size=(64, 64), min_batch=1, max_batch=2)
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    spec = export_network(str(checkpoint.path), first, size=SIZE, dynamic=shapes)
+    assert spec.dynamic == shapes
+    assert export_network(str(first), second, size=SIZE, dynamic=shapes) == spec
+    assert type_network(second, second, "fp16").dynamic == shapes
+    assert export_network(str(first), second, size=SIZE).dynamic is None
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_network_can_be_typed_in_place(tiny_network, tmp_path, precision):
     network = tmp_path / "m.onnx"
     network.write_bytes(tiny_network.read_bytes())
-    spec = type_network(network, network, "bf16")
-    assert spec.precision == "bf16"
+    spec = type_network(network, network, precision)
+    assert (spec.precision, spec.exceptions) == (precision, {})
     model, stored = load_network(network)
     assert stored == spec
     assert any(node.op_type == "Cast" for node in model.graph.node)
+
+
+@pytest.mark.parametrize(("precision", "looked_at"), [("fp16", 3), ("bf16", 0), ("fp32", 0)])
+def test_images_are_looked_at_for_fp16_only(
+    tiny_network, tmp_path, make_frame, precision, looked_at
+):
+    seen: list[int] = []
+    frames = (make_frame(seed=seed) for seed in range(3))
+    spec = type_network(
+        tiny_network,
+        tmp_path / "m.onnx",
+        precision,
+        images=frames,
+        on_image=lambda: seen.append(1),
+    )
+    assert (spec.exceptions, len(seen)) == ({}, looked_at)
+
+
+def test_what_stays_fp32_is_said(tiny_network, tmp_path, make_frame, monkeypatch, caplog):
+    monkeypatch.setattr("fcn_trt.export.fp16_range.FP16_LIMIT", 2.7)  # the logits are beyond it
+    with caplog.at_level("INFO"):
+        spec = type_network(tiny_network, tmp_path / "m.onnx", "fp16", images=[make_frame()])
+    assert spec.exceptions["decode_head.conv_seg"] == "fp32"
+    assert "does not fit fp16 at " in caplog.text
+    assert read_spec(tmp_path / "m.onnx") == spec
 
 
 def test_network_that_has_the_precision_already_is_copied(tiny_network, tmp_path):
@@ -161,7 +197,7 @@ def test_precision_that_cannot_be_had_is_named(tiny_network, tmp_path):
         type_network(tiny_network, tmp_path / "m.onnx", "int8")
     typed = tmp_path / "typed.onnx"
     type_network(tiny_network, typed, "bf16")
-    for precision in ("fp32", "bf16"):
+    for precision in ("fp32", "fp16"):
         with pytest.raises(OnnxError, match="bf16"):
-            type_network(typed, tmp_path / "m.onnx", precision)
+            type_network(typed, tmp_path / "m.onnx", precision, images=[])
     assert [path.name for path in tmp_path.iterdir()] == ["typed.onnx"]

@@ -14,6 +14,7 @@ from fcn_trt.export.architecture import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_S
 from fcn_trt.export.network import load_network, save_network
 from fcn_trt.export.to_onnx import to_onnx
 from fcn_trt.labels import label_set
+from fcn_trt.spec import ShapeRange
 
 TOLERANCE = 1e-4
 """Of the largest logit: float32 sums in another order, and batch norm folded beforehand."""
@@ -70,6 +71,41 @@ def test_images_of_a_batch_do_not_mix(tiny_model):
     triple, _ = to_onnx(tiny_model, size=(64, 96), batch=3)
     expected = np.concatenate([run(single, image[None]) for image in images])
     np.testing.assert_allclose(run(triple, images), expected, rtol=0, atol=TOLERANCE)
+
+
+SHAPES = ShapeRange(min_size=(33, 64), max_size=(128, 128), min_batch=1, max_batch=3)
+
+
+@pytest.mark.parametrize("name", ["fcn_r18-d8", "fcn_resnet50", "fcn_d6_r50-d16"])
+def test_dynamic_network_equals_the_static_one_at_each_shape(make_model, name):
+    loaded = make_model(name)
+    model, spec = to_onnx(loaded, size=(64, 96), dynamic=SHAPES)
+    assert spec == replace(to_onnx(loaded, size=(64, 96))[1], dynamic=SHAPES)
+    for size in ((33, 64), (64, 96), (128, 128)):
+        for batch in (1, 3):
+            image = np.random.default_rng(1).standard_normal((batch, 3, *size), np.float32)
+            static, _ = to_onnx(loaded, size=size, batch=batch)
+            expected = run(static, image)
+            np.testing.assert_allclose(run(model, image), expected, rtol=0, atol=1e-5)
+
+
+def test_openvino_computes_every_shape_of_a_dynamic_network(tiny_model):
+    from fcn_trt.engine.openvino import openvino_core
+
+    model, _ = to_onnx(tiny_model, size=(64, 96), dynamic=SHAPES)
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}
+    network = openvino_core().read_model(model.SerializeToString())
+    compiled = openvino_core().compile_model(network, "CPU", hint)
+    for shape in ((1, 3, 33, 64), (3, 3, 64, 96), (2, 3, 128, 128)):
+        image = np.random.default_rng(1).standard_normal(shape, np.float32)
+        with torch.no_grad():
+            expected = tiny_model.module(torch.from_numpy(image)).numpy()
+        np.testing.assert_allclose(compiled(image)[0], expected, rtol=0, atol=1e-3)
+
+
+def test_dynamic_network_takes_the_shape_that_it_is_optimised_for(tiny_model):
+    with pytest.raises(ValueError, match="width 129 is not within its range of 64 to 128"):
+        to_onnx(tiny_model, size=(64, 129), dynamic=SHAPES)
 
 
 @pytest.mark.parametrize("name", ["fcn_r18-d8", "fcn_resnet50", "fcn_d6_r50b-d16"])
