@@ -74,7 +74,7 @@ class Proof:
     def describe(self) -> str:
         """In words, such as "54 fp16 (99.8 % of GMAC), 1 fp32 (0.2 %)"."""
         total = sum(self.gmac.values())
-        parts = []
+        parts: list[str] = []
         for name, count in self.convolutions.items():
             share = f"{100 * self.gmac[name] / total:.1f} %" if total else "-"
             parts.append(f"{count} {name} ({share}{'' if parts else ' of GMAC'})")

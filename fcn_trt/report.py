@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,22 +17,25 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     SpinnerColumn,
+    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
 
-
 if TYPE_CHECKING:
     from fcn_trt.demo.job import DemoReport
     from fcn_trt.doctor import Finding
     from fcn_trt.engine.bundle import Bundle
+    from fcn_trt.engine.tensorrt.progress import BuildPhase
     from fcn_trt.evaluate.protocol import Evaluation
     from fcn_trt.export.profile import Profile
+    from fcn_trt.spec import Spec
     from fcn_trt.video.loop import LoopReport
     from fcn_trt.video.loop import Progress as LoopProgress
 
 __all__ = [
+    "build_bar",
     "count_bar",
     "demo_parts",
     "error",
@@ -135,27 +139,80 @@ def findings_table(findings: list[Finding]) -> Table:
     return made
 
 
-def inspection_table(bundle: Bundle) -> Table:
-    """What a bundle is."""
+def inspection_table(bundle: Bundle, obstacle: str) -> Table:
+    """What a bundle is, and why it does not run here; "" where it does."""
     manifest = bundle.manifest
     spec = manifest.spec
-    size = "x".join(map(str, spec.input_size))
-    proven = describe_precision(manifest.precision_proven)
+    proof = manifest.precision_proven
+    read = {"engine": "read from the engine", "network": "read from the typed ONNX, no GPU here"}
     licence = spec.licence or "unknown"
     return facts(
         str(bundle.path),
         [
+            ("runs here", f"no: {obstacle}" if obstacle else "yes"),
             ("model", f"{spec.model} ({spec.family}), weights {spec.weights}"),
             ("licence of the weights", licence),
             ("classes", f"{len(spec.classes)} ({spec.labels})"),
-            ("input", f"{size}, batch {spec.batch}; logits at stride {spec.stride}"),
-            ("target", f"{manifest.target} {manifest.target_version}"),
-            ("built on", f"{manifest.device}, {manifest.created}, by {manifest.built_by}"),
-            ("precision", f"asked {manifest.precision_asked}; convolutions compiled to {proven}"),
+            ("input", f"{_input(spec)}; logits at stride {spec.stride}"),
+            ("target", f"{manifest.target} {manifest.target_version} for {manifest.device}"),
+            ("built", f"{manifest.created} ({_age(manifest.created)}) by {manifest.built_by}"),
+            ("precision asked", manifest.precision_asked),
+            ("precision proven", f"{proof.describe()}; {read[proof.source]}"),
+            *_kept(spec),
             ("source SHA-256", spec.source_sha256 or "none (random weights)"),
             *((name, f"{r.size_bytes} bytes, {r.sha256}") for name, r in manifest.files.items()),
         ],
     )
+
+
+def _input(spec: Spec) -> str:
+    """The shape that an engine takes, and the one it is optimised for."""
+    size = "x".join(map(str, spec.input_size))
+    allowed = spec.dynamic
+    if allowed is None:
+        return f"{size}, batch {spec.batch}"
+    low, high = ("x".join(map(str, s)) for s in (allowed.min_size, allowed.max_size))
+    return (
+        f"{low} to {high}, batch {allowed.min_batch} to {allowed.max_batch}; optimised for {size}, "
+        f"batch {spec.batch}"
+    )
+
+
+def _age(created: str) -> str:
+    """How long ago something was, in the largest unit that fits."""
+    age_s = (dt.datetime.now(dt.timezone.utc) - dt.datetime.fromisoformat(created)).total_seconds()
+    for unit, seconds in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if age_s >= seconds:
+            count = int(age_s // seconds)
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def _kept(spec: Spec) -> list[tuple[str, str]]:
+    """A row for the nodes that compute in another type, where there are any."""
+    if not spec.exceptions:
+        return []
+    nodes = ", ".join(f"{name} ({kind})" for name, kind in spec.exceptions.items())
+    return [("kept in another type", nodes)]
+
+
+@contextmanager
+def build_bar() -> Iterator[Callable[[BuildPhase], None]]:
+    """A bar for each phase that a builder is in, the inner ones indented."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with _progress(*columns) as bar:
+        shown: dict[str, tuple[TaskID, int]] = {}
+
+        def advance(phase: BuildPhase) -> None:
+            depth = shown[phase.parent][1] + 1 if phase.parent in shown else 0
+            if phase.name not in shown:
+                shown[phase.name] = (bar.add_task("  " * depth + phase.name), depth)
+            task, _ = shown[phase.name]
+            bar.update(task, completed=phase.done, total=phase.total)
+            if phase.done >= phase.total:
+                bar.remove_task(shown.pop(phase.name)[0])
+
+        yield advance
 
 
 @contextmanager

@@ -59,7 +59,7 @@ def test_class_without_pixels_has_a_dash_for_its_iou():
 
 def test_square_brackets_of_a_path_are_shown(tiny_bundle, tmp_path):
     bundle = Bundle(path=tmp_path / "[bold]a[/bold]", manifest=tiny_bundle.manifest)
-    assert "[bold]a[/bold]" in shown(report.inspection_table(bundle), 200)
+    assert "[bold]a[/bold]" in shown(report.inspection_table(bundle, ""), 200)
 
 
 def test_findings_are_shown_with_what_helps():

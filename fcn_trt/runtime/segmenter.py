@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from fcn_trt.engine.bundle import Bundle, load_bundle
+from fcn_trt.engine.preflight import require_runs_here
 from fcn_trt.errors import BundleError, EngineError
 from fcn_trt.labels import palette_array
 from fcn_trt.manifest import Manifest
@@ -55,6 +56,7 @@ class Segmenter:
             EngineError: the engine cannot be loaded.
         """
         loaded = load_bundle(Path(bundle))
+        require_runs_here(loaded)
         return cls(loaded.manifest, _backend(loaded))
 
     @property

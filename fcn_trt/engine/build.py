@@ -1,0 +1,81 @@
+"""Typed ONNX to bundle, whatever the target; and a bundle built again for this machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.tensorrt.progress import OnPhase
+from fcn_trt.errors import EngineError
+from fcn_trt.machine import this_machine
+from fcn_trt.manifest import Target
+from fcn_trt.options import BuildOptions
+
+__all__ = ["build_engine", "rebuild"]
+
+
+def build_engine(
+    network: Path,
+    out: Path,
+    *,
+    target: Target,
+    options: BuildOptions,
+    inputs_sha256: str = "",
+    on_phase: OnPhase = lambda _: None,
+) -> Bundle:
+    """Compile a typed ONNX, prove its precision, and write the bundle.
+
+    Args:
+        network: ONNX that carries a spec.
+        out: Folder of the bundle.
+        target: What compiles and runs it.
+        options: Limits of the builder; openvino has none.
+        inputs_sha256: Of everything that a recipe made the network from.
+        on_phase: Called as a TensorRT builder moves on.
+
+    Raises:
+        OnnxError, MissingExtraError, EngineError, BundleError, OutputError: as the builders say.
+    """
+    if target == "openvino":
+        from fcn_trt.engine.openvino import build_openvino
+
+        if options != BuildOptions():
+            raise EngineError("limits of the device are for TensorRT; leave them out for openvino")
+        return build_openvino(network, out, inputs_sha256=inputs_sha256)
+    from fcn_trt.engine.tensorrt.builder import build_tensorrt
+
+    return build_tensorrt(
+        network,
+        out,
+        target=target,
+        options=options,
+        inputs_sha256=inputs_sha256,
+        on_phase=on_phase,
+    )
+
+
+def rebuild(bundle: Bundle, *, on_phase: OnPhase = lambda _: None) -> Bundle:
+    """Build a bundle again from the typed ONNX inside, for this machine and what it has installed.
+
+    Args:
+        bundle: It is replaced when the new one is whole.
+        on_phase: Called as a TensorRT builder moves on.
+
+    Raises:
+        OnnxError, MissingExtraError, EngineError, BundleError, OutputError: as the builders say.
+    """
+    manifest = bundle.manifest
+    gpu = this_machine().gpu
+    return build_engine(
+        bundle.network,
+        bundle.path,
+        target=manifest.target,
+        options=replace(
+            manifest.options, compute_capabilities=() if gpu is None else (gpu.compute_capability,)
+        )
+        if manifest.target != "openvino"
+        else manifest.options,
+        inputs_sha256=manifest.inputs_sha256,
+        on_phase=on_phase,
+    )

@@ -1,0 +1,309 @@
+"""Typed ONNX to an engine of TensorRT or TensorRT-RTX.
+
+    read the spec -> parse -> limits -> compile, in a thread that can be stopped -> prove -> bundle
+
+TensorRT compiles for the GPU of this machine. TensorRT-RTX compiles ahead of time for the GPUs it
+is told, and needs none itself.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
+from fcn_trt.engine.precision import prove
+from fcn_trt.engine.tensorrt.layer_report import reported_convolutions
+from fcn_trt.engine.tensorrt.library import (
+    Log,
+    TensorRtLibrary,
+    TensorRtTarget,
+    limit_capabilities,
+    load_library,
+    scratch_bytes,
+    strongly_typed_network,
+)
+from fcn_trt.engine.tensorrt.network import network_convolutions, parse_network
+from fcn_trt.engine.tensorrt.plan import deserialise
+from fcn_trt.engine.tensorrt.progress import OnPhase, Progress
+from fcn_trt.engine.tensorrt.timing_cache import keep_timing_cache, use_timing_cache
+from fcn_trt.errors import EngineError
+from fcn_trt.machine import Gpu, this_machine
+from fcn_trt.manifest import Proof
+from fcn_trt.options import (
+    LEAST_CAPABILITY,
+    RTX_CAPABILITIES,
+    BuildOptions,
+    parse_capability,
+    require_capability,
+)
+from fcn_trt.spec import INPUT_NAME, Spec, read_spec
+
+if TYPE_CHECKING:
+    from tensorrt_types import Builder, IBuilderConfig, INetworkDefinition, TensorRt
+
+__all__ = ["build_tensorrt", "compile_tensorrt"]
+
+
+def build_tensorrt(
+    network: Path,
+    out: Path,
+    *,
+    target: TensorRtTarget,
+    options: BuildOptions,
+    inputs_sha256: str = "",
+    on_phase: OnPhase = lambda _: None,
+) -> Bundle:
+    """Compile a typed ONNX, prove its precision, and write the bundle.
+
+    Ctrl-C stops the builder at its next step and leaves nothing under the bundle's name.
+
+    Args:
+        network: ONNX that carries a spec.
+        out: Folder of the bundle.
+        target: Which library compiles.
+        options: Its limits.
+        inputs_sha256: Of everything that a recipe made the network from.
+        on_phase: Called as the builder moves on.
+
+    Raises:
+        OnnxError: the file is damaged or carries no spec.
+        MissingExtraError: the library is not installed.
+        EngineError: there is no GPU that it needs, it cannot compile the network, or compiles it to
+            another precision.
+        BundleError: the folder holds files that are no bundle's.
+        OutputError: the bundle cannot be written.
+    """
+    refuse_foreign_files(out)
+    spec = read_spec(network)
+    compiled = compile_tensorrt(network, spec, target=target, options=options, on_phase=on_phase)
+    return write_bundle(
+        out,
+        network=network,
+        spec=spec,
+        compiled=compiled,
+        options=options,
+        inputs_sha256=inputs_sha256,
+    )
+
+
+def compile_tensorrt(
+    network: Path,
+    spec: Spec,
+    *,
+    target: TensorRtTarget,
+    options: BuildOptions,
+    on_phase: OnPhase = lambda _: None,
+) -> Compiled:
+    """Compile a typed ONNX and prove its precision; nothing is written but the timing cache.
+
+    Args:
+        network: The typed ONNX file.
+        spec: Its spec.
+        target: Which library compiles.
+        options: Its limits.
+        on_phase: Called as the builder moves on.
+
+    Raises:
+        MissingExtraError, EngineError: as for `build_tensorrt`.
+    """
+    library = load_library(target)
+    device = _device(library, spec, options)
+    compiler = _Compiler(library)
+    compiler.parse(network)
+    config = compiler.configure(spec, options, device)
+    plan = compiler.compile(config, network, on_phase)
+    if device.gpu is not None and options.timing_cache:
+        keep_timing_cache(config, library, device.gpu)
+    proof, scratch = compiler.prove(plan, spec, options, device)
+    return Compiled(
+        target=target,
+        target_version=library.version,
+        device=device.name,
+        compute_capabilities=device.compute_capabilities,
+        precision_proven=proof,
+        scratch_bytes=scratch,
+        plan=plan,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Device:
+    """What is compiled for; `gpu` is None where TensorRT-RTX compiles for GPUs elsewhere."""
+
+    name: str
+    compute_capabilities: tuple[str, ...]
+    gpu: Gpu | None
+
+
+def _device(library: TensorRtLibrary, spec: Spec, options: BuildOptions) -> _Device:
+    """Decide what to compile for, and refuse a precision that it does not have."""
+    asked = options.compute_capabilities
+    if library.target == "tensorrt-rtx":
+        chosen = asked or _rtx_capabilities(spec)
+        _require_precision(spec, chosen)
+        name = f"any RTX GPU of compute capability {', '.join(chosen)}"
+        return _Device(name=name, compute_capabilities=chosen, gpu=None)
+    _require_precision(spec, asked)
+    machine = this_machine()
+    gpu = machine.gpu
+    if gpu is None:
+        raise EngineError(
+            f"{library.name} compiles on the GPU that the engine is for, and this machine has none "
+            f"({machine.gpu_problem}); build there, or with --target tensorrt-rtx or openvino"
+        )
+    if asked and set(asked) != {gpu.compute_capability}:
+        raise EngineError(
+            f"an engine for compute capability {', '.join(asked)} was asked for, but the "
+            f"{gpu.name} here has {gpu.compute_capability}, and {library.name} compiles only for "
+            "the GPU it runs on; build on that device"
+        )
+    _require_precision(spec, (gpu.compute_capability,))
+    return _Device(name=gpu.name, compute_capabilities=(gpu.compute_capability,), gpu=gpu)
+
+
+def _require_precision(spec: Spec, capabilities: tuple[str, ...]) -> None:
+    """Refuse GPUs that lack the network's type.
+
+    Raises:
+        EngineError: one does.
+    """
+    try:
+        for capability in capabilities:
+            require_capability(spec.precision, capability)
+    except ValueError as error:
+        raise EngineError(str(error)) from error
+
+
+def _rtx_capabilities(spec: Spec) -> tuple[str, ...]:
+    """All that TensorRT-RTX knows and that have the network's type."""
+    least = LEAST_CAPABILITY.get(spec.precision, RTX_CAPABILITIES[0])
+    return tuple(c for c in RTX_CAPABILITIES if parse_capability(c) >= parse_capability(least))
+
+
+class _Compiler:
+    """One build: the library's objects in the order in which they need each other."""
+
+    def __init__(self, library: TensorRtLibrary) -> None:
+        self._library = library
+        self._trt: TensorRt = library.trt
+        self._messages = Log()
+        self._logger = self._messages.logger(self._trt)
+        self._builder: Builder = self._trt.Builder(self._logger)
+        self._network: INetworkDefinition = strongly_typed_network(self._trt, self._builder)
+
+    def parse(self, path: Path) -> None:
+        """Read the ONNX file into the network."""
+        parse_network(self._library, self._network, self._logger, path)
+
+    def configure(self, spec: Spec, options: BuildOptions, device: _Device) -> IBuilderConfig:
+        """Set every limit and promise; what is computed stands in the network already."""
+        trt = self._trt
+        config = self._builder.create_builder_config()
+        # TensorFloat-32 is on by default, and would make FP32 mean something else.
+        config.clear_flag(trt.BuilderFlag.TF32)
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        config.builder_optimization_level = options.optimization_level
+        if options.workspace_bytes is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+        if options.tactic_bytes is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.TACTIC_DRAM, options.tactic_bytes)
+        self._set_compatibility(config, options)
+        if options.strip:
+            config.set_flag(trt.BuilderFlag.STRIP_PLAN)
+        if spec.dynamic is not None:
+            self._add_profile(config, spec)
+        if self._library.target == "tensorrt-rtx":
+            limit_capabilities(trt, config, device.compute_capabilities)
+        elif device.gpu is not None and options.timing_cache:
+            use_timing_cache(config, self._library, device.gpu)
+        return config
+
+    def _set_compatibility(self, config: IBuilderConfig, options: BuildOptions) -> None:
+        trt = self._trt
+        if options.version_compatible:
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+            if self._library.target == "tensorrt-rtx":  # which has no lean runtime to put in
+                config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
+        if options.hardware_compatibility == "none":
+            return
+        level = options.hardware_compatibility.upper()
+        levels = trt.HardwareCompatibilityLevel.__members__
+        if self._library.target == "tensorrt-rtx" or level not in levels:
+            raise EngineError(
+                f"{self._library.name} does not know hardware_compatibility "
+                f"{options.hardware_compatibility!r}; leave it out"
+            )
+        config.hardware_compatibility_level = levels[level]
+
+    def _add_profile(self, config: IBuilderConfig, spec: Spec) -> None:
+        """One optimization profile: the shapes that the network takes, and the one to optimise."""
+        allowed = spec.dynamic
+        if allowed is None:
+            return
+        profile = self._builder.create_optimization_profile()
+        profile.set_shape(
+            INPUT_NAME,
+            (allowed.min_batch, 3, *allowed.min_size),
+            (spec.batch, 3, *spec.input_size),
+            (allowed.max_batch, 3, *allowed.max_size),
+        )
+        if config.add_optimization_profile(profile) < 0:
+            raise EngineError(
+                f"{self._library.name} refuses the dynamic shape: {self._messages.reason()}"
+            )
+
+    def compile(self, config: IBuilderConfig, network: Path, on_phase: OnPhase) -> bytes:
+        """Build the plan in a thread of its own, so that Ctrl-C is heard while it runs.
+
+        Raises:
+            EngineError: the library could not.
+            KeyboardInterrupt: Ctrl-C; the builder has stopped by then.
+        """
+        progress = Progress(on_phase)
+        monitor = progress.monitor(self._trt)
+        config.progress_monitor = monitor
+        with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-build") as pool:
+            build = pool.submit(self._builder.build_serialized_network, self._network, config)
+            try:
+                plan: Any = build.result()
+            except BaseException:
+                progress.cancel()  # leaving the block waits for the builder
+                raise
+        if plan is None:
+            raise EngineError(
+                f"{self._library.name} cannot compile {network}: {self._messages.reason()}"
+                f"{_way_out(self._messages.reason())}"
+            )
+        return bytes(plan)
+
+    def prove(
+        self, plan: bytes, spec: Spec, options: BuildOptions, device: _Device
+    ) -> tuple[Proof, int | None]:
+        """Ask the engine what it computes in, or the typed network where no GPU can load it.
+
+        Returns:
+            The proof, and the bytes of device memory that one execution context needs, if known.
+        """
+        convolutions = network_convolutions(self._trt, self._network, spec)
+        if device.gpu is None:
+            proof = prove(convolutions, spec, source="network", builder=self._library.name)
+            return proof, None
+        host_code = options.version_compatible
+        engine = deserialise(self._library, plan, self._messages, host_code=host_code)
+        reported = reported_convolutions(self._trt, engine, convolutions, spec)
+        proof = prove(reported, spec, source="engine", builder=self._library.name)
+        return proof, scratch_bytes(engine)
+
+
+def _way_out(reason: str) -> str:
+    """What helps with an error of the builder that is known."""
+    known = {
+        "workspace": "; raise the workspace limit",
+        "out of memory": "; close other programs, or lower the workspace and tactic limits",
+        "OutOfMemory": "; close other programs, or lower the workspace and tactic limits",
+        "graph_jit": "; a stripped plan needs a GPU to be built",
+    }
+    return next((advice for words, advice in known.items() if words in reason), "")

@@ -1,0 +1,71 @@
+"""A plan on the GPU it was built for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary, load_library
+from fcn_trt.errors import EngineError
+
+if TYPE_CHECKING:
+    from tensorrt_types import ICudaEngine
+
+__all__ = ["deserialise", "load_engine"]
+
+
+def load_engine(bundle: Bundle) -> ICudaEngine:
+    """Load a bundle's engine onto the GPU; its weights come from the ONNX file if it has none.
+
+    Args:
+        bundle: One that was built for this machine, see `preflight`.
+
+    Returns:
+        The engine; it keeps what it needs of the library alive.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+        EngineError: the library refuses the plan.
+    """
+    manifest = bundle.manifest
+    if manifest.target == "openvino":
+        raise EngineError(f"{bundle.path} is for openvino and holds no plan; build it for tensorrt")
+    library = load_library(manifest.target)
+    log = Log()
+    engine = deserialise(
+        library, bundle.plan.read_bytes(), log, host_code=manifest.options.version_compatible
+    )
+    if manifest.options.strip:
+        _refit(library, engine, bundle.network, log)
+    return engine
+
+
+def deserialise(library: TensorRtLibrary, plan: bytes, log: Log, *, host_code: bool) -> ICudaEngine:
+    """Make an engine of a plan; `host_code` lets a version-compatible plan bring its own runtime.
+
+    Raises:
+        EngineError: the library refuses it.
+    """
+    runtime = library.trt.Runtime(log.logger(library.trt))
+    if host_code:
+        runtime.engine_host_code_allowed = True
+    engine: Any = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError(
+            f"{library.name} refuses the plan: {log.reason()}; build the bundle again"
+        )
+    return engine
+
+
+def _refit(library: TensorRtLibrary, engine: ICudaEngine, network: Path, log: Log) -> None:
+    """Put the weights back into an engine that was built without them."""
+    trt = library.trt
+    logger = log.logger(trt)
+    refitter = trt.Refitter(engine, logger)
+    parser = trt.OnnxParserRefitter(refitter, logger)
+    if not parser.refit_from_bytes(network.read_bytes()) or not refitter.refit_cuda_engine():
+        raise EngineError(
+            f"{library.name} cannot put the weights of {network} back: {log.reason()}; build the "
+            "bundle again"
+        )

@@ -1,0 +1,278 @@
+"""Building with the real TensorRT-RTX; what only a GPU can do is in tests/gpu."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from fcn_trt.engine.bundle import NETWORK_NAME, PLAN_NAME, load_bundle
+from fcn_trt.engine.tensorrt.builder import build_tensorrt, compile_tensorrt
+from fcn_trt.engine.tensorrt.library import TensorRtTarget
+from fcn_trt.engine.tensorrt.progress import BuildPhase
+from fcn_trt.errors import BundleError, EngineError, OnnxError, OutputError
+from fcn_trt.files import write_atomic
+from fcn_trt.manifest import MANIFEST_NAME
+from fcn_trt.options import RTX_CAPABILITIES, BuildOptions
+from fcn_trt.spec import read_spec
+
+pytestmark = pytest.mark.usefixtures("rtx")
+RTX: TensorRtTarget = "tensorrt-rtx"
+TOLD = BuildOptions(compute_capabilities=("8.6", "12.0"))
+
+
+@pytest.fixture
+def edited(tiny_network, tmp_path):
+    """The tiny network with a change to its graph, whose spec still says what it was."""
+
+    def edit(change):
+        onnx = pytest.importorskip("onnx")
+        model = onnx.load(tiny_network)
+        change(model.graph)
+        write_atomic(tmp_path / "edited.onnx", model.SerializeToString())
+        return tmp_path / "edited.onnx"
+
+    return edit
+
+
+def test_bundle_holds_plan_network_and_what_they_are(tiny_network, tmp_path, rtx):
+    bundle = build_tensorrt(tiny_network, tmp_path / "tiny", target=RTX, options=TOLD)
+    manifest = bundle.manifest
+    assert sorted(p.name for p in bundle.path.iterdir()) == [PLAN_NAME, MANIFEST_NAME, NETWORK_NAME]
+    assert (manifest.target, manifest.target_version) == (RTX, rtx.__version__)
+    assert manifest.compute_capabilities == ("8.6", "12.0")
+    assert manifest.options == TOLD
+    assert bundle.plan.read_bytes()[:4] == b"vtrt"
+    assert load_bundle(bundle.path) == bundle
+
+
+def test_proof_says_that_only_the_typed_network_could_be_asked(tiny_network, tmp_path):
+    proof = build_tensorrt(
+        tiny_network, tmp_path / "tiny", target=RTX, options=TOLD
+    ).manifest.precision_proven
+    assert (proof.source, proof.convolutions) == ("network", {"fp32": 26})
+
+
+def test_proof_counts_the_same_gmac_as_the_profile(tiny_network, tiny_model, tmp_path):
+    from fcn_trt.engine.openvino import compile_network
+
+    spec = read_spec(tiny_network)
+    found = compile_tensorrt(tiny_network, spec, target=RTX, options=TOLD).precision_proven
+    assert found.gmac == compile_network(tiny_network, spec).proof.gmac
+
+
+def test_engine_without_named_gpus_names_all_that_the_library_compiles_for(tiny_network):
+    compiled = compile_tensorrt(
+        tiny_network, read_spec(tiny_network), target=RTX, options=BuildOptions()
+    )
+    assert compiled.compute_capabilities == RTX_CAPABILITIES
+
+
+def test_graph_that_is_not_what_its_spec_says_is_refused_and_its_layers_are_named(tiny_network):
+    spec = replace(read_spec(tiny_network), precision="fp16")
+    message = (
+        r"fp16 was asked for, but TensorRT-RTX \S+ computes 26 of 26 convolutions in another type: "
+        r"backbone\.\S+ \(fp32\), .* and 23 more; choose another precision"
+    )
+    with pytest.raises(EngineError, match=message):
+        compile_tensorrt(tiny_network, spec, target=RTX, options=TOLD)
+
+
+class TestRefused:
+    """Nothing is left under the bundle's name."""
+
+    @pytest.fixture(autouse=True)
+    def nothing_is_left(self, tmp_path):
+        yield
+        assert not (tmp_path / "out").exists()
+        assert not list(tmp_path.glob(".out*"))
+
+    def refusal(self, network, tmp_path, error=EngineError, options=TOLD):
+        with pytest.raises(error) as refused:
+            build_tensorrt(network, tmp_path / "out", target=RTX, options=options)
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+    def test_file_that_is_no_onnx(self, tmp_path):
+        (tmp_path / "n.onnx").write_bytes(b"hello, I am text")
+        said = self.refusal(tmp_path / "n.onnx", tmp_path, OnnxError)
+        assert said.endswith("n.onnx is not a whole ONNX file; export it again")
+
+    def test_operator_that_the_library_does_not_take_by_its_node(self, edited, tmp_path):
+        def change(graph):
+            graph.node[5].op_type = "Det"
+
+        network = edited(change)
+        said = self.refusal(network, tmp_path)
+        assert "does not take the operator Det of node 'backbone.stem.8'" in said
+        assert said.startswith(f"{network} cannot become an engine: TensorRT-RTX ")
+
+    def test_operator_that_nobody_knows_by_its_node(self, edited, tmp_path):
+        def change(graph):
+            graph.node[5].op_type = "Kaleidoscope"
+
+        said = self.refusal(edited(change), tmp_path)
+        assert "Kaleidoscope" in said
+        assert "'backbone.stem.8'" in said
+
+    def test_weights_of_another_type_than_the_image_by_their_node(self, edited, tmp_path):
+        import numpy as np
+        import onnx
+
+        def change(graph):
+            weight = graph.initializer[0]
+            values = onnx.numpy_helper.to_array(weight).astype(np.float16)
+            weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+
+        assert "backbone." in self.refusal(edited(change), tmp_path)
+
+    def test_gpu_that_lacks_the_type(self, tiny_network, tmp_path):
+        from fcn_trt.export.pipeline import type_network
+
+        type_network(tiny_network, tmp_path / "bf16.onnx", "bf16")
+        options = BuildOptions(compute_capabilities=("7.5", "8.6"))
+        said = self.refusal(tmp_path / "bf16.onnx", tmp_path, options=options)
+        assert said.startswith("bf16 needs a GPU of compute capability 8.0 or more, but 7.5 was")
+
+    def test_workspace_that_is_too_small(self, tiny_network, tmp_path):
+        options = replace(TOLD, workspace_bytes=1)
+        said = self.refusal(tiny_network, tmp_path, options=options)
+        assert said.endswith("; raise the workspace limit")
+
+    def test_compatibility_that_the_library_has_not(self, tiny_network, tmp_path):
+        options = replace(TOLD, hardware_compatibility="ampere_plus")
+        said = self.refusal(tiny_network, tmp_path, options=options)
+        assert "does not know hardware_compatibility 'ampere_plus'; leave it out" in said
+
+    def test_stripped_plan_without_a_gpu(self, tiny_network, tmp_path):
+        said = self.refusal(tiny_network, tmp_path, options=replace(TOLD, strip=True))
+        assert said.endswith("; a stripped plan needs a GPU to be built")
+
+
+def test_version_compatible_plan_is_built(tiny_network):
+    options = replace(TOLD, version_compatible=True)
+    compiled = compile_tensorrt(tiny_network, read_spec(tiny_network), target=RTX, options=options)
+    assert compiled.plan
+
+
+def test_folder_of_somebody_else_is_left_alone(tiny_network, tmp_path):
+    (tmp_path / "photo.jpg").write_text("mine")
+    with pytest.raises(BundleError, match=r"holds files that are no bundle's, such as photo\.jpg"):
+        build_tensorrt(tiny_network, tmp_path, target=RTX, options=TOLD)
+
+
+def test_folder_that_cannot_be_written_is_said(tiny_network, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        build_tensorrt(tiny_network, tmp_path / "file" / "out", target=RTX, options=TOLD)
+
+
+class TestPlan:
+    @pytest.fixture
+    def bundle(self, tiny_network, tmp_path):
+        return build_tensorrt(tiny_network, tmp_path / "tiny", target=RTX, options=TOLD)
+
+    @pytest.mark.parametrize("keep", [0, 64, -1])
+    def test_truncated_plan_is_refused_before_use(self, bundle, keep):
+        bundle.plan.write_bytes(bundle.plan.read_bytes()[:keep])
+        with pytest.raises(BundleError, match=r"engine\.plan was altered: it has \d+ bytes"):
+            load_bundle(bundle.path)
+
+    def test_plan_whose_manifest_was_edited_is_refused(self, bundle):
+        path = bundle.path / MANIFEST_NAME
+        path.write_text(path.read_text().replace('"12.0"', '"12.1"'))
+        with pytest.raises(BundleError, match=r"manifest\.json was altered"):
+            load_bundle(bundle.path)
+
+    def test_missing_plan_is_refused(self, bundle):
+        bundle.plan.unlink()
+        with pytest.raises(BundleError, match=r"engine\.plan cannot be read"):
+            load_bundle(bundle.path)
+
+
+class TestStopped:
+    def test_phases_are_reported_from_their_start_to_their_end(self, tiny_network):
+        phases: list[BuildPhase] = []
+        compile_tensorrt(
+            tiny_network,
+            read_spec(tiny_network),
+            target=RTX,
+            options=TOLD,
+            on_phase=phases.append,
+        )
+        first, last = phases[0], phases[-1]
+        assert (first.parent, first.done) == (None, 0)
+        assert (last.name, last.done) == (first.name, last.total)
+        assert any(phase.parent == first.name for phase in phases)
+        assert all(0 <= phase.done <= phase.total for phase in phases)
+
+    def test_ctrl_c_stops_the_builder_and_leaves_nothing(self, tiny_network, tmp_path):
+        whole: list[BuildPhase] = []
+        phases: list[BuildPhase] = []
+        spec = read_spec(tiny_network)
+        compile_tensorrt(tiny_network, spec, target=RTX, options=TOLD, on_phase=whole.append)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        def interrupt(phase):
+            phases.append(phase)
+            if len(phases) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.05)  # let the main thread hear it before the builder goes on
+
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                build_tensorrt(
+                    tiny_network,
+                    tmp_path / "out",
+                    target=RTX,
+                    options=TOLD,
+                    on_phase=interrupt,
+                )
+        finally:
+            signal.signal(signal.SIGINT, before)
+        assert list(tmp_path.iterdir()) == []
+        assert len(phases) < len(whole) / 2
+
+    def test_killed_build_leaves_nothing_under_the_final_name(self, tiny_network, tmp_path):
+        code = f"""
+import os, pathlib, signal
+from fcn_trt.engine import bundle
+from fcn_trt.engine.tensorrt.builder import build_tensorrt
+from fcn_trt.options import RTX_CAPABILITIES, BuildOptions
+
+class Killed(bundle.Manifest):
+    def to_json(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+bundle.Manifest = Killed
+build_tensorrt(pathlib.Path({str(tiny_network)!r}), pathlib.Path({str(tmp_path / "out")!r}),
+               target="tensorrt-rtx", options=BuildOptions())
+"""
+        done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert not (tmp_path / "out").exists()
+        build_tensorrt(tiny_network, tmp_path / "out", target=RTX, options=TOLD)
+        load_bundle(tmp_path / "out")
+
+
+def _build_often(network, out):
+    for _ in range(5):
+        build_tensorrt(network, out, target=RTX, options=TOLD)
+
+
+def test_two_builds_of_one_bundle_at_once_leave_a_whole_one(tiny_network, tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    builds = [
+        spawn.Process(target=_build_often, args=(tiny_network, tmp_path / "out")) for _ in range(2)
+    ]
+    for build in builds:
+        build.start()
+    for build in builds:
+        build.join(120)
+    assert [build.exitcode for build in builds] == [0, 0]
+    load_bundle(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

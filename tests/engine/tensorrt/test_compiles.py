@@ -1,0 +1,150 @@
+"""The real TensorRT-RTX builder takes every model, size and type; every refusal is a failure.
+
+A model is exported and typed once, at full width with weights from a seed, and then declared at
+each size: the nodes of an FCN do not depend on it. Each compilation is for all the GPUs that have
+the type at once.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from fcn_trt.options import LEAST_CAPABILITY, BuildOptions, parse_capability
+from fcn_trt.spec import ShapeRange, Spec, read_spec
+
+onnx = pytest.importorskip("onnx")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("rtx")]
+
+LADDER = ((256, 512), (512, 1024), (1024, 2048))
+PRECISIONS = ("fp32", "fp16", "bf16")
+CAPABILITIES = ("7.5", "8.6", "8.9", "12.0")
+RANGE = ShapeRange(min_size=LADDER[0], max_size=LADDER[-1], min_batch=1, max_batch=4)
+MODELS = {
+    "fcn_resnet50": LADDER,
+    "fcn_resnet101": LADDER,
+    "fcn_r18-d8": LADDER,
+    "fcn_r50-d8": LADDER,
+    "fcn_r50b-d8_769x769": ((769, 769),),
+    "fcn_d6_r50-d16": LADDER,
+    "demo": LADDER,
+    "zoo": LADDER,
+}
+
+
+@dataclass
+class Typed:
+    """A model in one type."""
+
+    graph: Any
+    spec: Spec
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """Write a model as FP32 ONNX, static or dynamic; give its path."""
+    from fcn_trt.export.pipeline import export_model, export_network, load_model
+
+    folder = tmp_path_factory.mktemp("networks")
+    demo = "fcn_trt/demo/weights.safetensors"
+    if model == "zoo":
+        source = _write_zoo_style(folder / "zoo.onnx")
+        loaded = None
+    else:
+        loaded = load_model(demo) if model == "demo" else load_model(model, "random")
+
+    def write(dynamic=None):
+        path = folder / f"{'static' if dynamic is None else 'dynamic'}.onnx"
+        size = MODELS[model][0]
+        if loaded is None:
+            export_network(str(source), path, size=size, dynamic=dynamic)
+        else:
+            export_model(loaded, path, size=size, dynamic=dynamic)
+        return path
+
+    return write
+
+
+def _write_zoo_style(path):
+    """torchvision's own FCN as the ONNX Model Zoo has it: opset 11, dynamic axes, full size."""
+    import torch
+    import torchvision
+
+    network = torchvision.models.segmentation.fcn_resnet50(
+        weights=None, weights_backbone=None, aux_loss=True
+    ).eval()
+    sides = {0: "batch", 2: "height", 3: "width"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # this exporter is deprecated, but wrote the Zoo's files
+        torch.onnx.export(
+            network,
+            (torch.zeros(1, 3, 64, 64),),
+            str(path),
+            input_names=["input"],
+            output_names=["out", "aux"],
+            opset_version=11,
+            dynamo=False,
+            dynamic_axes={"input": sides, "out": sides, "aux": sides},
+        )
+    return path
+
+
+def typed(path, precision):
+    from fcn_trt.export.half import to_half
+    from fcn_trt.export.network import load_network
+
+    graph, spec = load_network(path)
+    return Typed(graph, spec) if precision == "fp32" else Typed(*to_half(graph, spec, precision))
+
+
+def declared(network, size):
+    """The same nodes at another input size."""
+    from fcn_trt.export.network import declare_ends, image_shape, logits_shape
+
+    spec = replace(network.spec, input_size=size)
+    del network.graph.graph.value_info[:]
+    declare_ends(network.graph.graph, image_shape(spec), logits_shape(spec))
+    return Typed(network.graph, spec)
+
+
+def compile_it(network, path):
+    """Compile for every GPU that has the type; an error of the parser or the builder raises."""
+    from fcn_trt.engine.tensorrt.builder import compile_tensorrt
+
+    path.write_bytes(network.graph.SerializeToString())
+    least = parse_capability(LEAST_CAPABILITY.get(network.spec.precision, "7.5"))
+    chosen = tuple(c for c in CAPABILITIES if parse_capability(c) >= least)
+    options = BuildOptions(compute_capabilities=chosen)
+    return compile_tensorrt(path, network.spec, target="tensorrt-rtx", options=options)
+
+
+def test_static_network_compiles_at_every_size_in_every_type(model, exported, tmp_path):
+    path = exported()
+    for precision in PRECISIONS:
+        network = typed(path, precision)
+        for size in MODELS[model]:
+            compiled = compile_it(declared(network, size), tmp_path / "n.onnx")
+            assert compiled.plan
+            assert list(compiled.precision_proven.convolutions) == [precision]
+
+
+def test_dynamic_network_compiles_with_a_profile_in_every_type(model, exported, tmp_path):
+    sizes = MODELS[model]
+    allowed = replace(RANGE, max_size=max(sizes[-1], RANGE.max_size))
+    path = exported(allowed if len(sizes) > 1 else replace(allowed, min_size=(513, 513)))
+    static = typed(exported(), "fp32").spec
+    for precision in PRECISIONS:
+        network = typed(path, precision)
+        compiled = compile_it(network, tmp_path / "n.onnx")
+        assert compiled.plan
+        assert list(compiled.precision_proven.convolutions) == [precision]
+        assert network.spec.dynamic is not None
+    assert read_spec(path).input_size == static.input_size
