@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
            --constraint .ci/constraints.txt
 
-.PHONY: demo test lint test-families bench clean
+.PHONY: demo test lint bindings test-families test-gpu bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/fcn-trt demo --out demo_out
 
-test: lint
+test: lint bindings
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 lint: $(VENV)/installed-dev
@@ -19,10 +19,18 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# What the package uses of TensorRT, against the real bindings of each release it is written for.
+bindings: $(VENV)/installed-dev
+	$(BIN)/python -m tests.bindings.check
+
 # The source frameworks' own modules against ours; they get an environment of their own, because
 # MMSegmentation 1.2.2 needs an old mmcv.
 test-families: $(VENV)-families/installed
 	$(VENV)-families/bin/python -m pytest tests/families --override-ini filterwarnings=default
+
+# Needs a GPU; builds, loads and runs engines with what is installed for it, and says what it skips.
+test-gpu: $(VENV)/installed-dev
+	$(BIN)/python -m pytest tests/gpu
 
 bench: demo
 	$(BIN)/python -m benchmarks.decode
@@ -47,4 +55,4 @@ $(VENV)-families/installed: pyproject.toml .ci/constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-families demo_out .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf $(VENV) $(VENV)-families demo_out .bindings .mypy_cache .ruff_cache .pytest_cache .coverage*
