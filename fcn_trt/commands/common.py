@@ -11,17 +11,22 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from fcn_trt import report
 from fcn_trt.errors import MissingExtraError
-from fcn_trt.spec import Precision, Size, parse_size
+from fcn_trt.spec import Precision, Size, Spec, parse_size, read_spec
 
 __all__ = [
     "BundleArgument",
+    "ImagesOption",
     "JsonOption",
+    "RebuildOption",
     "SizeOption",
     "needing_export",
     "parse_precision",
     "plain",
     "print_json",
+    "rebuild_here",
+    "type_network",
 ]
 
 T = TypeVar("T")
@@ -39,15 +44,72 @@ SizeOption = Annotated[
     Any, typer.Option("--size", parser=_size, metavar="HxW", help="Height x width in pixels.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+RebuildOption = Annotated[
+    bool,
+    typer.Option(
+        "--rebuild", help="First build a bundle that does not run here again, from its own ONNX."
+    ),
+]
+ImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", help="Images such as the network will see, to find what fp16 cannot hold."
+    ),
+]
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of the engine bundle.")]
 
 
 def parse_precision(text: str | None) -> Precision | None:
     """What --precision asks for; checked before any work begins."""
-    known: dict[str | None, Precision | None] = {None: None, "fp32": "fp32", "bf16": "bf16"}
+    known: dict[str | None, Precision | None] = {None: None}
+    known |= {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}
     if text not in known:
-        raise typer.BadParameter(f"{text!r} is neither fp32 nor bf16", param_hint="'--precision'")
+        raise typer.BadParameter(
+            f"{text!r} is none of fp32, fp16, bf16", param_hint="'--precision'"
+        )
     return known[text]
+
+
+def type_network(network: Path, out: Path, precision: Precision, images: Path | None) -> Spec:
+    """Write the typed ONNX of an FP32 one, and say what was kept in FP32.
+
+    Args:
+        network: FP32 ONNX that carries a spec.
+        out: The ONNX file to write.
+        precision: "fp32", "fp16" or "bf16".
+        images: Folder of images on which fp16 is checked; None takes drawn streets.
+    """
+
+    def call() -> Spec:
+        from fcn_trt.export.pipeline import type_network as write_typed
+        from fcn_trt.range_images import RangeImages
+
+        if precision != "fp16":
+            return write_typed(network, out, precision)
+        frames = RangeImages(folder=images, size=read_spec(network).input_size)
+        report.step(f"{network} -> fp16, checked on {frames.name}")
+        with report.count_bar("checking what fits fp16", len(frames)) as bar:
+            return write_typed(network, out, precision, images=frames, on_image=bar)
+
+    spec = needing_export(call)
+    if spec.exceptions:
+        report.step(f"kept in fp32, because fp16 cannot hold it: {', '.join(spec.exceptions)}")
+    return spec
+
+
+def rebuild_here(bundle: Path) -> None:
+    """Build a bundle again for this machine, unless it runs here as it is."""
+    from fcn_trt.engine.build import rebuild
+    from fcn_trt.engine.bundle import load_bundle
+    from fcn_trt.engine.preflight import obstacle
+
+    found = load_bundle(bundle)
+    reason = obstacle(found)
+    if not reason:
+        return
+    report.step(f"building again: {reason.partition(': ')[0]}")
+    with report.build_bar() as bar:
+        rebuild(found, on_phase=bar)
 
 
 def needing_export(call: Callable[[], T]) -> T:

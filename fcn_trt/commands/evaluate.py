@@ -8,7 +8,13 @@ from typing import Annotated, get_args
 import typer
 
 from fcn_trt import report
-from fcn_trt.commands.common import BundleArgument, JsonOption, print_json
+from fcn_trt.commands.common import (
+    BundleArgument,
+    JsonOption,
+    RebuildOption,
+    print_json,
+    rebuild_here,
+)
 
 __all__ = ["evaluate"]
 
@@ -17,6 +23,7 @@ def evaluate(
     bundle: BundleArgument,
     dataset: Annotated[str, typer.Option(help="camvid, generic, or scene (needs no --root).")],
     root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    rebuild: RebuildOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure mean IoU and pixel accuracy on labelled images."""
@@ -34,6 +41,8 @@ def evaluate(
     if (dataset == "scene") != (root is None):
         needs = "takes none" if root else "needs the folder of the data set"
         raise typer.BadParameter(f"{dataset} {needs}", param_hint="'--root'")
+    if rebuild:
+        rebuild_here(bundle)
     with Segmenter.load(bundle) as segmenter:
         size = segmenter.spec.input_size
         images = open_dataset(dataset, root) if root else HeldOutScenes(size=size)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from fcn_trt import report
-from fcn_trt.commands.common import BundleArgument, JsonOption, print_json
+from fcn_trt.commands.common import (
+    BundleArgument,
+    JsonOption,
+    RebuildOption,
+    print_json,
+    rebuild_here,
+)
 
 __all__ = ["doctor", "inspect"]
 
 
-def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
-    """Say what a bundle is, after checking its files."""
+def inspect(
+    bundle: BundleArgument, rebuild: RebuildOption = False, as_json: JsonOption = False
+) -> None:
+    """Say what a bundle is and whether it runs here, after checking its files."""
     from fcn_trt.engine.bundle import load_bundle
+    from fcn_trt.engine.preflight import obstacle
 
+    if rebuild:
+        rebuild_here(bundle)
     found = load_bundle(bundle)
+    reason = obstacle(found)
     if as_json:
-        print_json(found.manifest)
+        print_json({"runs_here": not reason, "obstacle": reason, "manifest": found.manifest})
     else:
-        report.show(report.inspection_table(found))
+        report.show(report.inspection_table(found, reason))
 
 
 def doctor(as_json: JsonOption = False) -> None:

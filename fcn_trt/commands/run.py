@@ -10,7 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from fcn_trt import report
-from fcn_trt.commands.common import BundleArgument, JsonOption, print_json
+from fcn_trt.commands.common import (
+    BundleArgument,
+    JsonOption,
+    RebuildOption,
+    print_json,
+    rebuild_here,
+)
 from fcn_trt.labels import palette_array
 
 __all__ = ["run"]
@@ -28,6 +34,7 @@ def run(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many frames.")] = None,
     opacity: Annotated[float, typer.Option(min=0, max=1, help="Share of the colours.")] = 0.5,
+    rebuild: RebuildOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Segment live video."""
@@ -35,6 +42,8 @@ def run(
     from fcn_trt.video.loop import LoopInterrupted, run_loop
     from fcn_trt.video.sink import open_sink
 
+    if rebuild:
+        rebuild_here(bundle)
     with ExitStack() as stack:
         frames = stack.enter_context(_open_source(source))
         segmenter = stack.enter_context(Segmenter.load(bundle))
