@@ -82,13 +82,22 @@ def to_half(
         raise ValueError(f"{spec.model} has no node {unknown[0]!r} to keep in FP32")
     if precision == "fp16":
         keep = keep | _with_weights_beyond(model.graph, FP16_MAX)
-    typed = onnx.version_converter.convert_version(model, _HALVES[precision].opset)
+    typed = _copy_in_opset(model, _HALVES[precision].opset)
     _Typer(typed.graph, keep, precision).write()
     exceptions: dict[str, Precision] = {
         node.name: "fp32" for node in model.graph.node if node.name in keep
     }
     typed_spec = replace(spec, precision=precision, exceptions=exceptions)
     return finish_network(typed, typed_spec), typed_spec
+
+
+def _copy_in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """A copy for the graph to be changed in."""
+    if opset != OPSET:
+        return onnx.version_converter.convert_version(model, opset)
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
 
 
 def _with_weights_beyond(graph: onnx.GraphProto, limit: float) -> set[str]:
