@@ -25,7 +25,7 @@ from fcn_trt.files import atomic_folder, sha256
 from tests.bindings import stub_source
 from tests.bindings.releases import Release
 
-__all__ = ["CACHE", "BindingsError", "UnreachableIndexError", "stubs"]
+__all__ = ["CACHE", "BindingsError", "OtherPlatformError", "UnreachableIndexError", "stubs"]
 
 CACHE = Path(__file__).parents[2] / ".bindings"
 TIMEOUT_S = 120
@@ -51,6 +51,10 @@ class UnreachableIndexError(BindingsError):
     """pip reaches no package index."""
 
 
+class OtherPlatformError(BindingsError):
+    """No wheel is known for this machine or Python; the check is one for another."""
+
+
 def stubs(release: Release, cache: Path = CACHE) -> Path:
     """A folder with `tensorrt_types.pyi`, as the package imports it while types are checked.
 
@@ -63,7 +67,8 @@ def stubs(release: Release, cache: Path = CACHE) -> Path:
 
     Raises:
         UnreachableIndexError: the wheel is not in the cache, and pip reaches no index.
-        BindingsError: the wheel does not fit this machine, or a tool is missing.
+        OtherPlatformError: no wheel is known for this machine or Python.
+        BindingsError: a tool is missing, or the wheel is another one.
     """
     folder = cache / f"{release.wheel.replace('==', '-')}-{_python_tag()}-{_recipe()}"
     if not folder.is_dir():
@@ -92,7 +97,7 @@ def _download(release: Release, folder: Path) -> Path:
     """The wheel for this Python, with the SHA-256 that is known of it."""
     expected = release.sha256.get(_python_tag())
     if expected is None or (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        raise BindingsError(
+        raise OtherPlatformError(
             f"the bindings of {release.name} are known for {', '.join(release.sha256)} on Linux "
             f"x86_64, and this is {_python_tag()} on {sys.platform} {platform.machine()}; run the "
             "check there"
@@ -159,7 +164,7 @@ def _read_bindings(release: Release, unpacked: Path, *arguments: str) -> str:
     paths = {"LD_LIBRARY_PATH": str(unpacked), "PYTHONPATH": str(unpacked)}
     result = _run([sys.executable, *arguments], cwd=unpacked, environment=os.environ | paths)
     if result.returncode != 0:
-        raise BindingsError(
+        raise OtherPlatformError(
             f"the bindings of {release.name} cannot be read: {_last_line(result.stderr)}"
         )
     return result.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,14 @@ import pytest
 pytest.importorskip("mypy", reason="needs the tools: pip install 'fcn-trt[dev]'")
 pytest.importorskip("pybind11_stubgen", reason="needs the tools: pip install 'fcn-trt[dev]'")
 
-from tests.bindings.bindings import CACHE, BindingsError, UnreachableIndexError, stubs
+from tests.bindings import bindings
+from tests.bindings.bindings import (
+    CACHE,
+    BindingsError,
+    OtherPlatformError,
+    UnreachableIndexError,
+    stubs,
+)
 from tests.bindings.check import Report, check, main
 from tests.bindings.releases import RELEASES, Release
 
@@ -89,7 +97,7 @@ def checked(source: Path) -> Callable[[Release], Report]:
         if release.name not in reports:
             try:
                 reports[release.name] = check([source], release)
-            except UnreachableIndexError as error:
+            except (UnreachableIndexError, OtherPlatformError) as error:
                 pytest.skip(str(error))
         return reports[release.name]
 
@@ -139,6 +147,15 @@ def test_the_command_fails_if_nothing_uses_tensorrt(checked, tmp_path, capsys):
 
     assert main([path], [OLDEST]) == 1
     assert capsys.readouterr().out.startswith("TensorRT 10.0.1: nothing of it is used in")
+
+
+def test_another_machine_is_told_that_nothing_was_checked(checked, source, monkeypatch, capsys):
+    checked(OLDEST)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(bindings, "_recipe", lambda: "other")
+
+    assert main([source], [OLDEST]) == 0
+    assert capsys.readouterr().out.startswith("not checked here: the bindings of TensorRT 10.0.1")
 
 
 def test_a_machine_without_gcc_is_told_so(checked, tmp_path, monkeypatch):
