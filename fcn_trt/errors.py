@@ -6,6 +6,7 @@
     ├── CheckpointError           a checkpoint does not fit the model            (ValueError)
     │   └── AmbiguousModelError   several models fit it, and they differ
     ├── OnnxError                 an ONNX file is not a network this package takes  (ValueError)
+    ├── RecipeError               a recipe has a key or value that is not valid  (ValueError)
     ├── EngineError               an engine cannot be built or run               (RuntimeError)
     ├── BundleError               a bundle is incomplete, altered or for elsewhere  (ValueError)
     ├── SourceError               frames cannot be read                          (OSError)
@@ -44,6 +45,10 @@ class AmbiguousModelError(CheckpointError):
 
 class OnnxError(FcnTrtError, ValueError):
     """An ONNX file is damaged or is not a network that this package takes."""
+
+
+class RecipeError(FcnTrtError, ValueError):
+    """A recipe cannot be read, or a key of it is unknown, missing or not valid."""
 
 
 class EngineError(FcnTrtError, RuntimeError):

@@ -1,0 +1,186 @@
+"""engines/*.toml: what to build a bundle from, for which device, and within which limits.
+
+A recipe is read strictly: an unknown key, a value of another type and a combination that cannot be
+built are each refused with the key and what it allows. Paths in it are relative to its folder.
+
+Read in this order: here, table, inputs, steps, network_cache.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from fcn_trt.errors import RecipeError
+from fcn_trt.manifest import Target
+from fcn_trt.options import RTX_CAPABILITIES, BuildOptions, require_capability
+from fcn_trt.recipe.table import DeviceTable, RecipeTable, invalid, read_table
+from fcn_trt.spec import Precision, ShapeRange, Size
+
+__all__ = ["BUILDABLE", "Recipe", "read_recipe"]
+
+BUILDABLE: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
+"""Precisions that need no quantizer, which this version does not have."""
+
+_QUANTISED = ("int8", "fp8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One bundle to build.
+
+    Attributes:
+        path: The recipe's own file.
+        model: Name of an architecture or of published weights, or path of a checkpoint or .onnx.
+        weights: Published name, path, or "random[:SEED]"; None takes the best published ones of an
+            architecture, or what the file itself holds.
+        labels: Label set; None takes the checkpoint's own.
+        onnx_output: Output of an .onnx to keep; None finds it.
+        size: (height, width) of the input in pixels.
+        batch: Images per inference.
+        dynamic: Shapes that the network shall take; None fixes `size` and `batch`.
+        precision: Type that convolutions compute in.
+        calibration: Calibration cache of a quantised precision.
+        images: Folder of images on which fp16 is checked; None takes drawn streets.
+        target: What compiles and runs the engine.
+        options: Limits of the builder.
+        device: What it is for, in words.
+        output: Folder of the bundle.
+    """
+
+    path: Path
+    model: str
+    weights: str | None
+    labels: str | None
+    onnx_output: str | None
+    size: Size
+    batch: int
+    dynamic: ShapeRange | None
+    precision: Precision
+    calibration: Path | None
+    images: Path | None
+    target: Target
+    options: BuildOptions
+    device: str
+    output: Path
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe and check all that can be checked without its model.
+
+    Raises:
+        RecipeError: it cannot be read, or a key of it is unknown, missing or not valid.
+    """
+    table = read_table(path)
+    recipe = Recipe(
+        path=path,
+        model=table.model,
+        weights=table.weights,
+        labels=table.labels,
+        onnx_output=table.onnx_output,
+        size=table.size,
+        batch=table.batch,
+        dynamic=_dynamic(path, table),
+        precision=table.precision,
+        calibration=path.parent / table.calibration if table.calibration else None,
+        images=path.parent / table.images if table.images else None,
+        target=table.target,
+        options=_options(path, table.device),
+        device=table.device.name,
+        output=path.parent / (table.output or path.stem),
+    )
+    _check_device(recipe)
+    _check_precision(recipe)
+    return recipe
+
+
+def _dynamic(path: Path, table: RecipeTable) -> ShapeRange | None:
+    """The shapes to take, with the recipe's own size and batch where a limit is left out."""
+    if table.dynamic is None:
+        return None
+    given = table.dynamic
+    allowed = ShapeRange(
+        min_size=given.min_size or table.size,
+        max_size=given.max_size or table.size,
+        min_batch=given.min_batch or table.batch,
+        max_batch=given.max_batch or table.batch,
+    )
+    for key, low, high in (
+        ("min_size", allowed.min_size, table.size),
+        ("max_size", table.size, allowed.max_size),
+        ("min_batch", (allowed.min_batch,), (table.batch,)),
+        ("max_batch", (table.batch,), (allowed.max_batch,)),
+    ):
+        if any(least > most for least, most in zip(low, high, strict=True)):
+            name = key.partition("_")[2]
+            raise invalid(
+                path,
+                f"dynamic.{key}",
+                f"the recipe's own {name}, which the engine is optimised for, lies outside",
+            )
+    return allowed
+
+
+_OPTIONS = {
+    "compute_capability": "compute_capabilities",
+    "workspace": "workspace_bytes",
+    "tactic_memory": "tactic_bytes",
+}
+"""What keys of [device] are called in `BuildOptions`, where that is something else."""
+
+
+def _options(path: Path, device: DeviceTable) -> BuildOptions:
+    given = {
+        _OPTIONS.get(f.name, f.name): value
+        for f in fields(DeviceTable)
+        if f.name != "name" and (value := getattr(device, f.name)) is not None
+    }
+    try:
+        return BuildOptions(**given)
+    except ValueError as error:
+        raise RecipeError(f"{path} is not valid in [device]: {error}") from error
+
+
+def _check_device(recipe: Recipe) -> None:
+    """Refuse limits that the target does not have, and GPUs that it does not compile for."""
+    key, asked = "device.compute_capability", recipe.options.compute_capabilities
+    if recipe.target == "openvino" and recipe.options != BuildOptions():
+        raise invalid(
+            recipe.path, "device", "its limits are for TensorRT; keep only the name for openvino"
+        )
+    if recipe.target == "tensorrt" and len(asked) > 1:
+        raise invalid(
+            recipe.path,
+            key,
+            f"tensorrt compiles for the one GPU it runs on, and {len(asked)} are given",
+        )
+    strange = [text for text in asked if text not in RTX_CAPABILITIES]
+    if recipe.target == "tensorrt-rtx" and strange:
+        raise invalid(
+            recipe.path,
+            key,
+            f"TensorRT-RTX does not compile for {strange[0]}; it knows "
+            f"{', '.join(RTX_CAPABILITIES)} (Jetsons are for the target tensorrt)",
+        )
+    try:
+        for text in asked:
+            require_capability(recipe.precision, text)
+    except ValueError as error:
+        raise invalid(recipe.path, "precision", str(error)) from error
+
+
+def _check_precision(recipe: Recipe) -> None:
+    """Refuse what only a quantizer could make."""
+    if recipe.precision not in _QUANTISED:
+        return
+    if recipe.calibration is None:
+        raise RecipeError(
+            f"{recipe.path} lacks the key 'calibration': {recipe.precision} needs the path of a "
+            "calibration cache; add it, or choose fp16"
+        )
+    raise invalid(
+        recipe.path,
+        "precision",
+        f"this version has no quantizer for {recipe.precision} yet; it builds "
+        f"{', '.join(BUILDABLE)}",
+    )

@@ -1,0 +1,288 @@
+"""A recipe to its bundle, step by step, each only if something that it depends on has changed.
+
+    export   model and weights -> FP32 ONNX   kept in the user's cache
+    type     FP32 ONNX -> typed ONNX          kept in the user's cache
+    build    typed ONNX -> bundle             at the recipe's output
+
+The bundle remembers the key of its build. While that is the key of the recipe and the bundle's
+files are those that were built, nothing is done and no framework is imported.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcn_trt.engine.bundle import Bundle, load_bundle, refuse_foreign_files
+from fcn_trt.errors import BundleError, EngineError, WeightsError
+from fcn_trt.manifest import MANIFEST_NAME, read_manifest
+from fcn_trt.recipe.inputs import RecipeInputs, Step, StepName, recipe_inputs
+from fcn_trt.recipe.network_cache import NetworkCache
+
+if TYPE_CHECKING:
+    from fcn_trt.engine.tensorrt.progress import OnPhase
+    from fcn_trt.recipe import Recipe
+
+__all__ = ["RecipeBuild", "StepReport", "Watcher", "build_recipe"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepReport:
+    """What became of a step.
+
+    Attributes:
+        name: Which.
+        made: Whether it was done; otherwise an earlier result was taken.
+        reason: Why it was done, such as "size changed"; "" if it was not.
+        duration_s: How long it took, in seconds.
+    """
+
+    name: StepName
+    made: bool
+    reason: str = ""
+    duration_s: float = 0.0
+
+    def describe(self) -> str:
+        """In words, such as "build: made in 1.2 s (size changed)"."""
+        if not self.made:
+            return f"{self.name}: reused"
+        return f"{self.name}: made in {self.duration_s:.1f} s ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeBuild:
+    """What became of a recipe.
+
+    Attributes:
+        bundle: Its bundle, whose files were checked.
+        steps: export, type and build.
+    """
+
+    bundle: Bundle
+    steps: tuple[StepReport, ...]
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether nothing had to be done."""
+        return not any(step.made for step in self.steps)
+
+    def describe(self) -> str:
+        """One sentence."""
+        if self.is_reused:
+            return (
+                f"nothing to do: {self.bundle.path} is up to date, its export, type and build "
+                "depend on nothing that changed"
+            )
+        made = ", ".join(step.name for step in self.steps if step.made)
+        reused = ", ".join(step.name for step in self.steps if not step.made)
+        return f"{self.bundle.path} is built: made {made}{f'; reused {reused}' if reused else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """What is called while a recipe is built.
+
+    Attributes:
+        on_begin: As a step begins that has to be done, with its name and the reason.
+        on_step: After each step, done or reused, in order.
+        on_image: After each image on which fp16 is checked, with how many of how many that was.
+        on_phase: As a TensorRT builder moves on.
+    """
+
+    on_begin: Callable[[StepName, str], None] = lambda _name, _reason: None
+    on_step: Callable[[StepReport], None] = lambda _: None
+    on_image: Callable[[int, int], None] = lambda _done, _total: None
+    on_phase: OnPhase = lambda _: None
+
+
+def build_recipe(recipe: Recipe, watcher: Watcher | None = None) -> RecipeBuild:
+    """Do what a recipe says, as far as it was not done before.
+
+    A process that is stopped or killed leaves no network and no bundle under a final name that is
+    not whole.
+
+    Args:
+        recipe: From `read_recipe`.
+        watcher: Told what is going on; None tells nobody.
+
+    Raises:
+        RecipeError: its model is unknown, or does not go with its other keys.
+        MissingExtraError, WeightsError, CheckpointError, OnnxError, SourceError, EngineError,
+            BundleError, OutputError, ValueError: as the steps say.
+    """
+    inputs = recipe_inputs(recipe)
+    cache = NetworkCache.of_user()
+    watcher = watcher or Watcher()
+    found = _look_at_output(recipe.output, inputs.build, cache)
+    if found.bundle is not None:
+        steps = tuple(StepReport(name=name, made=False) for name in _NAMES)
+        for step in steps:
+            watcher.on_step(step)
+        return RecipeBuild(bundle=found.bundle, steps=steps)
+    refuse_foreign_files(recipe.output)
+    _require_buildable(recipe)
+    return _Work(recipe=recipe, inputs=inputs, cache=cache, watcher=watcher, found=found).run()
+
+
+def _require_buildable(recipe: Recipe) -> None:
+    """Refuse before long work what cannot be built here after it."""
+    from fcn_trt.engine.build import require_buildable
+
+    try:
+        require_buildable(recipe.target, recipe.precision, recipe.options)
+    except EngineError as error:
+        raise EngineError(f"{recipe.path} cannot be built here: {error}") from error
+
+
+_NAMES: tuple[StepName, ...] = ("export", "type", "build")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Output:
+    """What stands at a recipe's output.
+
+    Attributes:
+        bundle: The bundle of this very recipe; None if it has to be built.
+        reason: Why, where no changed input says so.
+        inputs: What the bundle there was made from; {} where that is not known.
+    """
+
+    bundle: Bundle | None = None
+    reason: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+
+
+def _look_at_output(path: Path, build: Step, cache: NetworkCache) -> _Output:
+    if not (path / MANIFEST_NAME).exists():
+        return _Output(reason="not built before")
+    try:
+        key = read_manifest(path).inputs_sha256
+        if key == build.key:
+            return _Output(bundle=load_bundle(path))
+    except BundleError:
+        return _Output(reason="the bundle there is incomplete, altered or of another format")
+    earlier = cache.inputs(key) or {}
+    return _Output(reason="the bundle there is made from something else", inputs=earlier)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """The steps that have to be done."""
+
+    recipe: Recipe
+    inputs: RecipeInputs
+    cache: NetworkCache
+    watcher: Watcher
+    found: _Output
+    reports: list[StepReport] = field(default_factory=list)
+
+    def run(self) -> RecipeBuild:
+        """Do them."""
+        from fcn_trt.engine.build import build_engine
+
+        typed = self._typed()
+        step = self.inputs.build
+        with self._making(step, self.found.reason):
+            bundle = build_engine(
+                typed,
+                self.recipe.output,
+                target=self.recipe.target,
+                options=self.recipe.options,
+                inputs_sha256=step.key,
+                on_phase=self.watcher.on_phase,
+            )
+            self.cache.keep(step.key, step.all_inputs)
+        return RecipeBuild(bundle=bundle, steps=tuple(self.reports))
+
+    def _typed(self) -> Path:
+        """The typed ONNX file."""
+        step = self.inputs.typed
+        found = self.cache.find(step.key)
+        if found is not None:
+            self._report(StepReport(name="export", made=False))
+            self._report(StepReport(name="type", made=False))
+            return found
+        network = self._exported()
+        with self._making(step, self._reason_in_cache(step)):
+            self._type(network, self.cache.path(step.key))
+            self.cache.keep(step.key, step.all_inputs)
+        return self.cache.path(step.key)
+
+    def _exported(self) -> Path:
+        """The FP32 ONNX file."""
+        step = self.inputs.export
+        found = self.cache.find(step.key)
+        if found is not None:
+            self._report(StepReport(name="export", made=False))
+            return found
+        with self._making(step, self._reason_in_cache(step)):
+            self._export(self.cache.path(step.key))
+            self.cache.keep(step.key, step.all_inputs)
+        return self.cache.path(step.key)
+
+    def _export(self, out: Path) -> None:
+        # Imported here: it needs torch, which is not needed where the network is there already.
+        from fcn_trt.export.pipeline import export_network
+
+        recipe, inputs = self.recipe, self.inputs
+        spec = export_network(
+            inputs.model,
+            out,
+            size=recipe.size,
+            weights=inputs.weights,
+            batch=recipe.batch,
+            dynamic=recipe.dynamic,
+            labels=recipe.labels,
+            output=recipe.onnx_output,
+        )
+        if inputs.source_sha256 and spec.source_sha256 != inputs.source_sha256:
+            raise WeightsError(
+                f"the weights of {recipe.path} were written to while they were read; run it again"
+            )
+
+    def _type(self, network: Path, out: Path) -> None:
+        from fcn_trt.export.pipeline import type_network
+        from fcn_trt.range_images import RangeImages
+
+        recipe, done = self.recipe, 0
+        if recipe.precision != "fp16":
+            type_network(network, out, recipe.precision)
+            return
+        images = RangeImages(folder=recipe.images, size=recipe.size)
+        total = len(images)
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            self.watcher.on_image(done, total)
+
+        type_network(network, out, recipe.precision, images=images, on_image=count)
+
+    def _reason_in_cache(self, step: Step) -> str:
+        """Why a network has to be made whose inputs are not known to have changed."""
+        is_there = self.cache.path(step.key).exists()
+        return "damaged in the cache" if is_there else "not in the cache"
+
+    @contextmanager
+    def _making(self, step: Step, otherwise: str) -> Iterator[None]:
+        """Report a step that is done in the block.
+
+        Args:
+            step: Which.
+            otherwise: The reason, if no changed input is one.
+        """
+        changed = step.changed(self.found.inputs) if self.found.inputs else []
+        reason = f"{', '.join(changed)} changed" if changed else otherwise
+        self.watcher.on_begin(step.name, reason)
+        started = time.perf_counter()
+        yield
+        duration_s = time.perf_counter() - started
+        self._report(StepReport(name=step.name, made=True, reason=reason, duration_s=duration_s))
+
+    def _report(self, report: StepReport) -> None:
+        self.reports.append(report)
+        self.watcher.on_step(report)
