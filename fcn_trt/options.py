@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict
 
@@ -71,6 +71,11 @@ class BuildOptions:
                 raise ValueError(f"{name} is {limit}; it must be at least 1, or left out")
         if not 0 <= self.optimization_level <= 5:
             raise ValueError(f"optimization_level is {self.optimization_level}; it is 0 to 5")
+        if self.hardware_compatibility not in get_args(HardwareCompatibility):
+            raise ValueError(
+                f"hardware_compatibility is {self.hardware_compatibility!r}; it is one of "
+                f"{', '.join(get_args(HardwareCompatibility))}"
+            )
 
 
 def parse_bytes(text: str) -> int:

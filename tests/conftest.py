@@ -1,11 +1,16 @@
-"""Tiny real networks for every test, and a user cache that is not the user's."""
+"""Tiny real networks and the command line for every test, and a cache that is not the user's."""
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,6 +21,37 @@ if TYPE_CHECKING:
 
 NEEDS_EXPORT = "needs the extra: pip install 'fcn-trt[export]'"
 TINY_SIZE = (64, 96)
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON object on stdout, by the letter of the standard."""
+
+        def refuse(name):
+            raise ValueError(f"{name} is no JSON")
+
+        assert self.status == 0, self.err
+        assert self.out.endswith("\n")
+        assert self.out.count("\n") == 1
+        found = json.loads(self.out, parse_constant=refuse)
+        assert isinstance(found, dict)
+        return found
+
+    @property
+    def sentence(self) -> str:
+        """The error: one line behind whatever steps were told, and nothing on stdout."""
+        assert self.out == ""
+        *steps, last = self.err.splitlines()
+        assert all(step.startswith(":: ") for step in steps), self.err
+        assert last.startswith("error: ")
+        return last.removeprefix("error: ")
 
 
 def pytest_configure() -> None:
@@ -130,3 +166,45 @@ def make_frame() -> Callable[..., np.ndarray]:
         return np.asarray(cv2.resize(noise, (size[1], size[0]), interpolation=cv2.INTER_CUBIC))
 
     return make
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """Run a command in this process."""
+    from fcn_trt.cli import main
+
+    monkeypatch.setenv("COLUMNS", "40")  # a narrow terminal must not break what a script reads
+    for name in ("OPENCV_FFMPEG_LOGLEVEL", "OPENCV_LOG_LEVEL"):
+        monkeypatch.setenv(name, os.environ.get(name, "-8" if "FFMPEG" in name else "OFF"))
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["fcn-trt", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert isinstance(end.value.code, int)
+        return Done(end.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def own_process() -> Callable[..., Done]:
+    """Run a command in a process of its own."""
+
+    def run(*arguments: object, **options: Any) -> Done:
+        command = [sys.executable, "-m", "fcn_trt", *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+        assert "Traceback" not in done.stderr
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def rtx() -> ModuleType:
+    """The real TensorRT-RTX, module `tensorrt_rtx`, whose builder needs no GPU."""
+    try:
+        return importlib.import_module("tensorrt_rtx")
+    except ImportError as error:
+        pytest.skip(f"needs TensorRT-RTX, which has wheels for x86-64 Linux and Windows: {error}")

@@ -15,6 +15,7 @@ def test_options_that_nobody_gave_limit_nothing():
         ("compute_capabilities", ("87",), "'87' is not MAJOR.MINOR, such as 8.7"),
         ("workspace_bytes", 0, "workspace_bytes is 0; it must be at least 1, or left out"),
         ("tactic_bytes", -1, "tactic_bytes is -1; it must be at least 1, or left out"),
+        ("hardware_compatibility", "all", "it is one of none, ampere_plus, same"),
         ("optimization_level", 6, "optimization_level is 6; it is 0 to 5"),
     ],
 )

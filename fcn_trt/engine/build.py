@@ -11,8 +11,9 @@ from fcn_trt.errors import EngineError
 from fcn_trt.machine import this_machine
 from fcn_trt.manifest import Target
 from fcn_trt.options import BuildOptions
+from fcn_trt.spec import Precision
 
-__all__ = ["build_engine", "rebuild"]
+__all__ = ["build_engine", "rebuild", "require_buildable"]
 
 
 def build_engine(
@@ -40,8 +41,7 @@ def build_engine(
     if target == "openvino":
         from fcn_trt.engine.openvino import build_openvino
 
-        if options != BuildOptions():
-            raise EngineError("limits of the device are for TensorRT; leave them out for openvino")
+        _require_unlimited(options)
         return build_openvino(network, out, inputs_sha256=inputs_sha256)
     from fcn_trt.engine.tensorrt.builder import build_tensorrt
 
@@ -55,6 +55,37 @@ def build_engine(
     )
 
 
+def require_buildable(target: Target, precision: Precision, options: BuildOptions) -> None:
+    """Refuse before long work what this machine cannot build after it.
+
+    Args:
+        target: What shall compile.
+        precision: What convolutions shall compute in.
+        options: Limits of the builder.
+
+    Raises:
+        MissingExtraError: the target's library is not installed.
+        EngineError: it does not compile that here.
+    """
+    if target == "openvino":
+        from fcn_trt.engine.openvino import require_computed
+
+        _require_unlimited(options)
+        require_computed(precision)
+        return
+    from fcn_trt.engine.tensorrt.device import find_device
+    from fcn_trt.engine.tensorrt.library import load_library
+
+    find_device(target, precision, options)
+    load_library(target)
+
+
+def _require_unlimited(options: BuildOptions) -> None:
+    """Refuse limits for a target that has none."""
+    if options != BuildOptions():
+        raise EngineError("limits of the device are for TensorRT; leave them out for openvino")
+
+
 def rebuild(bundle: Bundle, *, on_phase: OnPhase = lambda _: None) -> Bundle:
     """Build a bundle again from the typed ONNX inside, for this machine and what it has installed.
 
@@ -65,17 +96,16 @@ def rebuild(bundle: Bundle, *, on_phase: OnPhase = lambda _: None) -> Bundle:
     Raises:
         OnnxError, MissingExtraError, EngineError, BundleError, OutputError: as the builders say.
     """
-    manifest = bundle.manifest
+    manifest, options = bundle.manifest, bundle.manifest.options
     gpu = this_machine().gpu
+    if manifest.target != "openvino":
+        here = () if gpu is None else (gpu.compute_capability,)
+        options = replace(options, compute_capabilities=here)
+    # Without inputs_sha256: the recipe that it may have come from would make another one.
     return build_engine(
         bundle.network,
         bundle.path,
         target=manifest.target,
-        options=replace(
-            manifest.options, compute_capabilities=() if gpu is None else (gpu.compute_capability,)
-        )
-        if manifest.target != "openvino"
-        else manifest.options,
-        inputs_sha256=manifest.inputs_sha256,
+        options=options,
         on_phase=on_phase,
     )

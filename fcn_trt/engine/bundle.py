@@ -24,6 +24,7 @@ from fcn_trt.options import BuildOptions
 from fcn_trt.spec import Spec
 
 __all__ = [
+    "LAYERS_NAME",
     "NETWORK_NAME",
     "PLAN_NAME",
     "Bundle",
@@ -35,6 +36,7 @@ __all__ = [
 
 NETWORK_NAME = "network.onnx"
 PLAN_NAME = "engine.plan"
+LAYERS_NAME = "layers.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ class Compiled:
         precision_proven: What convolutions compute in, and how that is known.
         scratch_bytes: Device memory of one execution context, or None where it is not known.
         plan: The serialised engine, or None where the network is compiled when it is loaded.
+        layers: The engine's own report of its layers as JSON, where it could be asked.
     """
 
     target: Target
@@ -94,6 +97,7 @@ class Compiled:
     precision_proven: Proof
     scratch_bytes: int | None
     plan: bytes | None
+    layers: str | None = None
 
 
 def write_bundle(
@@ -125,6 +129,8 @@ def write_bundle(
         shutil.copyfile(network, folder / NETWORK_NAME)
         if compiled.plan is not None:
             (folder / PLAN_NAME).write_bytes(compiled.plan)
+        if compiled.layers is not None:
+            (folder / LAYERS_NAME).write_text(compiled.layers, encoding="utf-8")
         manifest = Manifest(
             format=FORMAT,
             created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
@@ -155,7 +161,7 @@ def refuse_foreign_files(path: Path) -> None:
     foreign = [
         entry.name
         for entry in (path.iterdir() if path.is_dir() else ())
-        if entry.name not in (MANIFEST_NAME, NETWORK_NAME, PLAN_NAME)
+        if entry.name not in (MANIFEST_NAME, NETWORK_NAME, PLAN_NAME, LAYERS_NAME)
     ]
     if foreign:
         raise BundleError(

@@ -36,6 +36,7 @@ __all__ = [
     "openvino_core",
     "openvino_errors",
     "openvino_version",
+    "require_computed",
 ]
 
 logger = logging.getLogger(__name__)
@@ -110,11 +111,7 @@ def compile_network(network: Path, spec: Spec) -> CompiledNetwork:
     Raises:
         EngineError: OpenVINO cannot compile it, or compiles it to another precision.
     """
-    if not computes(spec.precision):
-        raise EngineError(
-            f"{network} is {spec.precision}, which OpenVINO {openvino_version()} does not compute "
-            f"on this CPU ({cpu_name()}); build it with --precision fp32"
-        )
+    require_computed(spec.precision)
     config = {
         "INFERENCE_PRECISION_HINT": _AS_TYPED,
         "PERFORMANCE_HINT": "LATENCY",
@@ -201,6 +198,19 @@ def computes(precision: Precision) -> bool:
     """Whether this CPU computes convolutions in a type; BF16 and FP16 need new ones."""
     has = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return _CAPABILITIES.get(precision) in has
+
+
+def require_computed(precision: Precision) -> None:
+    """Refuse a type that this CPU does not compute.
+
+    Raises:
+        EngineError: it does not.
+    """
+    if not computes(precision):
+        raise EngineError(
+            f"{precision} was asked for, which OpenVINO {openvino_version()} does not compute on "
+            f"this CPU ({cpu_name()}); choose fp32"
+        )
 
 
 def openvino_version() -> str:

@@ -6,16 +6,31 @@ to be compatible. The library itself finds out only while it loads the plan.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.errors import BundleError
 from fcn_trt.machine import Machine, this_machine
 from fcn_trt.manifest import Manifest
 from fcn_trt.options import parse_capability
 
-__all__ = ["obstacle", "require_runs_here"]
+__all__ = ["Obstacle", "obstacle", "require_runs_here"]
 
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Obstacle:
+    """Why this machine cannot run a bundle.
+
+    Attributes:
+        reason: Both sides, and what helps.
+        is_cured_by_rebuild: Whether building it again here, from its own ONNX, is what helps.
+    """
+
+    reason: str
+    is_cured_by_rebuild: bool
 
 
 def require_runs_here(bundle: Bundle, machine: Machine | None = None) -> None:
@@ -28,13 +43,13 @@ def require_runs_here(bundle: Bundle, machine: Machine | None = None) -> None:
     Raises:
         BundleError: it was built for another GPU or release; the command that rebuilds is named.
     """
-    reason = obstacle(bundle, machine)
-    if reason:
-        raise BundleError(f"{bundle.path} cannot run here: {reason}")
+    found = obstacle(bundle, machine)
+    if found is not None:
+        raise BundleError(f"{bundle.path} cannot run here: {found.reason}")
 
 
-def obstacle(bundle: Bundle, machine: Machine | None = None) -> str:
-    """Why this machine cannot run a bundle, and what helps; "" if it can.
+def obstacle(bundle: Bundle, machine: Machine | None = None) -> Obstacle | None:
+    """What keeps this machine from running a bundle, if anything does.
 
     Args:
         bundle: Its files were checked when it was loaded.
@@ -46,28 +61,32 @@ def obstacle(bundle: Bundle, machine: Machine | None = None) -> str:
     machine = machine or this_machine()
     name = _NAMES[manifest.target]
     version = machine.libraries.get(_MODULES[manifest.target])
+    built = f"built for {_devices(manifest)} with {name} {manifest.target_version}"
+    if machine.gpu is None:
+        here = f"this machine has no GPU ({machine.gpu_problem}); run it on one that has"
+        return Obstacle(reason=f"{built}, {here}", is_cured_by_rebuild=False)
+    if version is None:
+        here = f"this machine has no {name}; `fcn-trt doctor` says how to install it"
+        return Obstacle(reason=f"{built}, {here}", is_cured_by_rebuild=False)
+    capability = machine.gpu.compute_capability
+    if _runs_on(manifest, capability) and _runs_with(manifest, version):
+        return None
     again = (
         f"run `fcn-trt build {bundle.path}/network.onnx --target {manifest.target} "
         f"--out {bundle.path}`, or add --rebuild"
     )
-    built = f"built for {_devices(manifest)} with {name} {manifest.target_version}"
-    if machine.gpu is None:
-        return f"{built}, this machine has no GPU ({machine.gpu_problem}); run it on one that has"
-    if version is None:
-        return f"{built}, this machine has no {name}; `fcn-trt doctor` says how to install it"
-    capability = machine.gpu.compute_capability
-    if _runs_on(manifest, capability) and _runs_with(manifest, version):
-        return ""
-    return f"{built}, this machine has {_sm(capability)} with {version}: {again}"
+    here = f"this machine has {_sm(capability)} with {version}: {again}"
+    return Obstacle(reason=f"{built}, {here}", is_cured_by_rebuild=True)
 
 
-def _openvino_obstacle(manifest: Manifest) -> str:
+def _openvino_obstacle(manifest: Manifest) -> Obstacle | None:
     from fcn_trt.engine.openvino import computes, cpu_name
 
     precision = manifest.spec.precision
     if computes(precision):
-        return ""
-    return f"it is {precision}, which this CPU ({cpu_name()}) does not compute; build it as fp32"
+        return None
+    reason = f"it is {precision}, which this CPU ({cpu_name()}) does not compute; build it as fp32"
+    return Obstacle(reason=reason, is_cured_by_rebuild=False)
 
 
 def _devices(manifest: Manifest) -> str:

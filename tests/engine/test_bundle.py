@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 
 from fcn_trt import __version__
-from fcn_trt.engine.bundle import NETWORK_NAME, Compiled, load_bundle, write_bundle
+from fcn_trt.engine.bundle import (
+    LAYERS_NAME,
+    NETWORK_NAME,
+    PLAN_NAME,
+    Compiled,
+    load_bundle,
+    write_bundle,
+)
 from fcn_trt.errors import BundleError, OutputError
 from fcn_trt.manifest import MANIFEST_NAME, FileRecord, Proof
 from fcn_trt.options import BuildOptions
@@ -45,6 +52,22 @@ def test_bundle_is_the_network_and_its_manifest(write, tmp_path, tiny_network):
     assert names(bundle.path) == [MANIFEST_NAME, NETWORK_NAME]
     assert names(bundle.path.parent) == ["tiny"]
     assert bundle.network.read_bytes() == tiny_network.read_bytes()
+
+
+def test_plan_and_layer_report_travel_with_it_and_are_checked(write, tmp_path):
+    bundle = write(tmp_path / "tiny", replace(COMPILED, plan=b"plan", layers='{"Layers": []}'))
+    assert names(bundle.path) == [PLAN_NAME, LAYERS_NAME, MANIFEST_NAME, NETWORK_NAME]
+    assert bundle.plan.read_bytes() == b"plan"
+    (bundle.path / LAYERS_NAME).write_text("{}")
+    with pytest.raises(BundleError, match=r"layers\.json was altered"):
+        load_bundle(bundle.path)
+    write(tmp_path / "tiny")  # may be replaced, and nothing of it stays
+    assert names(bundle.path) == [MANIFEST_NAME, NETWORK_NAME]
+
+
+def test_bundle_without_a_plan_says_so(write, tmp_path):
+    with pytest.raises(BundleError, match=r"tiny carries no engine\.plan; build the bundle again"):
+        _ = write(tmp_path / "tiny").plan
 
 
 def test_manifest_says_what_was_built_from_what_and_when(write, tmp_path, tiny_network):

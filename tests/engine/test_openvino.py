@@ -124,7 +124,7 @@ def test_network_that_computes_in_another_type_than_its_spec_says_is_refused(
 
 @pytest.mark.parametrize("precision", ["int8", "fp8"])
 def test_precision_that_is_not_computed_is_refused(typed, tmp_path, precision):
-    message = rf"is {precision}, which OpenVINO \S+ does not compute on this CPU \(.*\); build it"
+    message = rf"{precision} was asked for, which OpenVINO \S+ does not compute on this CPU"
     with pytest.raises(EngineError, match=message):
         build_openvino(typed(precision), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fcn_trt.engine.bundle import Bundle
-from fcn_trt.engine.preflight import obstacle, require_runs_here
+from fcn_trt.engine.preflight import Obstacle, obstacle, require_runs_here
 from fcn_trt.errors import BundleError
 from fcn_trt.machine import Gpu, Machine
 from fcn_trt.manifest import Manifest, Proof
@@ -60,7 +60,7 @@ def bundle(tiny_network, tmp_path):
 
 
 def test_bundle_runs_where_gpu_and_release_are_those_it_was_built_for(bundle):
-    assert obstacle(bundle(), machine(ORIN, tensorrt="10.3.0")) == ""
+    assert obstacle(bundle(), machine(ORIN, tensorrt="10.3.0")) is None
     require_runs_here(bundle(), machine(ORIN, tensorrt="10.3.0"))
 
 
@@ -71,7 +71,7 @@ def test_both_sides_and_the_command_that_rebuilds_are_named(bundle, tmp_path):
         "built for sm_87 with TensorRT 10.3.0, this machine has sm_90 with 11.4.0.106: run "
         f"`fcn-trt build {path}/network.onnx --target tensorrt --out {path}`, or add --rebuild"
     )
-    assert obstacle(bundle(), here) == sentence
+    assert obstacle(bundle(), here) == Obstacle(reason=sentence, is_cured_by_rebuild=True)
     with pytest.raises(BundleError) as refusal:
         require_runs_here(bundle(), here)
     assert str(refusal.value) == f"{path} cannot run here: {sentence}"
@@ -81,32 +81,38 @@ def test_both_sides_and_the_command_that_rebuilds_are_named(bundle, tmp_path):
     ("gpu", "version"), [(H200, "10.3.0"), (ORIN, "10.3.1"), (ORIN, "10.13.3.9"), (ORIN, "9.3.0")]
 )
 def test_another_gpu_or_release_is_an_obstacle(bundle, gpu, version):
-    assert f"this machine has sm_{gpu.compute_capability.replace('.', '')} with {version}" in (
-        obstacle(bundle(), machine(gpu, tensorrt=version))
-    )
+    found = obstacle(bundle(), machine(gpu, tensorrt=version))
+    here = f"this machine has sm_{gpu.compute_capability.replace('.', '')} with {version}"
+    assert found is not None
+    assert here in found.reason
 
 
 def test_release_is_compared_as_far_as_both_sides_state_it(bundle):
-    assert obstacle(bundle(), machine(ORIN, tensorrt="10.3.0.30")) == ""
+    assert obstacle(bundle(), machine(ORIN, tensorrt="10.3.0.30")) is None
 
 
 def test_machine_without_gpu_is_said_with_the_reason(bundle):
-    assert obstacle(bundle(), machine(None, tensorrt="10.3.0")) == (
-        "built for sm_87 with TensorRT 10.3.0, this machine has no GPU (libcuda.so.1 is missing); "
-        "run it on one that has"
+    assert obstacle(bundle(), machine(None, tensorrt="10.3.0")) == Obstacle(
+        reason="built for sm_87 with TensorRT 10.3.0, this machine has no GPU (libcuda.so.1 is "
+        "missing); run it on one that has",
+        is_cured_by_rebuild=False,
     )
 
 
 def test_missing_library_is_said_with_where_help_is(bundle):
     found = obstacle(bundle(), machine(ORIN, tensorrt_rtx="1.7.1.116"))
-    assert found.endswith("this machine has no TensorRT; `fcn-trt doctor` says how to install it")
+    assert found is not None
+    assert not found.is_cured_by_rebuild
+    assert found.reason.endswith(
+        "this machine has no TensorRT; `fcn-trt doctor` says how to install it"
+    )
 
 
 def test_version_compatible_plan_runs_with_later_releases_of_its_major(bundle):
     plan = bundle(options=BuildOptions(version_compatible=True))
-    assert obstacle(plan, machine(ORIN, tensorrt="10.13.3.9")) == ""
-    assert obstacle(plan, machine(ORIN, tensorrt="10.0.1")) != ""
-    assert obstacle(plan, machine(ORIN, tensorrt="11.0.0")) != ""
+    assert obstacle(plan, machine(ORIN, tensorrt="10.13.3.9")) is None
+    assert obstacle(plan, machine(ORIN, tensorrt="10.0.1")) is not None
+    assert obstacle(plan, machine(ORIN, tensorrt="11.0.0")) is not None
 
 
 def test_hardware_compatible_plan_runs_on_ampere_and_later(bundle):
@@ -114,8 +120,10 @@ def test_hardware_compatible_plan_runs_on_ampere_and_later(bundle):
         options=BuildOptions(hardware_compatibility="ampere_plus"), compute_capabilities=("8.6",)
     )
     turing = replace(H200, compute_capability="7.5")
-    assert obstacle(plan, machine(H200, tensorrt="10.3.0")) == ""
-    assert "sm_75" in obstacle(plan, machine(turing, tensorrt="10.3.0"))
+    assert obstacle(plan, machine(H200, tensorrt="10.3.0")) is None
+    found = obstacle(plan, machine(turing, tensorrt="10.3.0"))
+    assert found is not None
+    assert "sm_75" in found.reason
 
 
 def test_rtx_plan_runs_on_each_gpu_it_was_compiled_for(bundle):
@@ -123,13 +131,17 @@ def test_rtx_plan_runs_on_each_gpu_it_was_compiled_for(bundle):
         target="tensorrt-rtx", target_version="1.7.1.116", compute_capabilities=("8.6", "12.0")
     )
     blackwell = replace(H200, compute_capability="12.0")
-    assert obstacle(plan, machine(blackwell, tensorrt_rtx="1.7.1.116")) == ""
+    assert obstacle(plan, machine(blackwell, tensorrt_rtx="1.7.1.116")) is None
     found = obstacle(plan, machine(H200, tensorrt_rtx="1.7.1.116"))
-    assert found.startswith("built for sm_86, sm_120 with TensorRT-RTX 1.7.1.116, this machine has")
+    assert found is not None
+    assert found.reason.startswith(
+        "built for sm_86, sm_120 with TensorRT-RTX 1.7.1.116, this machine has"
+    )
 
 
 def test_cpu_bundle_runs_wherever_its_type_is_computed(bundle, tiny_network):
     spec = read_spec(tiny_network)
-    assert obstacle(bundle(target="openvino", spec=spec)) == ""
+    assert obstacle(bundle(target="openvino", spec=spec)) is None
     found = obstacle(bundle(target="openvino", spec=replace(spec, precision="fp8")))
-    assert found.startswith("it is fp8, which this CPU (")
+    assert found is not None
+    assert found.reason.startswith("it is fp8, which this CPU (")

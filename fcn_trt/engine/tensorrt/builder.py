@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
 from fcn_trt.engine.precision import prove
-from fcn_trt.engine.tensorrt.layer_report import reported_convolutions
+from fcn_trt.engine.tensorrt.collector import collector_paused
+from fcn_trt.engine.tensorrt.device import Device, find_device
+from fcn_trt.engine.tensorrt.layer_report import layer_report, read_report
 from fcn_trt.engine.tensorrt.library import (
     Log,
     TensorRtLibrary,
@@ -30,15 +32,8 @@ from fcn_trt.engine.tensorrt.plan import deserialise
 from fcn_trt.engine.tensorrt.progress import OnPhase, Progress
 from fcn_trt.engine.tensorrt.timing_cache import keep_timing_cache, use_timing_cache
 from fcn_trt.errors import EngineError
-from fcn_trt.machine import Gpu, this_machine
 from fcn_trt.manifest import Proof
-from fcn_trt.options import (
-    LEAST_CAPABILITY,
-    RTX_CAPABILITIES,
-    BuildOptions,
-    parse_capability,
-    require_capability,
-)
+from fcn_trt.options import BuildOptions
 from fcn_trt.spec import INPUT_NAME, Spec, read_spec
 
 if TYPE_CHECKING:
@@ -109,78 +104,46 @@ def compile_tensorrt(
     Raises:
         MissingExtraError, EngineError: as for `build_tensorrt`.
     """
+    device = find_device(target, spec.precision, options)
     library = load_library(target)
-    device = _device(library, spec, options)
+    with collector_paused():
+        return _compile(library, network, spec, options, device, on_phase)
+
+
+def _compile(
+    library: TensorRtLibrary,
+    network: Path,
+    spec: Spec,
+    options: BuildOptions,
+    device: Device,
+    on_phase: OnPhase,
+) -> Compiled:
     compiler = _Compiler(library)
     compiler.parse(network)
     config = compiler.configure(spec, options, device)
     plan = compiler.compile(config, network, on_phase)
     if device.gpu is not None and options.timing_cache:
         keep_timing_cache(config, library, device.gpu)
-    proof, scratch = compiler.prove(plan, spec, options, device)
+    found = compiler.prove(plan, spec, options, device)
     return Compiled(
-        target=target,
+        target=library.target,
         target_version=library.version,
         device=device.name,
         compute_capabilities=device.compute_capabilities,
-        precision_proven=proof,
-        scratch_bytes=scratch,
+        precision_proven=found.proof,
+        scratch_bytes=found.scratch_bytes,
         plan=plan,
+        layers=found.layers,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Device:
-    """What is compiled for; `gpu` is None where TensorRT-RTX compiles for GPUs elsewhere."""
+class _Proven:
+    """What an engine said of itself; None where no GPU could load it."""
 
-    name: str
-    compute_capabilities: tuple[str, ...]
-    gpu: Gpu | None
-
-
-def _device(library: TensorRtLibrary, spec: Spec, options: BuildOptions) -> _Device:
-    """Decide what to compile for, and refuse a precision that it does not have."""
-    asked = options.compute_capabilities
-    if library.target == "tensorrt-rtx":
-        chosen = asked or _rtx_capabilities(spec)
-        _require_precision(spec, chosen)
-        name = f"any RTX GPU of compute capability {', '.join(chosen)}"
-        return _Device(name=name, compute_capabilities=chosen, gpu=None)
-    _require_precision(spec, asked)
-    machine = this_machine()
-    gpu = machine.gpu
-    if gpu is None:
-        raise EngineError(
-            f"{library.name} compiles on the GPU that the engine is for, and this machine has none "
-            f"({machine.gpu_problem}); build there, or with --target tensorrt-rtx or openvino"
-        )
-    if asked and set(asked) != {gpu.compute_capability}:
-        raise EngineError(
-            f"an engine for compute capability {', '.join(asked)} was asked for, but the "
-            f"{gpu.name} here has {gpu.compute_capability}, and {library.name} compiles only for "
-            "the GPU it runs on; build on that device"
-        )
-    _require_precision(spec, (gpu.compute_capability,))
-    return _Device(name=gpu.name, compute_capabilities=(gpu.compute_capability,), gpu=gpu)
-
-
-def _require_precision(spec: Spec, capabilities: tuple[str, ...]) -> None:
-    """Refuse GPUs that lack the network's type.
-
-    Raises:
-        EngineError: one does.
-    """
-    try:
-        for capability in capabilities:
-            require_capability(spec.precision, capability)
-    except ValueError as error:
-        raise EngineError(str(error)) from error
-
-
-def _rtx_capabilities(spec: Spec) -> tuple[str, ...]:
-    """All that TensorRT-RTX knows and that have the network's type."""
-    least = LEAST_CAPABILITY.get(spec.precision, RTX_CAPABILITIES[0])
-    return tuple(c for c in RTX_CAPABILITIES if parse_capability(c) >= parse_capability(least))
+    proof: Proof
+    scratch_bytes: int | None
+    layers: str | None
 
 
 class _Compiler:
@@ -198,7 +161,7 @@ class _Compiler:
         """Read the ONNX file into the network."""
         parse_network(self._library, self._network, self._logger, path)
 
-    def configure(self, spec: Spec, options: BuildOptions, device: _Device) -> IBuilderConfig:
+    def configure(self, spec: Spec, options: BuildOptions, device: Device) -> IBuilderConfig:
         """Set every limit and promise; what is computed stands in the network already."""
         trt = self._trt
         config = self._builder.create_builder_config()
@@ -279,23 +242,18 @@ class _Compiler:
             )
         return bytes(plan)
 
-    def prove(
-        self, plan: bytes, spec: Spec, options: BuildOptions, device: _Device
-    ) -> tuple[Proof, int | None]:
-        """Ask the engine what it computes in, or the typed network where no GPU can load it.
-
-        Returns:
-            The proof, and the bytes of device memory that one execution context needs, if known.
-        """
+    def prove(self, plan: bytes, spec: Spec, options: BuildOptions, device: Device) -> _Proven:
+        """Ask the engine what it computes in, or the typed network where no GPU can load it."""
         convolutions = network_convolutions(self._trt, self._network, spec)
         if device.gpu is None:
             proof = prove(convolutions, spec, source="network", builder=self._library.name)
-            return proof, None
+            return _Proven(proof=proof, scratch_bytes=None, layers=None)
         host_code = options.version_compatible
         engine = deserialise(self._library, plan, self._messages, host_code=host_code)
-        reported = reported_convolutions(self._trt, engine, convolutions, spec)
+        layers = layer_report(self._trt, engine, spec)
+        reported = read_report(layers, convolutions)
         proof = prove(reported, spec, source="engine", builder=self._library.name)
-        return proof, scratch_bytes(engine)
+        return _Proven(proof=proof, scratch_bytes=scratch_bytes(engine), layers=layers)
 
 
 def _way_out(reason: str) -> str:

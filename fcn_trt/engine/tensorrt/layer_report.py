@@ -23,7 +23,7 @@ from fcn_trt.spec import INPUT_NAME, Spec
 if TYPE_CHECKING:
     from tensorrt_types import ICudaEngine, TensorRt
 
-__all__ = ["read_report", "reported_convolutions"]
+__all__ = ["layer_report", "read_report"]
 
 _ONNX_LAYER = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 _COMPUTES = re.compile(r"conv|gemm|fprop|xmma", re.IGNORECASE)
@@ -39,19 +39,13 @@ _TYPES = (
 )
 
 
-def reported_convolutions(
-    trt: TensorRt, engine: ICudaEngine, convolutions: Iterable[Convolution], spec: Spec
-) -> list[Convolution]:
-    """The convolutions with the types that the engine itself reports.
+def layer_report(trt: TensorRt, engine: ICudaEngine, spec: Spec) -> str:
+    """The engine's own report of its layers, as JSON.
 
     Args:
         trt: The library.
-        engine: The engine, built with detailed profiling verbosity.
-        convolutions: What was parsed.
+        engine: Built with detailed profiling verbosity; otherwise layers are names only.
         spec: The network.
-
-    Raises:
-        EngineError: the report cannot be read.
     """
     inspector = engine.create_engine_inspector()
     if spec.dynamic is not None:
@@ -59,8 +53,7 @@ def reported_convolutions(
         context = engine.create_execution_context()
         context.set_input_shape(INPUT_NAME, (spec.batch, 3, *spec.input_size))
         inspector.execution_context = context
-    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    return read_report(text, convolutions)
+    return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def read_report(text: str, convolutions: Iterable[Convolution]) -> list[Convolution]:

@@ -101,6 +101,7 @@ class Log:
     """
 
     errors: list[str] = field(default_factory=list)
+    noise: list[str] = field(default_factory=list)
 
     def logger(self, trt: TensorRt) -> ILogger:
         """A logger of the library's own class; it must outlive what it is given to."""
@@ -118,13 +119,13 @@ class Log:
 
     def record(self, message: str, *, is_error: bool) -> None:
         """Keep one message."""
-        if is_error and not _NOISE.search(message):
-            self.errors.append(message.strip())
+        if is_error:
+            (self.noise if _NOISE.search(message) else self.errors).append(message.strip())
         _log.debug("%s", message)
 
     def reason(self) -> str:
         """The first error, which the later ones follow from, on one line."""
-        first = self.errors[0] if self.errors else "it gave no reason"
+        first = [*self.errors, *self.noise, "it gave no reason"][0]
         return " ".join(first.split())[:400]
 
 

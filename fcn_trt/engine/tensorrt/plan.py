@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary, load_library
 from fcn_trt.errors import EngineError
 
@@ -32,17 +33,27 @@ def load_engine(bundle: Bundle) -> ICudaEngine:
     if manifest.target == "openvino":
         raise EngineError(f"{bundle.path} is for openvino and holds no plan; build it for tensorrt")
     library = load_library(manifest.target)
-    log = Log()
-    engine = deserialise(
-        library, bundle.plan.read_bytes(), log, host_code=manifest.options.version_compatible
-    )
-    if manifest.options.strip:
+    with collector_paused():
+        return _load(library, bundle)
+
+
+def _load(library: TensorRtLibrary, bundle: Bundle) -> ICudaEngine:
+    log, options = Log(), bundle.manifest.options
+    plan = bundle.plan.read_bytes()
+    engine = deserialise(library, plan, log, host_code=options.version_compatible)
+    if options.strip:
         _refit(library, engine, bundle.network, log)
     return engine
 
 
 def deserialise(library: TensorRtLibrary, plan: bytes, log: Log, *, host_code: bool) -> ICudaEngine:
-    """Make an engine of a plan; `host_code` lets a version-compatible plan bring its own runtime.
+    """Make an engine of a plan, with the collector paused.
+
+    Args:
+        library: What built it.
+        plan: Its bytes.
+        log: Where the library's errors are kept.
+        host_code: Whether a version-compatible plan may bring its own runtime.
 
     Raises:
         EngineError: the library refuses it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fcn_trt.engine.tensorrt.library import TensorRtLibrary
 from fcn_trt.errors import OutputError
@@ -39,7 +39,8 @@ def use_timing_cache(config: IBuilderConfig, library: TensorRtLibrary, gpu: Gpu)
     except OSError as error:
         _log.warning("building without earlier timings, which takes longer: %s", error)
         known = b""
-    if not config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False):
+    cache: Any = config.create_timing_cache(known)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         _log.warning("building without earlier timings: %s refuses them", library.name)
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 

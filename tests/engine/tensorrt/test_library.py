@@ -90,10 +90,13 @@ class TestLog:
         log.record("so this failed", is_error=True)
         assert log.reason() == "first went wrong"
 
-    def test_what_is_logged_wherever_there_is_no_gpu_is_no_reason(self):
+    def test_what_is_logged_wherever_there_is_no_gpu_is_the_last_reason_to_give(self):
         log = Log()
-        log.record("IBuilder::x: Error Code 1: catchCudaError: cudaError 35", is_error=True)
         assert log.reason() == "it gave no reason"
+        log.record("IBuilder::x: Error Code 1: catchCudaError: cudaError 35", is_error=True)
+        assert log.reason().endswith("cudaError 35")
+        log.record("went wrong", is_error=True)
+        assert log.reason() == "went wrong"
 
     def test_library_itself_logs_into_it(self, rtx):
         log = Log()

@@ -1,0 +1,129 @@
+"""One way in for every target, and bundles that are built again."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+
+from fcn_trt.engine import build as engine_build
+from fcn_trt.engine.build import build_engine, rebuild, require_buildable
+from fcn_trt.engine.bundle import PLAN_NAME, Bundle, load_bundle
+from fcn_trt.engine.tensorrt.progress import BuildPhase
+from fcn_trt.errors import BundleError, EngineError, MissingExtraError
+from fcn_trt.machine import Gpu, Machine, this_machine
+from fcn_trt.options import RTX_CAPABILITIES, BuildOptions
+
+TOLD = BuildOptions(compute_capabilities=("8.6",), workspace_bytes=64 << 20)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Let this machine have another GPU, or none."""
+
+    def make(capability):
+        gpu = capability and Gpu(
+            name="RTX", compute_capability=capability, memory_bytes=1 << 34, integrated=False
+        )
+        monkeypatch.setattr(engine_build, "this_machine", lambda: Machine(gpu=gpu))
+
+    return make
+
+
+@pytest.fixture
+def rtx_bundle(rtx, tiny_network, tmp_path):
+    out = tmp_path / "rtx"
+    return build_engine(
+        tiny_network, out, target="tensorrt-rtx", options=TOLD, inputs_sha256="of a recipe"
+    )
+
+
+def without_time(bundle):
+    """All that a bundle is, but when it was built."""
+    return replace(bundle.manifest, created="")
+
+
+def test_openvino_bundle_is_that_of_its_builder(tiny_network, tiny_bundle, tmp_path):
+    made = build_engine(tiny_network, tmp_path / "b", target="openvino", options=BuildOptions())
+    assert without_time(made) == without_time(tiny_bundle)
+
+
+def test_rtx_bundle_keeps_its_limits_and_the_key_of_its_recipe(rtx_bundle):
+    assert (rtx_bundle.manifest.target, rtx_bundle.manifest.options) == ("tensorrt-rtx", TOLD)
+    assert rtx_bundle.manifest.inputs_sha256 == "of a recipe"
+    assert load_bundle(rtx_bundle.path) == rtx_bundle
+
+
+@pytest.mark.parametrize(
+    "options", [TOLD, BuildOptions(strip=True), BuildOptions(timing_cache=False)]
+)
+def test_limits_of_a_device_are_refused_for_openvino(tiny_network, tmp_path, options):
+    with pytest.raises(EngineError, match="are for TensorRT; leave them out for openvino"):
+        build_engine(tiny_network, tmp_path / "b", target="openvino", options=options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_openvino_bundle_is_rebuilt_to_an_equal_one(tiny_network, tmp_path):
+    first = build_engine(tiny_network, tmp_path / "b", target="openvino", options=BuildOptions())
+    again = rebuild(first)
+    assert again.path == first.path
+    assert without_time(again) == without_time(first)
+    assert load_bundle(first.path) == again
+
+
+def test_rtx_bundle_is_rebuilt_for_the_gpu_of_this_machine(rtx_bundle, machine):
+    machine("8.9")
+    phases: list[BuildPhase] = []
+    again = rebuild(rtx_bundle, on_phase=phases.append)
+    assert again.manifest.compute_capabilities == ("8.9",)
+    assert again.manifest.options == replace(TOLD, compute_capabilities=("8.9",))
+    assert load_bundle(rtx_bundle.path) == again
+    assert phases
+
+
+def test_rebuilt_bundle_is_no_longer_that_of_its_recipe(rtx_bundle, machine):
+    machine("8.6")
+    assert rebuild(rtx_bundle).manifest.inputs_sha256 == ""
+
+
+def test_rtx_bundle_is_rebuilt_for_every_gpu_where_there_is_none(rtx_bundle, machine):
+    machine(None)
+    assert rebuild(rtx_bundle).manifest.compute_capabilities == RTX_CAPABILITIES
+
+
+def test_rebuild_that_fails_leaves_the_bundle_as_it_was(rtx_bundle, machine):
+    machine("8.7")  # a Jetson, which TensorRT-RTX does not compile for
+    with pytest.raises(EngineError, match=r"does not compile for compute capability 8\.7"):
+        rebuild(rtx_bundle)
+    assert load_bundle(rtx_bundle.path) == rtx_bundle
+
+
+def test_bundle_that_carries_no_network_cannot_be_rebuilt(rtx_bundle):
+    files = {PLAN_NAME: rtx_bundle.manifest.files[PLAN_NAME]}
+    bundle = Bundle(path=rtx_bundle.path, manifest=replace(rtx_bundle.manifest, files=files))
+    with pytest.raises(BundleError, match=r"carries no network\.onnx; build the bundle again"):
+        rebuild(bundle)
+
+
+class TestRefusedBeforeLongWork:
+    def test_what_can_be_built_is_not(self, rtx):
+        require_buildable("openvino", "fp32", BuildOptions())
+        require_buildable("tensorrt-rtx", "fp16", TOLD)
+
+    def test_type_that_this_cpu_does_not_compute(self):
+        with pytest.raises(EngineError, match=r"fp8 was asked for, which OpenVINO .*; choose fp32"):
+            require_buildable("openvino", "fp8", BuildOptions())
+
+    def test_gpu_that_lacks_the_type(self):
+        with pytest.raises(EngineError, match=r"fp8 needs a GPU of compute capability 8\.9 or mor"):
+            require_buildable("tensorrt-rtx", "fp8", TOLD)
+
+    def test_library_that_is_not_installed(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+        with pytest.raises(MissingExtraError, match="TensorRT-RTX cannot be loaded"):
+            require_buildable("tensorrt-rtx", "fp16", TOLD)
+
+    def test_tensorrt_without_a_gpu(self):
+        if this_machine().gpu is not None:
+            pytest.skip("needs a machine without a GPU")
+        with pytest.raises(EngineError, match=r"this machine has none \(.*\); build it on that"):
+            require_buildable("tensorrt", "fp16", BuildOptions())
