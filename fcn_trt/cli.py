@@ -22,6 +22,7 @@ from fcn_trt.commands.evaluate import evaluate
 from fcn_trt.commands.export import export
 from fcn_trt.commands.inspect import doctor, inspect
 from fcn_trt.commands.models import models, profile
+from fcn_trt.commands.quantize import quantize
 from fcn_trt.commands.run import run
 from fcn_trt.errors import FcnTrtError
 
@@ -100,6 +101,7 @@ app.command()(demo)
 app.command()(models)
 app.command()(profile)
 app.command()(export)
+app.command()(quantize)
 app.command()(build)
 app.command()(run)
 app.command("eval")(evaluate)

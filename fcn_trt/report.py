@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fcn_trt.demo.job import DemoReport
     from fcn_trt.doctor import Finding
     from fcn_trt.engine.bundle import Bundle
+    from fcn_trt.engine.preflight import Obstacle
     from fcn_trt.engine.tensorrt.progress import BuildPhase
     from fcn_trt.evaluate.protocol import Evaluation
     from fcn_trt.export.profile import Profile
@@ -139,8 +140,8 @@ def findings_table(findings: list[Finding]) -> Table:
     return made
 
 
-def inspection_table(bundle: Bundle, obstacle: str) -> Table:
-    """What a bundle is, and why it does not run here; "" where it does."""
+def inspection_table(bundle: Bundle, obstacle: Obstacle | None) -> Table:
+    """What a bundle is, and what keeps it from running here, if anything does."""
     manifest = bundle.manifest
     spec = manifest.spec
     proof = manifest.precision_proven
@@ -149,7 +150,7 @@ def inspection_table(bundle: Bundle, obstacle: str) -> Table:
     return facts(
         str(bundle.path),
         [
-            ("runs here", f"no: {obstacle}" if obstacle else "yes"),
+            ("runs here", f"no: {obstacle.reason}" if obstacle else "yes"),
             ("model", f"{spec.model} ({spec.family}), weights {spec.weights}"),
             ("licence of the weights", licence),
             ("classes", f"{len(spec.classes)} ({spec.labels})"),

@@ -93,6 +93,7 @@ def test_fp32_bundle_is_built_without_the_export_extra(tiny_network, tmp_path):
     "command",
     [
         "export fcn_r18-d8 --weights random --size 64x96 --out m.onnx",
+        "quantize {network} --precision bf16 --out m.onnx",
         "build {network} --precision fp32 --out bundle",
         "demo --size 64x128 --out out",
     ],

@@ -184,9 +184,7 @@ def test_every_optional_value_comes_back(bundle):
         ),
         spec=replace(
             SPEC,
-            dynamic=ShapeRange(
-                min_size=(32, 32), max_size=(128, 128), min_batch=1, max_batch=4
-            ),
+            dynamic=ShapeRange(min_size=(32, 32), max_size=(128, 128), min_batch=1, max_batch=4),
             exceptions={"decode_head.conv_seg": "fp32"},
         ),
     )

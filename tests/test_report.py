@@ -1,4 +1,7 @@
+import datetime as dt
 import io
+import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -6,7 +9,10 @@ from rich.console import Console
 from fcn_trt import report
 from fcn_trt.doctor import Finding
 from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.preflight import Obstacle
+from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.evaluate.protocol import Evaluation
+from fcn_trt.spec import ShapeRange
 from fcn_trt.video.loop import LoopReport, Progress
 
 LOOP = LoopReport(
@@ -59,7 +65,79 @@ def test_class_without_pixels_has_a_dash_for_its_iou():
 
 def test_square_brackets_of_a_path_are_shown(tiny_bundle, tmp_path):
     bundle = Bundle(path=tmp_path / "[bold]a[/bold]", manifest=tiny_bundle.manifest)
-    assert "[bold]a[/bold]" in shown(report.inspection_table(bundle, ""), 200)
+    assert "[bold]a[/bold]" in shown(report.inspection_table(bundle, None), 200)
+
+
+def inspected(bundle, obstacle=None, **changes):
+    """The rows of the table, by name."""
+    manifest = replace(bundle.manifest, **changes)
+    text = shown(
+        report.inspection_table(Bundle(path=bundle.path, manifest=manifest), obstacle), 200
+    )
+    rows = (line.split("│")[1:3] for line in text.splitlines() if line.startswith("│"))
+    return {name.strip(): value.strip() for name, value in rows}
+
+
+def test_bundle_is_told_with_what_a_user_asks_first(tiny_bundle):
+    manifest = tiny_bundle.manifest
+    rows = inspected(tiny_bundle)
+    assert rows["runs here"] == "yes"
+    assert rows["model"] == "fcn_r18-d8 (mmsegmentation), weights random (seed 0)"
+    assert rows["licence of the weights"] == "unknown"
+    assert rows["input"] == "64x96, batch 1; logits at stride 8"
+    assert rows["target"] == f"openvino {manifest.target_version} for {manifest.device}"
+    assert rows["precision proven"] == "26 fp32 (100.0 % of GMAC); read from the engine"
+    assert rows["source SHA-256"] == "none (random weights)"
+    assert rows["network.onnx"].endswith(manifest.files["network.onnx"].sha256)
+    assert "kept in another type" not in rows
+
+
+def test_why_a_bundle_does_not_run_here_comes_first(tiny_bundle):
+    stands = Obstacle(reason="built for sm_87 with TensorRT 10.3.0", is_cured_by_rebuild=True)
+    rows = inspected(tiny_bundle, stands)
+    assert next(iter(rows.items())) == ("runs here", f"no: {stands.reason}")
+
+
+def test_proof_that_only_the_network_gave_is_told_apart(tiny_bundle):
+    proof = replace(tiny_bundle.manifest.precision_proven, source="network")
+    rows = inspected(tiny_bundle, precision_proven=proof)
+    assert rows["precision proven"].endswith("; read from the typed ONNX, no GPU here")
+
+
+def test_dynamic_shape_licence_and_kept_nodes_are_told(tiny_bundle):
+    spec = replace(
+        tiny_bundle.manifest.spec,
+        dynamic=ShapeRange(min_size=(32, 64), max_size=(96, 128), min_batch=1, max_batch=2),
+        licence="CC BY 4.0",
+        precision="fp16",
+        exceptions={"decode_head.conv_seg": "fp32"},
+        source_sha256="ab" * 32,
+    )
+    rows = inspected(tiny_bundle, spec=spec)
+    assert rows["input"] == (
+        "32x64 to 96x128, batch 1 to 2; optimised for 64x96, batch 1; logits at stride 8"
+    )
+    assert rows["licence of the weights"] == "CC BY 4.0"
+    assert rows["kept in another type"] == "decode_head.conv_seg (fp32)"
+    assert rows["source SHA-256"] == "ab" * 32
+
+
+@pytest.mark.parametrize(
+    ("age_s", "said"),
+    [
+        (0, "just now"),
+        (59, "just now"),
+        (60, "1 minute ago"),
+        (7199, "1 hour ago"),
+        (7200, "2 hours ago"),
+        (86400, "1 day ago"),
+        (10 * 86400, "10 days ago"),
+    ],
+)
+def test_age_is_in_the_largest_unit_that_fits(tiny_bundle, age_s, said):
+    created = dt.datetime.now(dt.timezone.utc) - dt.timedelta(seconds=age_s)
+    rows = inspected(tiny_bundle, created=created.isoformat())
+    assert f" ({said}) by fcn_trt " in rows["built"]
 
 
 def test_findings_are_shown_with_what_helps():
@@ -90,6 +168,51 @@ def test_progress_is_shown_on_a_terminal(terminal):
     assert "25.0 frames/s, 40 ms, 2" in terminal.getvalue()
 
 
+@pytest.fixture
+def bars(terminal):
+    """What `build_bar` shows after some phases: each bar's text and count, outer ones first."""
+
+    def show(*phases):
+        with report.build_bar() as advance:
+            for name, parent, done, total in phases:
+                advance(BuildPhase(name=name, parent=parent, done=done, total=total))
+            terminal.truncate(0)  # the end of the block draws them once more
+            terminal.seek(0)
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "\n", terminal.getvalue())
+        drawn = re.findall(r"^( *\S.*?) +[━╸╺]* +(\d+/\d+)", text, re.MULTILINE)
+        return list(dict.fromkeys(drawn))
+
+    return show
+
+
+def test_phases_of_a_build_are_bars_with_the_inner_ones_indented(bars):
+    assert bars(
+        ("Building engine", None, 1, 6),
+        ("Tactic [selection]", "Building engine", 0, 20),
+        ("Timing", "Tactic [selection]", 2, 3),
+    ) == [("Building engine", "1/6"), ("  Tactic [selection]", "0/20"), ("    Timing", "2/3")]
+
+
+def test_phase_moves_on_and_is_gone_when_it_is_over(bars):
+    begun = [("Building engine", None, 0, 2), ("Tactic selection", "Building engine", 0, 5)]
+    moved = ("Tactic selection", "Building engine", 4, 5)
+    assert bars(*begun, moved) == [("Building engine", "0/2"), ("  Tactic selection", "4/5")]
+    over = ("Tactic selection", "Building engine", 5, 5)
+    assert bars(*begun, moved, over) == [("Building engine", "0/2")]
+    assert bars(*begun, over, *begun[1:]) == [
+        ("Building engine", "0/2"),
+        ("  Tactic selection", "0/5"),
+    ]
+
+
+def test_phase_whose_parent_is_over_stands_alone(bars):
+    assert bars(("inner", "outer", 0, 3)) == [("inner", "0/3")]
+
+
+def test_phase_without_steps_is_over_at_once(bars):
+    assert bars(("Parsing", None, 0, 0)) == []
+
+
 def test_images_are_counted_on_a_terminal(terminal):
     with report.count_bar("evaluating", 3) as advance:
         advance()
@@ -101,6 +224,8 @@ def test_progress_is_kept_out_of_logs(capsys):
         advance(Progress(frames=5, total=None, rate_fps=25.0, latency_ms=40.0, dropped=0))
     with report.count_bar("evaluating", 3) as count:
         count()
+    with report.build_bar() as phase:
+        phase(BuildPhase(name="Building engine", parent=None, done=1, total=6))
     assert capsys.readouterr() == ("", "")
 
 

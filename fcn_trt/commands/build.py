@@ -1,48 +1,173 @@
-"""From an ONNX file to an engine bundle."""
+"""From a recipe or an ONNX file to an engine bundle."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from fcn_trt import report
-from fcn_trt.commands.common import JsonOption, needing_export, parse_precision, print_json
+from fcn_trt.commands.common import (
+    ImagesOption,
+    JsonOption,
+    needing_export,
+    parse_precision,
+    print_json,
+    type_network,
+)
+from fcn_trt.engine.tensorrt.progress import BuildPhase
+from fcn_trt.errors import EngineError
+from fcn_trt.manifest import Target
+from fcn_trt.options import BuildOptions, parse_bytes
+from fcn_trt.spec import Precision
+
+if TYPE_CHECKING:
+    from fcn_trt.engine.bundle import Bundle
 
 __all__ = ["build"]
 
 
+def _memory(text: str | None) -> int | None:
+    """Parser of options that limit memory."""
+    try:
+        return None if text is None else parse_bytes(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def build(
-    network: Annotated[Path, typer.Argument(help="ONNX file from `fcn-trt export`.")],
-    out: Annotated[Path, typer.Option(help="Folder of the bundle to write.")],
-    target: Annotated[str, typer.Option(help="openvino.")] = "openvino",
+    source: Annotated[
+        Path, typer.Argument(help="RECIPE.toml, or an ONNX file from export or quantize.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the bundle; a recipe names its own.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="openvino, tensorrt or tensorrt-rtx.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32 or bf16; by default as the ONNX is typed.")
+        str | None, typer.Option(help="fp32, fp16 or bf16; by default as the ONNX is typed.")
+    ] = None,
+    images: ImagesOption = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(help="GPU to compile for, such as 8.6; may be repeated (tensorrt-rtx)."),
+    ] = None,
+    workspace: Annotated[
+        Any, typer.Option(parser=_memory, metavar="SIZE", help="Most scratch memory, as 512MiB.")
+    ] = None,
+    tactic_memory: Annotated[
+        Any, typer.Option(parser=_memory, metavar="SIZE", help="Most memory for trying tactics.")
+    ] = None,
+    optimization_level: Annotated[
+        int | None, typer.Option(min=0, max=5, help="0 builds fastest, 5 searches longest.")
+    ] = None,
+    version_compatible: Annotated[
+        bool | None, typer.Option("--version-compatible", help="Also run on later releases.")
+    ] = None,
+    hardware_compatibility: Annotated[
+        str | None, typer.Option(help="ampere_plus or same_compute_capability.")
+    ] = None,
+    strip: Annotated[
+        bool | None, typer.Option("--strip", help="Leave the weights out of the plan.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compile an ONNX file, prove its precision, and write an engine bundle."""
-    if target != "openvino":
-        raise typer.BadParameter(f"{target!r} is not openvino", param_hint="'--target'")
-    asked = parse_precision(precision)
-    from fcn_trt.engine.openvino import build_openvino
-    from fcn_trt.files import temporary_folder
-
-    with temporary_folder() as folder:
-        if asked is not None:
-            typed = folder / network.name
-
-            def run() -> None:
-                from fcn_trt.export.pipeline import type_network
-
-                type_network(network, typed, asked)
-
-            needing_export(run)
-            network = typed
-        bundle = build_openvino(network, out)
+    """Compile a recipe or an ONNX file, prove its precision, and write an engine bundle."""
+    limits = {
+        "compute_capabilities": tuple(compute_capability) if compute_capability else None,
+        "workspace_bytes": workspace,
+        "tactic_bytes": tactic_memory,
+        "optimization_level": optimization_level,
+        "version_compatible": version_compatible,
+        "hardware_compatibility": hardware_compatibility,
+        "strip": strip,
+    }
+    given = {name: value for name, value in limits.items() if value is not None}
+    if source.suffix == ".toml":
+        if given or out or target or precision or images:
+            raise typer.BadParameter(
+                "a recipe says everything itself; edit it, or build an ONNX file",
+                param_hint="'SOURCE'",
+            )
+        bundle = _from_recipe(source)
+    else:
+        if out is None:
+            raise typer.BadParameter("an ONNX file needs it", param_hint="'--out'")
+        asked = parse_precision(precision, images)
+        bundle = _from_network(source, out, _target(target), asked, images, _options(given))
     if as_json:
         print_json({"bundle": bundle.path, "manifest": bundle.manifest})
     else:
-        report.written(out, "the bundle")
-        report.show(report.inspection_table(bundle))
+        from fcn_trt.engine.preflight import obstacle
+
+        report.show(report.inspection_table(bundle, obstacle(bundle)))
+
+
+def _from_recipe(path: Path) -> Bundle:
+    """Do the steps of a recipe whose inputs changed, and say which those are."""
+    from fcn_trt.recipe import read_recipe
+    from fcn_trt.recipe.steps import Watcher, build_recipe
+
+    recipe = read_recipe(path)
+    with report.build_bar() as bar:
+        watcher = Watcher(
+            on_begin=lambda name, reason: report.step(f"{name} ({reason})"),
+            on_step=lambda step: report.step(
+                f"{step.name}: {step.duration_s:.1f} s" if step.made else step.describe()
+            ),
+            on_image=lambda done, total: bar(
+                BuildPhase(name="checking what fits fp16", parent=None, done=done, total=total)
+            ),
+            on_phase=bar,
+        )
+        done = needing_export(lambda: build_recipe(recipe, watcher))
+    report.step(done.describe())
+    return done.bundle
+
+
+def _target(text: str | None) -> Target:
+    known: dict[str | None, Target] = {name: name for name in get_args(Target)}
+    known[None] = "openvino"
+    if text not in known:
+        raise typer.BadParameter(
+            f"{text!r} is none of {', '.join(get_args(Target))}", param_hint="'--target'"
+        )
+    return known[text]
+
+
+def _options(given: dict[str, Any]) -> BuildOptions:
+    try:
+        return BuildOptions(**given)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _from_network(
+    network: Path,
+    out: Path,
+    target: Target,
+    precision: Precision | None,
+    images: Path | None,
+    options: BuildOptions,
+) -> Bundle:
+    """Type an ONNX file where that is asked for, and compile it."""
+    from fcn_trt.engine.build import build_engine, require_buildable
+    from fcn_trt.engine.bundle import refuse_foreign_files
+    from fcn_trt.files import temporary_folder
+
+    refuse_foreign_files(out)
+    if precision is not None:
+        require_buildable(target, precision, options)  # before the long work of typing
+    with temporary_folder() as folder:
+        typed = network
+        if precision is not None:
+            typed = folder / network.name
+            type_network(network, typed, precision, images)
+        try:
+            with report.build_bar() as bar:
+                bundle = build_engine(typed, out, target=target, options=options, on_phase=bar)
+        except EngineError as error:
+            # The user knows the file that was given, not the typed one in between.
+            raise EngineError(str(error).replace(str(typed), str(network))) from error
+    report.written(out, "the bundle")
+    return bundle

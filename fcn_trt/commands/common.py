@@ -19,6 +19,7 @@ __all__ = [
     "BundleArgument",
     "ImagesOption",
     "JsonOption",
+    "OptionalSize",
     "RebuildOption",
     "SizeOption",
     "needing_export",
@@ -43,6 +44,9 @@ def _size(text: str | Size) -> Size:
 SizeOption = Annotated[
     Any, typer.Option("--size", parser=_size, metavar="HxW", help="Height x width in pixels.")
 ]
+OptionalSize = Annotated[
+    Any, typer.Option(parser=_size, metavar="HxW", help="Makes the shape dynamic.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RebuildOption = Annotated[
     bool,
@@ -59,13 +63,17 @@ ImagesOption = Annotated[
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of the engine bundle.")]
 
 
-def parse_precision(text: str | None) -> Precision | None:
-    """What --precision asks for; checked before any work begins."""
+def parse_precision(text: str | None, images: Path | None = None) -> Precision | None:
+    """What --precision asks for, checked with its --images before any work begins."""
     known: dict[str | None, Precision | None] = {None: None}
     known |= {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}
     if text not in known:
         raise typer.BadParameter(
             f"{text!r} is none of fp32, fp16, bf16", param_hint="'--precision'"
+        )
+    if images is not None and text != "fp16":
+        raise typer.BadParameter(
+            "only --precision fp16 is checked on images", param_hint="'--images'"
         )
     return known[text]
 
@@ -104,10 +112,10 @@ def rebuild_here(bundle: Path) -> None:
     from fcn_trt.engine.preflight import obstacle
 
     found = load_bundle(bundle)
-    reason = obstacle(found)
-    if not reason:
+    stands = obstacle(found)
+    if stands is None or not stands.is_cured_by_rebuild:
         return
-    report.step(f"building again: {reason.partition(': ')[0]}")
+    report.step(f"building again: {stands.reason.partition(': ')[0]}")
     with report.build_bar() as bar:
         rebuild(found, on_phase=bar)
 

@@ -23,7 +23,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for what is made.")] = Path("demo_out"),
     size: SizeOption = "256x512",
     precision: Annotated[
-        str | None, typer.Option(help="fp32 or bf16; bf16 by default where this CPU computes it.")
+        str | None, typer.Option(help="fp32, fp16 or bf16; bf16 by default where this CPU has it.")
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Length of the video.")] = 150,
     as_json: JsonOption = False,

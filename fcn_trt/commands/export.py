@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from fcn_trt import report
-from fcn_trt.commands.common import JsonOption, SizeOption, needing_export, print_json
+from fcn_trt.commands.common import (
+    JsonOption,
+    OptionalSize,
+    SizeOption,
+    needing_export,
+    print_json,
+)
+from fcn_trt.spec import ShapeRange
 
 __all__ = ["export"]
 
@@ -26,15 +33,34 @@ def export(
     batch: Annotated[int, typer.Option(min=1, help="Images per inference.")] = 1,
     labels: Annotated[str | None, typer.Option(help="Label set, instead of the own one.")] = None,
     output: Annotated[str | None, typer.Option(help="Output of an .onnx to keep.")] = None,
+    min_size: OptionalSize = None,
+    max_size: OptionalSize = None,
+    min_batch: Annotated[int | None, typer.Option(min=1, help="Makes the batch dynamic.")] = None,
+    max_batch: Annotated[int | None, typer.Option(min=1, help="Makes the batch dynamic.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a checkpoint, or an existing ONNX file, as FP32 ONNX that ends at its logits."""
+    dynamic = None
+    if (min_size, max_size, min_batch, max_batch) != (None,) * 4:
+        dynamic = ShapeRange(
+            min_size=min_size or size,
+            max_size=max_size or size,
+            min_batch=min_batch or batch,
+            max_batch=max_batch or batch,
+        )
 
     def run() -> Any:
         from fcn_trt.export.pipeline import export_network
 
         return export_network(
-            model, out, size=size, weights=weights, batch=batch, labels=labels, output=output
+            model,
+            out,
+            size=size,
+            weights=weights,
+            batch=batch,
+            dynamic=dynamic,
+            labels=labels,
+            output=output,
         )
 
     spec = needing_export(run)

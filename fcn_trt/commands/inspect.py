@@ -24,11 +24,12 @@ def inspect(
     if rebuild:
         rebuild_here(bundle)
     found = load_bundle(bundle)
-    reason = obstacle(found)
+    stands = obstacle(found)
     if as_json:
-        print_json({"runs_here": not reason, "obstacle": reason, "manifest": found.manifest})
+        reason = stands.reason if stands else None
+        print_json({"runs_here": stands is None, "obstacle": reason, "manifest": found.manifest})
     else:
-        report.show(report.inspection_table(found, reason))
+        report.show(report.inspection_table(found, stands))
 
 
 def doctor(as_json: JsonOption = False) -> None:

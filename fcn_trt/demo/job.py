@@ -41,6 +41,7 @@ VIDEO_SEED = HELD_OUT_SEED + 16
 RATE_FPS = 15.0
 EVALUATED_SCENES = 40
 PICTURED_SCENES = 4
+FP16_STREETS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ def run_demo(
     Args:
         out: Folder for the ONNX, the bundle, the video and the picture; made if it is missing.
         size: (height, width) of the network's input and of the video.
-        precision: "fp32" or "bf16"; None takes bf16 where this CPU computes it.
+        precision: "fp32", "fp16" or "bf16"; None takes bf16 where this CPU computes it.
         frame_count: Frames of the video.
         on_step: Called with a sentence as each step begins.
         on_progress: Called after each frame of the video.
@@ -134,7 +135,8 @@ def _make_engine(
     with resources.as_file(resources.files("fcn_trt.demo") / "weights.safetensors") as weights:
         model = load_model(str(weights))
     export_model(model, network, size=size)
-    type_network(network, network, precision)
+    streets = (sample.frame for sample in HeldOutScenes(count=FP16_STREETS, size=size))
+    type_network(network, network, precision, images=streets)
     exported = time.perf_counter()
     on_step("ONNX -> OpenVINO engine bundle")
     build_openvino(network, bundle)
