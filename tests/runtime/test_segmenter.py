@@ -10,8 +10,9 @@ import onnxruntime
 import pytest
 
 from fcn_trt.engine.openvino import build_openvino
-from fcn_trt.errors import BundleError, EngineError
+from fcn_trt.errors import BundleError
 from fcn_trt.labels import palette_array
+from fcn_trt.machine import Gpu, Machine
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.stages.overlay import overlay
 
@@ -338,12 +339,46 @@ class TestLoad:
         (path / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
         return path
 
-    @pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
-    def test_bundle_for_another_target_is_refused(self, tiny_bundle, tmp_path, target):
-        path = self.rewrite(tiny_bundle, tmp_path / "other", target=target)
-        message = rf"other was built for {target}, which .* `fcn-trt build .* --target openvino"
+    @pytest.fixture
+    def orin(self, tiny_bundle, tmp_path):
+        """A bundle for an Orin with TensorRT 10.3.0."""
+        return self.rewrite(
+            tiny_bundle,
+            tmp_path / "orin",
+            target="tensorrt",
+            target_version="10.3.0",
+            compute_capabilities=("8.7",),
+        )
+
+    @pytest.mark.parametrize(
+        ("capability", "version"), [("9.0", "10.3.0"), ("8.7", "11.4.0.106"), ("9.0", "11.4.0.106")]
+    )
+    def test_bundle_for_another_gpu_or_release_is_refused(
+        self, orin, monkeypatch, capability, version
+    ):
+        here = Machine(
+            gpu=Gpu(name="GPU", compute_capability=capability, memory_bytes=1, integrated=False),
+            libraries={"tensorrt": version},
+        )
+        monkeypatch.setattr("fcn_trt.engine.preflight.this_machine", lambda: here)
+        message = (
+            rf"orin cannot run here: built for sm_87 with TensorRT 10\.3\.0, this machine has "
+            rf"sm_{capability.replace('.', '')} with {version}: run `fcn-trt build .*, or add --reb"
+        )
         with pytest.raises(BundleError, match=message):
-            Segmenter.load(path)
+            Segmenter.load(orin)
+
+    def test_bundle_that_could_run_here_is_refused_until_this_package_runs_it(
+        self, orin, monkeypatch
+    ):
+        here = Machine(
+            gpu=Gpu(name="Orin", compute_capability="8.7", memory_bytes=1, integrated=True),
+            libraries={"tensorrt": "10.3.0"},
+        )
+        monkeypatch.setattr("fcn_trt.engine.preflight.this_machine", lambda: here)
+        message = r"orin was built for tensorrt, which this version does not run; build it with"
+        with pytest.raises(BundleError, match=message):
+            Segmenter.load(orin)
 
     def test_altered_bundle_is_refused(self, tiny_bundle, tmp_path):
         path = self.rewrite(tiny_bundle, tmp_path / "altered")
@@ -360,5 +395,5 @@ class TestLoad:
     def test_bundle_of_another_precision_is_refused(self, tiny_bundle, tmp_path):
         spec = replace(tiny_bundle.manifest.spec, precision="int8")
         path = self.rewrite(tiny_bundle, tmp_path / "int8", spec=spec)
-        with pytest.raises(EngineError, match="is int8, which the openvino target does not"):
+        with pytest.raises(BundleError, match="int8 cannot run here: it is int8, which this CPU"):
             Segmenter.load(path)
