@@ -116,6 +116,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     if path.is_file():
         raise OutputError(f"{path} is a file; give the name of a folder")
+    path = path.resolve()  # a link goes on leading to where it led
     temporary = _hidden_beside(path, name=path.name, suffix=".part")
     try:
         with _as_output_error(path):
@@ -142,17 +143,20 @@ def _replace_folder(temporary: Path, path: Path) -> None:
     A folder cannot be renamed onto a folder that is not empty, so what is there moves away first.
     """
     for _ in range(RENAME_ATTEMPTS):
-        with suppress(FileNotFoundError):  # somebody else has just moved it away
-            old = _hidden_beside(path, name=path.name, suffix=".old")
+        old = _hidden_beside(path, name=path.name, suffix=".old")
+        with suppress(FileNotFoundError):  # nothing is there, or somebody has just moved it away
             path.replace(old)
-            shutil.rmtree(old)
         try:
             temporary.replace(path)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                with suppress(OSError):
+                    old.replace(path)
                 raise
         else:
             return
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
     raise OSError(errno.EBUSY, "others keep writing it")
 
 

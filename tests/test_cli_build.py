@@ -94,12 +94,12 @@ class TestRefused:
 
     @pytest.fixture
     def refusal(self, cli, here):
-        def refuse(*arguments: object, status: int = 1) -> str:
+        def refuse(*arguments: object, status: int = 1, steps: int = 0) -> str:
             before = names(here)
             done = cli(*arguments)
             assert done.status == status
             assert done.out == ""
-            assert done.err.count("\n") == 1
+            assert done.err.count("\n") == steps + 1
             assert names(here) == before
             return str(done.sentence)
 
@@ -136,6 +136,22 @@ class TestRefused:
         assert said.startswith("OpenVINO ")
         assert " cannot compile edited.onnx: " in said
         assert "Kaleidoscope" in said
+
+    def test_operator_in_a_recipe_is_told_of_the_recipe(self, refusal, here, rtx):
+        self.replace_operator(here / "m.onnx", "Bernoulli")
+        device = {"compute_capability": "8.6"}
+        write_recipe(here / "r.toml", model="edited.onnx", target=RTX, device=device)
+        said = refusal("build", "r.toml", steps=5)
+        assert "/networks/" not in said
+        assert said.startswith("the network of r.toml cannot become an engine: TensorRT-RTX ")
+
+    @pytest.mark.parametrize("name", ["folder", "folder.toml"])
+    def test_folder(self, refusal, here, name):
+        (here / name).mkdir()
+        assert refusal("build", name, "--out", "new", status=2) == (
+            f"Invalid value for 'SOURCE': {name} is a folder; give a RECIPE.toml or an ONNX file; "
+            "see `fcn-trt build --help`"
+        )
 
     def test_int8_without_a_calibration_cache(self, refusal, here):
         write_recipe(here / "r.toml", precision="int8")
@@ -295,7 +311,7 @@ class TestRtx:
         assert (
             f"{RTX} {rtx.__version__} for any RTX GPU of compute capability 8.6, 12.0" in done.out
         )
-        assert "26 fp32 (100.0 % of GMAC); read from the typed ONNX, no GPU here" in done.out
+        assert "26 fp32 (100.0 % of GMAC); read from the typed ONNX" in done.out
         assert "no: built for sm_86, sm_120 with TensorRT-RTX" in done.out
         assert names(here / "rtx") == ["engine.plan", "manifest.json", "network.onnx"]
 
@@ -337,7 +353,10 @@ class TestRebuild:
     def test_bundle_for_another_gpu_is_built_for_this_one(self, cli, rtx_bundle, rtx, ada):
         before = load_bundle(rtx_bundle)
         done = cli("inspect", "rtx", "--rebuild", "--json")
-        assert done.json["runs_here"] is True
+        assert done.json["obstacle"] == (
+            "built for tensorrt-rtx, which this version builds and does not run yet; build it with "
+            "--target openvino"
+        )
         assert done.err == (
             f":: building again: built for sm_86 with TensorRT-RTX {rtx.__version__}, this "
             f"machine has sm_89 with {rtx.__version__}\n"
@@ -386,7 +405,20 @@ class TestRecipe:
         write_recipe(here / "r.toml", output="street")
         first = cli("build", "r.toml", "--json").json
         second = cli("build", "r.toml", "--json")
-        assert second.json == first
+        for part in ("bundle", "manifest"):
+            assert second.json[part] == first[part]
+        assert [step.keys() for step in first["steps"]] == [
+            {"name", "made", "reason", "duration_s"}
+        ] * 3
+        assert [step["reason"] for step in first["steps"]] == [
+            "not in the cache",
+            "not in the cache",
+            "not built before",
+        ]
+        assert second.json["steps"] == [
+            {"name": name, "made": False, "reason": "", "duration_s": 0.0}
+            for name in ("export", "type", "build")
+        ]
         assert second.err.splitlines()[:3] == [
             ":: export: reused",
             ":: type: reused",
@@ -394,6 +426,28 @@ class TestRecipe:
         ]
         assert second.err.splitlines()[3].startswith(":: nothing to do: street is up to date")
         assert second.err.count("\n") == 4
+
+    def test_suffix_of_a_recipe_may_be_in_capitals(self, cli, here):
+        write_recipe(here / "R.TOML", output="street")
+        assert cli("build", "R.TOML").status == 0
+
+    def test_nodes_that_stay_fp32_are_said_each_time(
+        self, cli, here, make_model, write_network, rtx
+    ):
+        torch = pytest.importorskip("torch")
+        model = make_model()
+        with torch.no_grad():
+            model.module.decode_head.conv_seg.weight.mul_(1e9)
+        write_network(model, here / "large.onnx")
+        device = {"compute_capability": "8.6"}
+        write_recipe(
+            here / "r.toml", model="large.onnx", precision="fp16", target=RTX, device=device
+        )
+        for _ in range(2):
+            done = cli("build", "r.toml", "--json")
+            kept = ", ".join(done.json["manifest"]["spec"]["exceptions"])
+            assert "decode_head.conv_seg" in kept
+            assert f":: kept in fp32, because fp16 cannot hold it: {kept}\n" in done.err
 
     def test_fp16_is_checked_on_images(self, cli, here, make_frame, rtx):
         (here / "frames").mkdir()

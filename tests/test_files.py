@@ -274,3 +274,14 @@ class TestCacheFolder:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
         with pytest.raises(OutputError, match="fcn_trt cannot be written: Not a directory"):
             cache_folder()
+
+
+def test_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "v3").mkdir()
+    (tmp_path / "v3" / "old").write_text("old")
+    (tmp_path / "current").symlink_to("v3")
+    with atomic_folder(tmp_path / "current") as folder:
+        (folder / "new").write_text("new")
+    assert (tmp_path / "current").is_symlink()
+    assert [path.name for path in (tmp_path / "v3").iterdir()] == ["new"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "v3"]

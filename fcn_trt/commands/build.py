@@ -24,6 +24,7 @@ from fcn_trt.spec import Precision
 
 if TYPE_CHECKING:
     from fcn_trt.engine.bundle import Bundle
+    from fcn_trt.recipe.steps import RecipeBuild, StepReport
 
 __all__ = ["build"]
 
@@ -83,27 +84,34 @@ def build(
         "strip": strip,
     }
     given = {name: value for name, value in limits.items() if value is not None}
-    if source.suffix == ".toml":
+    if source.is_dir():
+        raise typer.BadParameter(
+            f"{source} is a folder; give a RECIPE.toml or an ONNX file", param_hint="'SOURCE'"
+        )
+    if source.suffix.lower() == ".toml":
         if given or out or target or precision or images:
             raise typer.BadParameter(
                 "a recipe says everything itself; edit it, or build an ONNX file",
                 param_hint="'SOURCE'",
             )
-        bundle = _from_recipe(source)
+        done = _from_recipe(source)
+        bundle = done.bundle
+        facts = {"steps": [_step_facts(step) for step in done.steps]}
     else:
+        facts = {}
         if out is None:
             raise typer.BadParameter("an ONNX file needs it", param_hint="'--out'")
         asked = parse_precision(precision, images)
         bundle = _from_network(source, out, _target(target), asked, images, _options(given))
     if as_json:
-        print_json({"bundle": bundle.path, "manifest": bundle.manifest})
+        print_json({"bundle": bundle.path, "manifest": bundle.manifest, **facts})
     else:
         from fcn_trt.engine.preflight import obstacle
 
         report.show(report.inspection_table(bundle, obstacle(bundle)))
 
 
-def _from_recipe(path: Path) -> Bundle:
+def _from_recipe(path: Path) -> RecipeBuild:
     """Do the steps of a recipe whose inputs changed, and say which those are."""
     from fcn_trt.recipe import read_recipe
     from fcn_trt.recipe.steps import Watcher, build_recipe
@@ -112,9 +120,7 @@ def _from_recipe(path: Path) -> Bundle:
     with report.build_bar() as bar:
         watcher = Watcher(
             on_begin=lambda name, reason: report.step(f"{name} ({reason})"),
-            on_step=lambda step: report.step(
-                f"{step.name}: {step.duration_s:.1f} s" if step.made else step.describe()
-            ),
+            on_step=_say_step,
             on_image=lambda done, total: bar(
                 BuildPhase(name="checking what fits fp16", parent=None, done=done, total=total)
             ),
@@ -122,7 +128,18 @@ def _from_recipe(path: Path) -> Bundle:
         )
         done = needing_export(lambda: build_recipe(recipe, watcher))
     report.step(done.describe())
-    return done.bundle
+    return done
+
+
+def _say_step(step: StepReport) -> None:
+    """Say what became of a step; why it was made was said as it began."""
+    report.step(f"{step.name}: {step.duration_s:.1f} s" if step.made else step.describe())
+    if step.kept:
+        report.step(f"kept in fp32, because fp16 cannot hold it: {', '.join(step.kept)}")
+
+
+def _step_facts(step: StepReport) -> dict[str, Any]:
+    return {key: getattr(step, key) for key in ("name", "made", "reason", "duration_s")}
 
 
 def _target(text: str | None) -> Target:

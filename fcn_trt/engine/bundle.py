@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from fcn_trt import __version__
-from fcn_trt.errors import BundleError
+from fcn_trt.errors import BundleError, OnnxError
 from fcn_trt.files import atomic_folder
 from fcn_trt.manifest import (
     FORMAT,
@@ -30,6 +29,7 @@ __all__ = [
     "Bundle",
     "Compiled",
     "load_bundle",
+    "read_network",
     "refuse_foreign_files",
     "write_bundle",
 ]
@@ -103,7 +103,7 @@ class Compiled:
 def write_bundle(
     path: Path,
     *,
-    network: Path,
+    network: bytes,
     spec: Spec,
     compiled: Compiled,
     options: BuildOptions,
@@ -114,7 +114,7 @@ def write_bundle(
     Args:
         path: The bundle's folder; what is there is replaced, if it holds nothing but the files of
             a bundle.
-        network: The typed ONNX file.
+        network: The typed ONNX file's bytes, those that were compiled.
         spec: Its spec.
         compiled: What the builder found out.
         options: What the builder was asked to do.
@@ -126,7 +126,7 @@ def write_bundle(
     """
     refuse_foreign_files(path)
     with atomic_folder(path) as folder:
-        shutil.copyfile(network, folder / NETWORK_NAME)
+        (folder / NETWORK_NAME).write_bytes(network)
         if compiled.plan is not None:
             (folder / PLAN_NAME).write_bytes(compiled.plan)
         if compiled.layers is not None:
@@ -150,6 +150,18 @@ def write_bundle(
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle(path=path, manifest=manifest)
+
+
+def read_network(path: Path) -> bytes:
+    """The bytes of an ONNX file; read once, so that what is compiled is what travels.
+
+    Raises:
+        OnnxError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OnnxError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def refuse_foreign_files(path: Path) -> None:

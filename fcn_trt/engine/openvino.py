@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,13 +19,19 @@ from typing import Any
 
 import openvino as ov
 
-from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
+from fcn_trt.engine.bundle import (
+    Bundle,
+    Compiled,
+    read_network,
+    refuse_foreign_files,
+    write_bundle,
+)
 from fcn_trt.engine.precision import Convolution, convolution_gmac, prove
 from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.files import cache_folder, sha256
 from fcn_trt.manifest import Proof
 from fcn_trt.options import BuildOptions
-from fcn_trt.spec import INPUT_NAME, Precision, Spec, read_spec
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec, parse_spec
 
 __all__ = [
     "CompiledNetwork",
@@ -47,6 +53,14 @@ make the FP32 nodes of a mixed graph compute in that type, too."""
 
 _NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
 _CAPABILITIES: dict[Precision, str] = {"fp32": "FP32", "fp16": "FP16", "bf16": "BF16"}
+_CONVOLUTIONS = {
+    "Convolution": (False, False),
+    "GroupConvolution": (False, True),
+    "ConvolutionBackpropData": (True, False),
+    "GroupConvolutionBackpropData": (True, True),
+}
+"""Operations that count, by whether they go backwards and whether they have groups."""
+
 _BIAS_FREE = "/WithoutBiases"
 """What OpenVINO's ONNX reader appends to the name of a convolution whose bias it splits off."""
 
@@ -79,7 +93,8 @@ def build_openvino(network: Path, out: Path, *, inputs_sha256: str = "") -> Bund
         OutputError: the bundle cannot be written.
     """
     refuse_foreign_files(out)
-    spec = read_spec(network)
+    data = read_network(network)
+    spec = parse_spec(data, network)
     compiled = Compiled(
         target="openvino",
         target_version=openvino_version(),
@@ -91,7 +106,7 @@ def build_openvino(network: Path, out: Path, *, inputs_sha256: str = "") -> Bund
     )
     return write_bundle(
         out,
-        network=network,
+        network=data,
         spec=spec,
         compiled=compiled,
         options=BuildOptions(),
@@ -123,7 +138,7 @@ def compile_network(network: Path, spec: Spec) -> CompiledNetwork:
             model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
         compiled = openvino_core().compile_model(model, "CPU", config)
     builder = f"OpenVINO {openvino_version()} on this CPU ({cpu_name()})"
-    proof = prove(_convolutions(model, compiled), spec, source="engine", builder=builder)
+    proof = prove(_convolutions(model, compiled, spec), spec, source="engine", builder=builder)
     return CompiledNetwork(compiled, proof)
 
 
@@ -140,29 +155,49 @@ def _cache_option(network: Path) -> dict[str, str]:
         return {}
 
 
-def _convolutions(model: Any, compiled: Any) -> Iterator[Convolution]:
+def _convolutions(model: Any, compiled: Any, spec: Spec) -> Iterator[Convolution]:
     """The convolutions of a compiled network, and the types they compute in.
 
     Args:
         model: openvino.Model, which has the shapes.
         compiled: openvino.CompiledModel, which has the types.
+        spec: The network.
     """
     gmac = {
-        op.get_friendly_name(): convolution_gmac(op.output(0).shape, op.input_value(1).shape)
+        op.get_friendly_name(): _gmac(op)
         for op in model.get_ops()
-        if op.get_type_name() == "Convolution"
+        if op.get_type_name() in _CONVOLUTIONS
     }
     for node in compiled.get_runtime_model().get_ops():
         info = node.get_rt_info()
-        if info["layerType"].value == "Convolution":
+        if info["layerType"].value in ("Convolution", "Deconvolution"):
             kind = info["runtimePrecision"].value
             for name in info["originalLayersNames"].value.split(","):
                 if name in gmac:
                     yield Convolution(
-                        name=name.removesuffix(_BIAS_FREE),
+                        name=_node_name(name, gmac, spec),
                         precision=_NAMES.get(kind, kind),
                         gmac=gmac[name],
                     )
+
+
+def _gmac(op: Any) -> float:
+    """Of a convolution of any kind; weights are (groups,) out, in, ... or else in, out, ..."""
+    is_backwards, is_grouped = _CONVOLUTIONS[op.get_type_name()]
+    pixels = op.input_value(0).shape if is_backwards else op.output(0).shape
+    kernel = op.input_value(1).shape
+    return convolution_gmac(pixels, kernel[1:] if is_grouped else kernel)
+
+
+def _node_name(name: str, known: Container[str], spec: Spec) -> str:
+    """What the ONNX calls a convolution.
+
+    OpenVINO calls the one that makes the output after the output. In a half network that is one
+    that was kept in FP32, since behind any other stands a Cast.
+    """
+    if name == OUTPUT_NAME:
+        return next((node for node in spec.exceptions if node not in known), name)
+    return name.removesuffix(_BIAS_FREE)
 
 
 @contextmanager

@@ -15,10 +15,7 @@ from fcn_trt.errors import EngineError
 from fcn_trt.manifest import Proof
 from fcn_trt.spec import Spec
 
-__all__ = ["UNREPORTED", "Convolution", "convolution_gmac", "prove"]
-
-UNREPORTED = "unreported"
-"""Stands for the type of a convolution that the engine's own report does not mention."""
+__all__ = ["Convolution", "convolution_gmac", "prove"]
 
 NAMED_LAYERS = 3
 
@@ -29,7 +26,7 @@ class Convolution:
 
     Attributes:
         name: Of its ONNX node.
-        precision: Type it computes in, such as "fp16", or `UNREPORTED`.
+        precision: Type it computes in, such as "fp16".
         gmac: 1e9 multiply-accumulates of one inference.
     """
 
@@ -42,8 +39,9 @@ def convolution_gmac(output: Sequence[int], kernel: Sequence[int]) -> float:
     """1e9 multiply-accumulates of one convolution.
 
     Args:
-        output: Its output's shape, (N, C_out, H, W).
-        kernel: Its weights' shape, (C_out, C_in / groups, kH, kW).
+        output: Its output's shape, (N, C_out, H, W); of a transposed one its input's.
+        kernel: Its weights' shape, (C_out, C_in / groups, kH, kW); of a transposed one
+            (C_in, C_out / groups, kH, kW).
     """
     return math.prod(output) * math.prod(kernel[1:]) / 1e9
 
@@ -67,11 +65,7 @@ def prove(
         EngineError: one has another type, or there is none.
     """
     found = list(convolutions)
-    wrong = [
-        c
-        for c in found
-        if c.precision not in (UNREPORTED, spec.exceptions.get(c.name, spec.precision))
-    ]
+    wrong = [c for c in found if c.precision != spec.exceptions.get(c.name, spec.precision)]
     if wrong:
         named = ", ".join(f"{c.name} ({c.precision})" for c in wrong[:NAMED_LAYERS])
         others = f" and {len(wrong) - NAMED_LAYERS} more" if len(wrong) > NAMED_LAYERS else ""

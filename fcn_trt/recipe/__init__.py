@@ -3,7 +3,7 @@
 A recipe is read strictly: an unknown key, a value of another type and a combination that cannot be
 built are each refused with the key and what it allows. Paths in it are relative to its folder.
 
-Read in this order: here, table, inputs, steps, network_cache.
+Read in this order: here, table, code, inputs, steps, network_cache.
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ def read_recipe(path: Path) -> Recipe:
     )
     _check_device(recipe)
     _check_precision(recipe)
+    _check_unused(recipe)
     return recipe
 
 
@@ -184,3 +185,20 @@ def _check_precision(recipe: Recipe) -> None:
         f"this version has no quantizer for {recipe.precision} yet; it builds "
         f"{', '.join(BUILDABLE)}",
     )
+
+
+def _check_unused(recipe: Recipe) -> None:
+    """Refuse keys that would say something and change nothing."""
+    is_onnx = Path(recipe.model).suffix == ".onnx"
+    for key, given, is_used, reason in (
+        ("images", recipe.images, recipe.precision == "fp16", "only fp16 is checked on images"),
+        (
+            "calibration",
+            recipe.calibration,
+            recipe.precision in _QUANTISED,
+            f"only {' and '.join(_QUANTISED)} are calibrated",
+        ),
+        ("onnx_output", recipe.onnx_output, is_onnx, "only an .onnx model has outputs to choose"),
+    ):
+        if given is not None and not is_used:
+            raise invalid(recipe.path, key, f"{reason}; leave the key out")

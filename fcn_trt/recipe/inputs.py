@@ -1,8 +1,11 @@
 """What each step of a recipe depends on, as hashes of content: never times, never paths.
 
     export   model, weights, size, batch, dynamic, labels; torch and onnx
-    type     the network of export; precision; for fp16 the images and the OpenVINO that runs them
+    type     the network of export; precision; for fp16 the images, the OpenCV that reads or draws
+             them and the OpenVINO that runs them
     build    the network of type; target, its library, its GPU, limits
+
+Each also depends on those files of this package that it runs.
 
 A step's key is the SHA-256 of its inputs and of the key of the step before, so that it changes
 exactly when the result may.
@@ -25,15 +28,23 @@ from fcn_trt.export.weights import RandomWeights, WeightsFile, published_names, 
 from fcn_trt.files import sha256
 from fcn_trt.machine import DISTRIBUTIONS, installed_version, this_machine
 from fcn_trt.recipe import Recipe
+from fcn_trt.recipe.code import build_code, export_code, type_code
 
 __all__ = ["RecipeInputs", "Step", "StepName", "recipe_inputs"]
 
 StepName: TypeAlias = Literal["export", "type", "build"]
 
-_FORMAT = 1
-"""Of the keys; a higher one makes every step again."""
+_CODE = "fcn_trt's code"
+"""What the code of every step is called to people; in inputs "of" and the step follow."""
 
 _LIBRARIES = {"openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+
+_OPENCV = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
 
 _EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])", re.DOTALL)
 """StringStringEntryProto of key "location", and the length of its value (onnx.proto3,
@@ -72,7 +83,8 @@ class Step:
 
         One that was not there at all came with another that is named, as fp16 brings its images.
         """
-        return [k for k, value in self.all_inputs.items() if earlier.get(k, value) != value]
+        found = [k for k, value in self.all_inputs.items() if earlier.get(k, value) != value]
+        return list(dict.fromkeys(_CODE if k.startswith(_CODE) else k for k in found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,13 +218,28 @@ def _onnx_content(recipe: Recipe, path: Path) -> str:
     try:
         data = path.read_bytes()
         names = sorted(set(_external_files(data)))
-        digests = [sha256(path.parent / name) for name in names]
+        digests = [sha256(_beside(recipe, path, name)) for name in names]
     except OSError as error:
         raise RecipeError(
             f"{recipe.path} is not valid at model: {error.filename} cannot be read: "
             f"{error.strerror}"
         ) from error
     return " ".join([path.name, hashlib.sha256(data).hexdigest(), *digests])
+
+
+def _beside(recipe: Recipe, path: Path, name: str) -> Path:
+    """A file that an ONNX file names, which must not lead out of its folder, nor to a device."""
+    folder = path.parent.resolve()
+    try:
+        found = (folder / name).resolve()
+    except (ValueError, RuntimeError):  # a null byte, or links in a circle
+        found = folder
+    if folder not in found.parents or (found.exists() and not found.is_file()):
+        raise RecipeError(
+            f"{recipe.path} is not valid at model: {path} keeps tensors in {name!r}, which is no "
+            "file in its own folder; save it again with its tensors inside"
+        )
+    return found
 
 
 def _external_files(model: bytes) -> Iterator[str]:
@@ -226,8 +253,8 @@ def _external_files(model: bytes) -> Iterator[str]:
 def _export_inputs(recipe: Recipe, source: _Source) -> dict[str, Any]:
     libraries = ("onnx",) if source.name == "ONNX file" else ("torch", "onnx")
     return {
-        "format of keys": _FORMAT,
         "fcn_trt": __version__,
+        f"{_CODE} of export": export_code(),
         **{name: installed_version(name) for name in libraries},
         "model": source.name,
         "weights": source.content,
@@ -240,11 +267,15 @@ def _export_inputs(recipe: Recipe, source: _Source) -> dict[str, Any]:
 
 
 def _type_inputs(recipe: Recipe) -> dict[str, Any]:
-    if recipe.precision != "fp16":
-        return {"precision": recipe.precision}
-    return {
+    inputs: dict[str, Any] = {
         "precision": recipe.precision,
+        f"{_CODE} of type": type_code(recipe.precision, streets=recipe.images is None),
+    }
+    if recipe.precision != "fp16":
+        return inputs
+    return inputs | {
         "images": _images_content(recipe.images) if recipe.images else "streets",
+        "opencv": _version(_OPENCV),
         "openvino": _version(DISTRIBUTIONS["openvino"]),
     }
 
@@ -264,6 +295,7 @@ def _build_inputs(recipe: Recipe) -> dict[str, Any]:
     gpu = this_machine().gpu if recipe.target == "tensorrt" else None
     return {
         "target": recipe.target,
+        f"{_CODE} of build": build_code(),
         library: _version(DISTRIBUTIONS[library]),
         "GPU": f"{gpu.name} {gpu.compute_capability}" if gpu else None,
         **asdict(recipe.options),

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fcn_trt.files import cache_folder, sha256, write_atomic
+from fcn_trt.errors import OutputError
+from fcn_trt.files import sha256, write_atomic
 
 __all__ = ["LIMIT_BYTES", "NetworkCache"]
 
@@ -46,12 +48,22 @@ class NetworkCache:
 
     @classmethod
     def of_user(cls) -> NetworkCache:
-        """The one in the user's cache.
+        """The one in the user's cache, whose folder need not be there to be read from."""
+        return cls(platformdirs.user_cache_path("fcn_trt") / "networks")
+
+    def make_folder(self) -> None:
+        """Make the folder, before the long work whose results go there.
 
         Raises:
-            OutputError: its folder cannot be made.
+            OutputError: it cannot be made.
         """
-        return cls(cache_folder("networks"))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder} cannot be made: {error.strerror}; set XDG_CACHE_HOME to a folder "
+                "that can be written"
+            ) from error
 
     def path(self, key: str) -> Path:
         """Where the network of a key is, or is to be written."""
@@ -63,10 +75,11 @@ class NetworkCache:
         try:
             if record is None or sha256(path) != record.sha256:
                 return None
-            for file in (path, self._record_path(key)):
-                file.touch()
         except OSError:
             return None
+        with suppress(OSError):  # a cache that can only be read is still read
+            for file in (path, self._record_path(key)):
+                file.touch()
         return path
 
     def inputs(self, key: str) -> dict[str, Any] | None:

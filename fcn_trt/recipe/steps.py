@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn_trt.engine.bundle import Bundle, load_bundle, refuse_foreign_files
-from fcn_trt.errors import BundleError, EngineError, WeightsError
+from fcn_trt.errors import BundleError, EngineError, OnnxError, WeightsError
 from fcn_trt.manifest import MANIFEST_NAME, read_manifest
 from fcn_trt.recipe.inputs import RecipeInputs, Step, StepName, recipe_inputs
 from fcn_trt.recipe.network_cache import NetworkCache
+from fcn_trt.spec import read_spec
 
 if TYPE_CHECKING:
     from fcn_trt.engine.tensorrt.progress import OnPhase
@@ -39,12 +40,14 @@ class StepReport:
         made: Whether it was done; otherwise an earlier result was taken.
         reason: Why it was done, such as "size changed"; "" if it was not.
         duration_s: How long it took, in seconds.
+        kept: Nodes that type left in fp32, because the precision cannot hold them, now or earlier.
     """
 
     name: StepName
     made: bool
     reason: str = ""
     duration_s: float = 0.0
+    kept: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """In words, such as "build: made in 1.2 s (size changed)"."""
@@ -114,24 +117,35 @@ def build_recipe(recipe: Recipe, watcher: Watcher | None = None) -> RecipeBuild:
         MissingExtraError, WeightsError, CheckpointError, OnnxError, SourceError, EngineError,
             BundleError, OutputError, ValueError: as the steps say.
     """
+    is_built = (recipe.output / MANIFEST_NAME).exists()
+    if not is_built:
+        _require_buildable(recipe)  # before weights are downloaded to find its inputs
     inputs = recipe_inputs(recipe)
     cache = NetworkCache.of_user()
     watcher = watcher or Watcher()
     found = _look_at_output(recipe.output, inputs.build, cache)
     if found.bundle is not None:
-        steps = tuple(StepReport(name=name, made=False) for name in _NAMES)
-        for step in steps:
-            watcher.on_step(step)
-        return RecipeBuild(bundle=found.bundle, steps=steps)
-    refuse_foreign_files(recipe.output)
-    _require_buildable(recipe)
+        return _reused(found.bundle, watcher)
+    if is_built:
+        _require_buildable(recipe)
+    cache.make_folder()
     return _Work(recipe=recipe, inputs=inputs, cache=cache, watcher=watcher, found=found).run()
+
+
+def _reused(bundle: Bundle, watcher: Watcher) -> RecipeBuild:
+    """Report that nothing had to be done."""
+    kept = {"type": tuple(bundle.manifest.spec.exceptions)}
+    steps = tuple(StepReport(name=n, made=False, kept=kept.get(n, ())) for n in _NAMES)
+    for step in steps:
+        watcher.on_step(step)
+    return RecipeBuild(bundle=bundle, steps=steps)
 
 
 def _require_buildable(recipe: Recipe) -> None:
     """Refuse before long work what cannot be built here after it."""
     from fcn_trt.engine.build import require_buildable
 
+    refuse_foreign_files(recipe.output)
     try:
         require_buildable(recipe.target, recipe.precision, recipe.options)
     except EngineError as error:
@@ -204,7 +218,7 @@ class _Work:
         found = self.cache.find(step.key)
         if found is not None:
             self._report(StepReport(name="export", made=False))
-            self._report(StepReport(name="type", made=False))
+            self._report(StepReport(name="type", made=False, kept=self._kept(found)))
             return found
         network = self._exported()
         with self._making(step, self._reason_in_cache(step)):
@@ -262,6 +276,9 @@ class _Work:
 
         type_network(network, out, recipe.precision, images=images, on_image=count)
 
+    def _kept(self, typed: Path) -> tuple[str, ...]:
+        return tuple(read_spec(typed).exceptions)
+
     def _reason_in_cache(self, step: Step) -> str:
         """Why a network has to be made whose inputs are not known to have changed."""
         is_there = self.cache.path(step.key).exists()
@@ -279,9 +296,28 @@ class _Work:
         reason = f"{', '.join(changed)} changed" if changed else otherwise
         self.watcher.on_begin(step.name, reason)
         started = time.perf_counter()
-        yield
+        with self._naming_recipe():
+            yield
         duration_s = time.perf_counter() - started
-        self._report(StepReport(name=step.name, made=True, reason=reason, duration_s=duration_s))
+        kept = self._kept(self.cache.path(step.key)) if step.name == "type" else ()
+        self._report(
+            StepReport(name=step.name, made=True, reason=reason, duration_s=duration_s, kept=kept)
+        )
+
+    @contextmanager
+    def _naming_recipe(self) -> Iterator[None]:
+        """Let errors about a network in the cache, which the user does not know, name the recipe.
+
+        One that cannot be written keeps its path: there the user can make room.
+        """
+        try:
+            yield
+        except (EngineError, OnnxError) as error:
+            says = str(error)
+            for step in (self.inputs.export, self.inputs.typed):
+                network = str(self.cache.path(step.key))
+                says = says.replace(network, f"the network of {self.recipe.path}")
+            raise type(error)(says) from error
 
     def _report(self, report: StepReport) -> None:
         self.reports.append(report)

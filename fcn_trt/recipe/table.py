@@ -44,12 +44,18 @@ def _parsed(parse: Callable[[str], T], example: str) -> BeforeValidator:
 def _capabilities(value: object) -> tuple[str, ...]:
     """One compute capability or several."""
     listed = value if isinstance(value, list) else [value]
+    if not listed:
+        raise ValueError("[] names no GPU; name one, or leave the key out")
+    seen = set()
     for text in listed:
         if not isinstance(text, str):
             raise ValueError(  # noqa: TRY004  # as above
                 f"{text!r} is not text, such as '8.7', nor a list of such texts"
             )
-        parse_capability(text)
+        capability = parse_capability(text)
+        if capability in seen:
+            raise ValueError(f"{text!r} is given twice; name each GPU once")
+        seen.add(capability)
     return tuple(listed)
 
 

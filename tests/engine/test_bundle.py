@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+import resource
 import shutil
 from dataclasses import replace
 
@@ -36,7 +37,7 @@ def write(tiny_network):
     """Write the tiny network as a bundle of that name."""
     return lambda path, compiled=COMPILED: write_bundle(
         path,
-        network=tiny_network,
+        network=tiny_network.read_bytes(),
         spec=read_spec(tiny_network),
         compiled=compiled,
         options=BuildOptions(),
@@ -145,14 +146,13 @@ def test_file_of_that_name_is_refused_and_left_alone(write, tmp_path):
 @pytest.mark.parametrize("existing", [False, True])
 def test_failing_write_leaves_what_was_there(write, tmp_path, tiny_network, existing):
     before = write(tmp_path / "tiny") if existing else None
-    with pytest.raises(OutputError, match="tiny cannot be written: No such file or directory"):
-        write_bundle(
-            tmp_path / "tiny",
-            network=tmp_path / "gone.onnx",
-            spec=read_spec(tiny_network),
-            compiled=COMPILED,
-            options=BuildOptions(),
-        )
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # as if the disk were full
+    try:
+        with pytest.raises(OutputError, match="tiny cannot be written: File too large"):
+            write(tmp_path / "tiny")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert names(tmp_path) == (["tiny"] if existing else [])
     if existing:
         assert load_bundle(tmp_path / "tiny") == before
@@ -162,7 +162,7 @@ def test_bundle_can_be_rebuilt_from_its_own_network(write, tmp_path):
     first = write(tmp_path / "tiny")
     again = write_bundle(
         first.path,
-        network=first.network,
+        network=first.network.read_bytes(),
         spec=first.manifest.spec,
         compiled=COMPILED,
         options=BuildOptions(),

@@ -251,3 +251,20 @@ def test_gmac_of_the_proof_is_that_of_the_profile(tiny_network, tmp_path):
         if n.op_type == "Conv"
     )
     assert proof.gmac == {"fp32": round(count / 1e9, 6)}
+
+
+@pytest.mark.skipif(not computes("fp16"), reason="needs a CPU that computes FP16")
+def test_last_convolution_may_be_an_exception(tmp_path, tiny_network):
+    """OpenVINO calls it after the output, where no bias and no Cast stands behind it."""
+    pytest.importorskip("onnx")
+    from fcn_trt.export.half import to_half
+    from fcn_trt.export.network import load_network, save_network
+
+    model, spec = load_network(tiny_network)
+    last = next(n for n in model.graph.node if "logits" in n.output)
+    assert last.op_type == "Conv"
+    del last.input[2]
+    typed, _ = to_half(model, spec, "fp16", keep={last.name})
+    save_network(typed, tmp_path / "n.onnx")
+    proof = build_openvino(tmp_path / "n.onnx", tmp_path / "out").manifest.precision_proven
+    assert proof.convolutions == {"fp16": 25, "fp32": 1}

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from fcn_trt.engine.precision import UNREPORTED, Convolution, convolution_gmac, prove
+from fcn_trt.engine.precision import Convolution, convolution_gmac, prove
 from fcn_trt.errors import EngineError
 from fcn_trt.spec import read_spec
 
@@ -46,11 +46,6 @@ def test_exception_that_was_not_kept_is_refused(spec):
     kept = replace(spec, exceptions={"conv1": "fp32"})
     with pytest.raises(EngineError, match=r"1 of 2 .*: conv1 \(fp16\); choose"):
         prove(convolutions("fp16", "fp16"), kept, source="engine", builder="A builder")
-
-
-def test_convolution_that_the_engine_does_not_report_is_counted_as_such(spec):
-    proof = prove(convolutions("fp16", UNREPORTED), spec, source="engine", builder="A builder")
-    assert proof.convolutions == {"fp16": 1, "unreported": 1}
 
 
 def test_network_without_convolutions_is_no_engine(spec):

@@ -111,10 +111,9 @@ def test_every_key_is_read_and_paths_are_relative_to_the_recipe(read, tmp_path):
         onnx_output = "aux"
         size = "256x512"
         batch = 2
-        precision = "bf16"
+        precision = "fp16"
         target = "tensorrt"
         output = "../built/street"
-        calibration = "../calibration/street.json"
         images = "photos"
         [dynamic]
         min_size = "128x256"
@@ -141,8 +140,8 @@ def test_every_key_is_read_and_paths_are_relative_to_the_recipe(read, tmp_path):
         size=(256, 512),
         batch=2,
         dynamic=ShapeRange(min_size=(128, 256), max_size=(512, 1024), min_batch=2, max_batch=4),
-        precision="bf16",
-        calibration=tmp_path / "../calibration/street.json",
+        precision="fp16",
+        calibration=None,
         images=tmp_path / "photos",
         target="tensorrt",
         options=BuildOptions(
@@ -245,6 +244,14 @@ def test_value_that_is_not_valid_is_named_with_its_key(refusal, keys, sentence):
             "at device.compute_capability: compute capability '87' is not MAJOR.MINOR, such as 8.7",
         ),
         (
+            "compute_capability = []",
+            "at device.compute_capability: [] names no GPU; name one, or leave the key out",
+        ),
+        (
+            'compute_capability = ["8.6", "8.9", "8.6"]',
+            "at device.compute_capability: '8.6' is given twice; name each GPU once",
+        ),
+        (
             'compute_capability = ["8.7", "8.9"]',
             "at device.compute_capability: tensorrt compiles for the one GPU it runs on, and 2 are "
             "given",
@@ -295,6 +302,27 @@ def test_jetson_is_refused_for_tensorrt_rtx(refusal):
         "is not valid at device.compute_capability: TensorRT-RTX does not compile for 8.7; it "
         "knows 7.5, 8.0, 8.6, 8.9, 12.0, 12.1 (Jetsons are for the target tensorrt)"
     )
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (
+            {"precision": '"bf16"', "images": '"photos"'},
+            "images: only fp16 is checked on images; leave the key out",
+        ),
+        (
+            {"calibration": '"street.json"'},
+            "calibration: only int8 and fp8 are calibrated; leave the key out",
+        ),
+        (
+            {"onnx_output": '"aux"'},
+            "onnx_output: only an .onnx model has outputs to choose; leave the key out",
+        ),
+    ],
+)
+def test_key_that_would_change_nothing_is_refused(refusal, keys, sentence):
+    assert refusal(whole(**keys)) == f"is not valid at {sentence}"
 
 
 class TestQuantisedPrecision:

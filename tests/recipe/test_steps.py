@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -9,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from fcn_trt.engine.bundle import load_bundle
-from fcn_trt.errors import BundleError, EngineError, RecipeError, WeightsError
+from fcn_trt.errors import BundleError, EngineError, OutputError, RecipeError, WeightsError
 from fcn_trt.machine import Gpu, Machine, this_machine
-from fcn_trt.recipe import read_recipe
+from fcn_trt.recipe import code, read_recipe
+from fcn_trt.recipe.inputs import recipe_inputs
 from fcn_trt.recipe.steps import RecipeBuild, StepReport, Watcher, build_recipe
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
@@ -238,6 +240,93 @@ class TestChange:
         with pytest.raises(RecipeError, match=r"tensors\.bin cannot be read: No such file"):
             build(path)
 
+    def test_network_that_is_reused_tells_again_what_was_kept_in_fp32(self, recipe, checkpoints):
+        pytest.importorskip("tensorrt_rtx")
+        path = recipe(precision="fp16", target="tensorrt-rtx", device='compute_capability = "8.6"')
+        weights = torch.load(checkpoints[0], weights_only=True)
+        weights["state_dict"]["decode_head.conv_seg.weight"] *= 1e9
+        torch.save(weights, path.parent / "street.pth")
+        first = build(path)
+        kept = tuple(first.bundle.manifest.spec.exceptions)
+        assert "decode_head.conv_seg" in kept
+        assert [step.kept for step in first.steps] == [(), kept, ()]
+        assert [step.kept for step in build(path).steps] == [(), kept, ()]
+        shutil.rmtree(first.bundle.path)
+        again = build(path)
+        assert made(again) == ["build"]
+        assert [step.kept for step in again.steps] == [(), kept, ()]
+
+
+@pytest.mark.parametrize("location", ["/dev/zero", "../secret.bin", "fifo", "."])
+def test_onnx_that_names_no_file_of_its_own_folder_is_refused(recipe, tiny_network, location):
+    onnx = pytest.importorskip("onnx")
+    path = recipe(model="m.onnx", weights=None, labels=None)
+    (path.parent.parent / "secret.bin").write_bytes(b"secret")
+    os.mkfifo(path.parent / "fifo")
+    model = onnx.load(tiny_network)
+    tensor = model.graph.initializer[0]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    (path.parent / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(RecipeError) as caught:
+        build(path)
+    assert str(caught.value) == (
+        f"{path} is not valid at model: {path.parent}/m.onnx keeps tensors in {location!r}, which "
+        "is no file in its own folder; save it again with its tensors inside"
+    )
+
+
+class TestCode:
+    """What the code of the package is to the steps, on a copy of it that is edited."""
+
+    @pytest.fixture
+    def package(self, tmp_path, monkeypatch) -> Path:
+        copy: Path = tmp_path / "fcn_trt"
+        shutil.copytree(code.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        monkeypatch.setattr(code, "PACKAGE", copy)
+        return copy
+
+    @pytest.mark.parametrize(
+        ("file", "steps"),
+        [
+            ("export/fp16_range.py", ["type", "build"]),
+            ("export/to_onnx.py", ["export", "type", "build"]),
+            ("demo/street.py", ["type", "build"]),
+            ("engine/tensorrt/builder.py", ["build"]),
+            ("report.py", []),
+        ],
+    )
+    def test_edited_file_changes_the_steps_that_run_it(self, recipe, package, file, steps):
+        path = read_recipe(recipe(precision="fp16", target="tensorrt-rtx"))
+        before = recipe_inputs(path)
+        (package / file).write_text("FP16_LIMIT = 1\n")
+        after = recipe_inputs(path)
+        pairs = [
+            (before.export, after.export),
+            (before.typed, after.typed),
+            (before.build, after.build),
+        ]
+        assert [new.name for old, new in pairs if new.key != old.key] == steps
+        words = after.build.changed(before.build.all_inputs)
+        assert words == (["fcn_trt's code"] if steps else [])
+
+    def test_reason_says_so(self, recipe, package):
+        path = recipe()
+        build(path)
+        (package / "export" / "half.py").write_text("")
+        done = build(path)
+        assert made(done) == ["type", "build"]
+        assert reasons(done) == {"fcn_trt's code changed"}
+
+
+def test_cache_that_cannot_be_made_is_missed_only_when_something_is_built(recipe, monkeypatch):
+    path = recipe()
+    build(path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/x")
+    assert made(build(path)) == []
+    with pytest.raises(OutputError, match=r"^/proc/x/fcn_trt/networks cannot be made: .*; set XDG"):
+        build(recipe(size="64x128"))
+
 
 class TestDamage:
     def test_network_that_was_damaged_in_the_cache_is_made_again(self, recipe, cache):
@@ -345,6 +434,14 @@ class TestRefusedBeforeLongWork:
     def test_weights_that_are_not_there(self, recipe):
         with pytest.raises(WeightsError, match=r"/engines/gone\.pth is neither a file nor a publ"):
             build(recipe(weights="gone.pth"))
+
+    @pytest.mark.parametrize("model", ["fcn_r18-d8", "fcn_r18-d8_512x1024_80k_cityscapes"])
+    def test_output_that_holds_other_files_before_weights_are_downloaded(self, recipe, model):
+        path = recipe(model=model, weights=None, labels=None)
+        path.with_suffix("").mkdir()
+        (path.with_suffix("") / "one.jpg").write_text("mine")
+        with pytest.raises(BundleError, match=r"street holds files that are no bundle's, such as"):
+            build(path)
 
     def test_output_that_holds_other_files(self, recipe, tmp_path):
         (tmp_path / "photos").mkdir()

@@ -8,12 +8,19 @@ is told, and needs none itself.
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
+from fcn_trt.engine.bundle import (
+    Bundle,
+    Compiled,
+    read_network,
+    refuse_foreign_files,
+    write_bundle,
+)
 from fcn_trt.engine.precision import prove
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.engine.tensorrt.device import Device, find_device
@@ -31,15 +38,17 @@ from fcn_trt.engine.tensorrt.network import network_convolutions, parse_network
 from fcn_trt.engine.tensorrt.plan import deserialise
 from fcn_trt.engine.tensorrt.progress import OnPhase, Progress
 from fcn_trt.engine.tensorrt.timing_cache import keep_timing_cache, use_timing_cache
-from fcn_trt.errors import EngineError
+from fcn_trt.errors import EngineError, FcnTrtError
 from fcn_trt.manifest import Proof
 from fcn_trt.options import BuildOptions
-from fcn_trt.spec import INPUT_NAME, Spec, read_spec
+from fcn_trt.spec import INPUT_NAME, Spec, parse_spec
 
 if TYPE_CHECKING:
     from tensorrt_types import Builder, IBuilderConfig, INetworkDefinition, TensorRt
 
 __all__ = ["build_tensorrt", "compile_tensorrt"]
+
+_log = logging.getLogger(__name__)
 
 
 def build_tensorrt(
@@ -72,11 +81,14 @@ def build_tensorrt(
         OutputError: the bundle cannot be written.
     """
     refuse_foreign_files(out)
-    spec = read_spec(network)
-    compiled = compile_tensorrt(network, spec, target=target, options=options, on_phase=on_phase)
+    data = read_network(network)
+    spec = parse_spec(data, network)
+    compiled = compile_tensorrt(
+        data, spec, name=network, target=target, options=options, on_phase=on_phase
+    )
     return write_bundle(
         out,
-        network=network,
+        network=data,
         spec=spec,
         compiled=compiled,
         options=options,
@@ -85,9 +97,10 @@ def build_tensorrt(
 
 
 def compile_tensorrt(
-    network: Path,
+    network: bytes,
     spec: Spec,
     *,
+    name: Path,
     target: TensorRtTarget,
     options: BuildOptions,
     on_phase: OnPhase = lambda _: None,
@@ -95,8 +108,9 @@ def compile_tensorrt(
     """Compile a typed ONNX and prove its precision; nothing is written but the timing cache.
 
     Args:
-        network: The typed ONNX file.
+        network: The typed ONNX file's bytes.
         spec: Its spec.
+        name: What to call the file in messages.
         target: Which library compiles.
         options: Its limits.
         on_phase: Called as the builder moves on.
@@ -106,22 +120,28 @@ def compile_tensorrt(
     """
     device = find_device(target, spec.precision, options)
     library = load_library(target)
-    with collector_paused():
-        return _compile(library, network, spec, options, device, on_phase)
+    try:
+        with collector_paused():
+            return _compile(_Compiler(library, name), network, spec, options, device, on_phase)
+    except FcnTrtError:
+        raise
+    except (RuntimeError, TypeError) as error:  # what pybind11 makes of the library's own checks
+        reason = " ".join(str(error).split())[:400]
+        raise EngineError(f"{library.name} does not take {name}: {reason}") from error
 
 
 def _compile(
-    library: TensorRtLibrary,
-    network: Path,
+    compiler: _Compiler,
+    network: bytes,
     spec: Spec,
     options: BuildOptions,
     device: Device,
     on_phase: OnPhase,
 ) -> Compiled:
-    compiler = _Compiler(library)
+    library = compiler.library
     compiler.parse(network)
     config = compiler.configure(spec, options, device)
-    plan = compiler.compile(config, network, on_phase)
+    plan = compiler.compile(config, on_phase)
     if device.gpu is not None and options.timing_cache:
         keep_timing_cache(config, library, device.gpu)
     found = compiler.prove(plan, spec, options, device)
@@ -149,17 +169,18 @@ class _Proven:
 class _Compiler:
     """One build: the library's objects in the order in which they need each other."""
 
-    def __init__(self, library: TensorRtLibrary) -> None:
-        self._library = library
+    def __init__(self, library: TensorRtLibrary, name: Path) -> None:
+        self.library = library
+        self._name = name
         self._trt: TensorRt = library.trt
         self._messages = Log()
         self._logger = self._messages.logger(self._trt)
         self._builder: Builder = self._trt.Builder(self._logger)
         self._network: INetworkDefinition = strongly_typed_network(self._trt, self._builder)
 
-    def parse(self, path: Path) -> None:
+    def parse(self, data: bytes) -> None:
         """Read the ONNX file into the network."""
-        parse_network(self._library, self._network, self._logger, path)
+        parse_network(self.library, self._network, self._logger, data, self._name)
 
     def configure(self, spec: Spec, options: BuildOptions, device: Device) -> IBuilderConfig:
         """Set every limit and promise; what is computed stands in the network already."""
@@ -178,25 +199,25 @@ class _Compiler:
             config.set_flag(trt.BuilderFlag.STRIP_PLAN)
         if spec.dynamic is not None:
             self._add_profile(config, spec)
-        if self._library.target == "tensorrt-rtx":
+        if self.library.target == "tensorrt-rtx":
             limit_capabilities(trt, config, device.compute_capabilities)
         elif device.gpu is not None and options.timing_cache:
-            use_timing_cache(config, self._library, device.gpu)
+            use_timing_cache(config, self.library, device.gpu)
         return config
 
     def _set_compatibility(self, config: IBuilderConfig, options: BuildOptions) -> None:
         trt = self._trt
         if options.version_compatible:
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-            if self._library.target == "tensorrt-rtx":  # which has no lean runtime to put in
+            if self.library.target == "tensorrt-rtx":  # which has no lean runtime to put in
                 config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
         if options.hardware_compatibility == "none":
             return
         level = options.hardware_compatibility.upper()
         levels = trt.HardwareCompatibilityLevel.__members__
-        if self._library.target == "tensorrt-rtx" or level not in levels:
+        if self.library.target == "tensorrt-rtx" or level not in levels:
             raise EngineError(
-                f"{self._library.name} does not know hardware_compatibility "
+                f"{self.library.name} does not know hardware_compatibility "
                 f"{options.hardware_compatibility!r}; leave it out"
             )
         config.hardware_compatibility_level = levels[level]
@@ -215,29 +236,32 @@ class _Compiler:
         )
         if config.add_optimization_profile(profile) < 0:
             raise EngineError(
-                f"{self._library.name} refuses the dynamic shape: {self._messages.reason()}"
+                f"{self.library.name} refuses the dynamic shape: {self._messages.reason()}"
             )
 
-    def compile(self, config: IBuilderConfig, network: Path, on_phase: OnPhase) -> bytes:
+    def compile(self, config: IBuilderConfig, on_phase: OnPhase) -> bytes:
         """Build the plan in a thread of its own, so that Ctrl-C is heard while it runs.
 
         Raises:
             EngineError: the library could not.
             KeyboardInterrupt: Ctrl-C; the builder has stopped by then.
         """
+        self._messages.clear()
         progress = Progress(on_phase)
         monitor = progress.monitor(self._trt)
         config.progress_monitor = monitor
         with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-build") as pool:
-            build = pool.submit(self._builder.build_serialized_network, self._network, config)
             try:
+                build = pool.submit(self._builder.build_serialized_network, self._network, config)
                 plan: Any = build.result()
             except BaseException:
                 progress.cancel()  # leaving the block waits for the builder
                 raise
+        if progress.error is not None:
+            raise progress.error
         if plan is None:
             raise EngineError(
-                f"{self._library.name} cannot compile {network}: {self._messages.reason()}"
+                f"{self.library.name} cannot compile {self._name}: {self._messages.reason()}"
                 f"{_way_out(self._messages.reason())}"
             )
         return bytes(plan)
@@ -246,13 +270,21 @@ class _Compiler:
         """Ask the engine what it computes in, or the typed network where no GPU can load it."""
         convolutions = network_convolutions(self._trt, self._network, spec)
         if device.gpu is None:
-            proof = prove(convolutions, spec, source="network", builder=self._library.name)
+            proof = prove(convolutions, spec, source="network", builder=self.library.name)
             return _Proven(proof=proof, scratch_bytes=None, layers=None)
         host_code = options.version_compatible
-        engine = deserialise(self._library, plan, self._messages, host_code=host_code)
+        engine = deserialise(self.library, plan, self._messages, host_code=host_code)
         layers = layer_report(self._trt, engine, spec)
-        reported = read_report(layers, convolutions)
-        proof = prove(reported, spec, source="engine", builder=self._library.name)
+        types = read_report(layers)
+        reported = [replace(c, precision=types.get(c.name, c.precision)) for c in convolutions]
+        missing = [c.name for c in convolutions if c.name not in types]
+        if missing:
+            _log.warning(
+                "%s does not report %d of %d convolutions, such as %s: they count as typed",
+                *(self.library.name, len(missing), len(convolutions), missing[0]),
+            )
+        source: Literal["engine", "network"] = "network" if missing else "engine"
+        proof = prove(reported, spec, source=source, builder=self.library.name)
         return _Proven(proof=proof, scratch_bytes=scratch_bytes(engine), layers=layers)
 
 

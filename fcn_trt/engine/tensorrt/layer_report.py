@@ -2,8 +2,7 @@
 
 The report is JSON whose keys differ between releases: 10.x gives each tensor a text under
 "Format/Datatype", 11.x splits it into "Format" and "Datatype". A fused layer names the ONNX nodes
-it came from under "Metadata"; where that is missing, in its own name. A convolution that the report
-does not name is counted as unreported and not guessed.
+it came from under "Metadata"; where that is missing, in its own name.
 
 Source: TensorRT developer guide, "Engine Inspector"; 10.x to 11.x migration guide, "I/O Tensors".
 """
@@ -12,11 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fcn_trt.engine.precision import UNREPORTED, Convolution
 from fcn_trt.errors import EngineError
 from fcn_trt.spec import INPUT_NAME, Spec
 
@@ -46,22 +43,28 @@ def layer_report(trt: TensorRt, engine: ICudaEngine, spec: Spec) -> str:
         trt: The library.
         engine: Built with detailed profiling verbosity; otherwise layers are names only.
         spec: The network.
+
+    Raises:
+        EngineError: the device has no memory for it.
     """
     inspector = engine.create_engine_inspector()
     if spec.dynamic is not None:
         # Without a shape the report says "N/A due to dynamic shapes" instead of the types.
-        context = engine.create_execution_context()
+        context: Any = engine.create_execution_context()
+        if context is None:
+            raise EngineError(
+                "the engine is built, but there is no memory to ask it about its layers"
+            )
         context.set_input_shape(INPUT_NAME, (spec.batch, 3, *spec.input_size))
         inspector.execution_context = context
     return str(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
-def read_report(text: str, convolutions: Iterable[Convolution]) -> list[Convolution]:
-    """The convolutions with the types that stand in a layer report.
+def read_report(text: str) -> dict[str, str]:
+    """The types that stand in a layer report, by the names of the ONNX nodes.
 
     Args:
         text: The report as JSON.
-        convolutions: What was parsed, by the names of the ONNX nodes.
 
     Raises:
         EngineError: it is no such report.
@@ -80,7 +83,7 @@ def read_report(text: str, convolutions: Iterable[Convolution]) -> list[Convolut
             if kind is not None:
                 for name in _onnx_nodes(layer):
                     types.setdefault(name, kind)
-    return [replace(c, precision=types.get(c.name, UNREPORTED)) for c in convolutions]
+    return types
 
 
 def _computes(layer: Mapping[str, Any]) -> bool:

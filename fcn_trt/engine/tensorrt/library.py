@@ -123,6 +123,11 @@ class Log:
             (self.noise if _NOISE.search(message) else self.errors).append(message.strip())
         _log.debug("%s", message)
 
+    def clear(self) -> None:
+        """Forget what earlier work went wrong with."""
+        self.errors.clear()
+        self.noise.clear()
+
     def reason(self) -> str:
         """The first error, which the later ones follow from, on one line."""
         first = [*self.errors, *self.noise, "it gave no reason"][0]

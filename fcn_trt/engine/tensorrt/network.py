@@ -29,16 +29,27 @@ _PRECISIONS = {"FLOAT": "fp32", "HALF": "fp16", "BF16": "bf16", "INT8": "int8", 
 
 
 def parse_network(
-    library: TensorRtLibrary, network: INetworkDefinition, logger: ILogger, path: Path
+    library: TensorRtLibrary,
+    network: INetworkDefinition,
+    logger: ILogger,
+    data: bytes,
+    path: Path,
 ) -> None:
     """Read an ONNX file into an empty network.
+
+    Args:
+        library: The library.
+        network: The network.
+        logger: Of the library's own class.
+        data: The file's bytes.
+        path: What to call the file in messages.
 
     Raises:
         EngineError: the library does not take it; the node is named.
     """
     parser: OnnxParser = library.trt.OnnxParser(network, logger)
     # What is no ONNX at all parses without an error, into a network without outputs.
-    if not parser.parse(path.read_bytes()) or network.num_outputs == 0:
+    if not parser.parse(data) or network.num_outputs == 0:
         raise EngineError(f"{path} cannot become an engine: {_reason(parser, library.name)}")
 
 
@@ -74,7 +85,7 @@ def network_convolutions(
         return [
             _convolution(trt, layer, makers)
             for layer in layers
-            if layer.type == trt.LayerType.CONVOLUTION
+            if layer.type in (trt.LayerType.CONVOLUTION, trt.LayerType.DECONVOLUTION)
         ]
     finally:
         image.shape = declared
@@ -88,11 +99,15 @@ def _convolution(trt: TensorRt, layer: ILayer, makers: dict[str, ILayer]) -> Con
         source = maker.get_input(0)
     kind = source.dtype.name
     # The bindings give the base class; this is how they let a layer be seen as what it is.
-    layer.__class__ = trt.IConvolutionLayer
-    convolution: IConvolutionLayer = layer
-    kernel = (image.shape[1] // convolution.num_groups, *convolution.kernel_size_nd)
+    transposed = layer.type == trt.LayerType.DECONVOLUTION
+    layer.__class__ = trt.IDeconvolutionLayer if transposed else trt.IConvolutionLayer
+    convolution: IConvolutionLayer = layer  # the other class has the same properties
+    pixels, others = convolution.get_output(0).shape, image.shape[1]
+    if transposed:
+        pixels, others = image.shape, convolution.num_output_maps
+    kernel = (0, others // convolution.num_groups, *convolution.kernel_size_nd)
     return Convolution(
         name=convolution.name,
         precision=_PRECISIONS.get(kind, kind),
-        gmac=convolution_gmac(convolution.get_output(0).shape, (0, *kernel)),
+        gmac=convolution_gmac(pixels, kernel),
     )

@@ -58,6 +58,7 @@ def deserialise(library: TensorRtLibrary, plan: bytes, log: Log, *, host_code: b
     Raises:
         EngineError: the library refuses it.
     """
+    log.clear()
     runtime = library.trt.Runtime(log.logger(library.trt))
     if host_code:
         runtime.engine_host_code_allowed = True

@@ -35,12 +35,17 @@ OnPhase: TypeAlias = Callable[[BuildPhase], None]
 
 
 class Progress:
-    """Passes on what the builder reports, and asks it to stop after `cancel`."""
+    """Passes on what the builder reports, and asks it to stop after `cancel`.
+
+    Attributes:
+        error: What `on_phase` raised first, which stops the builder; for the caller to raise.
+    """
 
     def __init__(self, on_phase: OnPhase) -> None:
         self._on_phase = on_phase
         self._phases: dict[str, BuildPhase] = {}
         self._cancelled = threading.Event()
+        self.error: BaseException | None = None
 
     def cancel(self) -> None:
         """Let the builder stop at its next step."""
@@ -68,7 +73,11 @@ class Progress:
     def report(self, phase: BuildPhase) -> None:
         """A phase has begun or moved on."""
         self._phases[phase.name] = phase
-        self._on_phase(phase)
+        try:
+            self._on_phase(phase)
+        except BaseException as error:  # noqa: BLE001  # it must not pass through the library
+            self.error = self.error or error
+            self.cancel()
 
     def step(self, name: str, done: int | None) -> bool:
         """A phase has made a step, or is over; returns whether the build is to go on."""

@@ -25,6 +25,10 @@ RTX: TensorRtTarget = "tensorrt-rtx"
 TOLD = BuildOptions(compute_capabilities=("8.6", "12.0"))
 
 
+def compiled_for_rtx(network, spec, **given):
+    return compile_tensorrt(network.read_bytes(), spec, name=network, target=RTX, **given)
+
+
 @pytest.fixture
 def edited(tiny_network, tmp_path):
     """The tiny network with a change to its graph, whose spec still says what it was."""
@@ -61,14 +65,12 @@ def test_proof_counts_the_same_gmac_as_the_profile(tiny_network, tiny_model, tmp
     from fcn_trt.engine.openvino import compile_network
 
     spec = read_spec(tiny_network)
-    found = compile_tensorrt(tiny_network, spec, target=RTX, options=TOLD).precision_proven
+    found = compiled_for_rtx(tiny_network, spec, options=TOLD).precision_proven
     assert found.gmac == compile_network(tiny_network, spec).proof.gmac
 
 
 def test_engine_without_named_gpus_names_all_that_the_library_compiles_for(tiny_network):
-    compiled = compile_tensorrt(
-        tiny_network, read_spec(tiny_network), target=RTX, options=BuildOptions()
-    )
+    compiled = compiled_for_rtx(tiny_network, read_spec(tiny_network), options=BuildOptions())
     assert compiled.compute_capabilities == RTX_CAPABILITIES
 
 
@@ -79,7 +81,7 @@ def test_graph_that_is_not_what_its_spec_says_is_refused_and_its_layers_are_name
         r"backbone\.\S+ \(fp32\), .* and 23 more; choose another precision"
     )
     with pytest.raises(EngineError, match=message):
-        compile_tensorrt(tiny_network, spec, target=RTX, options=TOLD)
+        compiled_for_rtx(tiny_network, spec, options=TOLD)
 
 
 class TestRefused:
@@ -155,7 +157,7 @@ class TestRefused:
 
 def test_version_compatible_plan_is_built(tiny_network):
     options = replace(TOLD, version_compatible=True)
-    compiled = compile_tensorrt(tiny_network, read_spec(tiny_network), target=RTX, options=options)
+    compiled = compiled_for_rtx(tiny_network, read_spec(tiny_network), options=options)
     assert compiled.plan
 
 
@@ -197,10 +199,9 @@ class TestPlan:
 class TestStopped:
     def test_phases_are_reported_from_their_start_to_their_end(self, tiny_network):
         phases: list[BuildPhase] = []
-        compile_tensorrt(
+        compiled_for_rtx(
             tiny_network,
             read_spec(tiny_network),
-            target=RTX,
             options=TOLD,
             on_phase=phases.append,
         )
@@ -214,7 +215,7 @@ class TestStopped:
         whole: list[BuildPhase] = []
         phases: list[BuildPhase] = []
         spec = read_spec(tiny_network)
-        compile_tensorrt(tiny_network, spec, target=RTX, options=TOLD, on_phase=whole.append)
+        compiled_for_rtx(tiny_network, spec, options=TOLD, on_phase=whole.append)
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
         def interrupt(phase):
@@ -276,3 +277,73 @@ def test_two_builds_of_one_bundle_at_once_leave_a_whole_one(tiny_network, tmp_pa
     assert [build.exitcode for build in builds] == [0, 0]
     load_bundle(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_travels_is_what_was_compiled(tiny_network, tmp_path):
+    """The file is replaced while the builder runs."""
+    network = tmp_path / "m.onnx"
+    network.write_bytes(tiny_network.read_bytes())
+    bundle = build_tensorrt(
+        network,
+        tmp_path / "out",
+        target=RTX,
+        options=TOLD,
+        on_phase=lambda _: network.write_bytes(b"of somebody else"),
+    )
+    assert bundle.network.read_bytes() == tiny_network.read_bytes()
+
+
+def test_error_of_who_watches_stops_the_builder_and_is_raised(tiny_network, tmp_path):
+    def complain(phase):
+        raise LookupError("no more room on the screen")
+
+    with pytest.raises(LookupError, match="no more room on the screen"):
+        build_tensorrt(tiny_network, tmp_path / "out", target=RTX, options=TOLD, on_phase=complain)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_bindings_refuse_is_one_sentence(tiny_network, monkeypatch):
+    limit = 1 << 80  # more than the library's own integer holds
+    monkeypatch.setattr(BuildOptions, "__post_init__", lambda _: None)
+    options = BuildOptions(compute_capabilities=("8.6",), workspace_bytes=limit)
+    with pytest.raises(EngineError, match=r"TensorRT-RTX \S+ does not take .*tiny\.onnx: ") as said:
+        compiled_for_rtx(tiny_network, read_spec(tiny_network), options=options)
+    assert "\n" not in str(said.value)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_groups_and_transposed_convolutions_count_in_both(tiny_network, tmp_path, transposed):
+    onnx = pytest.importorskip("onnx")
+    import numpy as np
+
+    from fcn_trt.engine.openvino import compile_network
+
+    make = onnx.helper
+    kind = "ConvTranspose" if transposed else "Conv"
+    weights = [
+        onnx.numpy_helper.from_array(np.ones(shape, np.float32), name)
+        for name, shape in (("a", (6, 3, 3, 3)), ("b", (6, 1 if transposed else 3, 3, 3)))
+    ]
+    outputs = 2 if transposed else 4
+    if not transposed:
+        weights[1] = onnx.numpy_helper.from_array(np.ones((4, 3, 3, 3), np.float32), "b")
+    graph = make.make_graph(
+        [
+            make.make_node("Conv", ["image", "a"], ["x"], name="first", pads=[1] * 4),
+            make.make_node(kind, ["x", "b"], ["logits"], name="second", pads=[1] * 4, group=2),
+        ],
+        "net",
+        [make.make_tensor_value_info("image", 1, (1, 3, 16, 16))],
+        [make.make_tensor_value_info("logits", 1, (1, outputs, 16, 16))],
+        weights,
+    )
+    path = tmp_path / "n.onnx"
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    spec = replace(read_spec(tiny_network), input_size=(16, 16))
+    expected = round((256 * 6 * 27 + 256 * (6 * 9 if transposed else 4 * 27)) / 1e9, 6)
+    for proof in (
+        compile_network(path, spec).proof,
+        compiled_for_rtx(path, spec, options=TOLD).precision_proven,
+    ):
+        assert (proof.convolutions, proof.gmac) == ({"fp32": 2}, {"fp32": expected})

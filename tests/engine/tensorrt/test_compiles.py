@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,34 +116,36 @@ def declared(network, size):
     return Typed(network.graph, spec)
 
 
-def compile_it(network, path):
+def compile_it(network):
     """Compile for every GPU that has the type; an error of the parser or the builder raises."""
     from fcn_trt.engine.tensorrt.builder import compile_tensorrt
 
-    path.write_bytes(network.graph.SerializeToString())
+    data = network.graph.SerializeToString()
     least = parse_capability(LEAST_CAPABILITY.get(network.spec.precision, "7.5"))
     chosen = tuple(c for c in CAPABILITIES if parse_capability(c) >= least)
     options = BuildOptions(compute_capabilities=chosen)
-    return compile_tensorrt(path, network.spec, target="tensorrt-rtx", options=options)
+    return compile_tensorrt(
+        data, network.spec, name=Path(network.spec.model), target="tensorrt-rtx", options=options
+    )
 
 
-def test_static_network_compiles_at_every_size_in_every_type(model, exported, tmp_path):
+def test_static_network_compiles_at_every_size_in_every_type(model, exported):
     path = exported()
     for precision in PRECISIONS:
         network = typed(path, precision)
         for size in MODELS[model]:
-            compiled = compile_it(declared(network, size), tmp_path / "n.onnx")
+            compiled = compile_it(declared(network, size))
             assert compiled.plan
             assert list(compiled.precision_proven.convolutions) == [precision]
 
 
-def test_dynamic_network_compiles_with_a_profile_in_every_type(model, exported, tmp_path):
+def test_dynamic_network_compiles_with_a_profile_in_every_type(model, exported):
     size = MODELS[model][0]
     low = size if len(MODELS[model]) > 1 else (513, 513)
     path = exported(replace(RANGE, min_size=low))
     for precision in PRECISIONS:
         network = typed(path, precision)
         assert network.spec.dynamic is not None
-        compiled = compile_it(network, tmp_path / "n.onnx")
+        compiled = compile_it(network)
         assert compiled.plan
         assert list(compiled.precision_proven.convolutions) == [precision]

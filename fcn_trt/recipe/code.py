@@ -1,0 +1,56 @@
+"""Which of this package's own files each step of a recipe runs, as one hash.
+
+A constant that is edited changes what a step makes as much as a key of the recipe does, and the
+version of the package stays as it is while somebody works on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from fcn_trt.spec import Precision
+
+__all__ = ["build_code", "export_code", "type_code"]
+
+PACKAGE = Path(__file__).parents[1]
+
+_TYPING = ("export/half.py", "export/fp16_range.py")
+"""Files of the export folder that only typing runs."""
+
+_RANGE = ("engine/tensor_maxima.py", "stages/preprocess.py", "range_images.py")
+"""What finds on images what fp16 cannot hold, beside `_TYPING`."""
+
+
+def export_code() -> str:
+    """SHA-256 of what makes an FP32 network of a model."""
+    return _sha256("export/*.py", "export/*.json", "spec.py", "labels.*", leave_out=_TYPING)
+
+
+def type_code(precision: Precision, *, streets: bool) -> str:
+    """SHA-256 of what types a network.
+
+    Args:
+        precision: What it is typed to.
+        streets: Whether fp16 is checked on drawn streets, and not on a folder of images.
+    """
+    files = [*_TYPING, "export/network.py"]
+    if precision == "fp16":
+        files += [*_RANGE, "demo/*.py" if streets else "video/image_source.py"]
+    return _sha256(*files)
+
+
+def build_code() -> str:
+    """SHA-256 of what makes a bundle of a typed network."""
+    return _sha256("engine/**/*.py")
+
+
+def _sha256(*patterns: str, leave_out: tuple[str, ...] = ()) -> str:
+    """Of the names and the content of the files, whatever order the disk lists them in."""
+    found = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    found -= {PACKAGE / name for name in leave_out}
+    digest = hashlib.sha256()
+    for path in sorted(found):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
