@@ -116,7 +116,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     if path.is_file():
         raise OutputError(f"{path} is a file; give the name of a folder")
-    path = path.resolve()  # a link goes on leading to where it led
+    if path.is_symlink():
+        path = path.resolve()  # the link goes on leading to where it led
     temporary = _hidden_beside(path, name=path.name, suffix=".part")
     try:
         with _as_output_error(path):

@@ -24,6 +24,7 @@ from fcn_trt.spec import Precision, Spec
 __all__ = [
     "FORMAT",
     "MANIFEST_NAME",
+    "RUNNABLE",
     "FileRecord",
     "Manifest",
     "Proof",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 Target: TypeAlias = Literal["openvino", "tensorrt", "tensorrt-rtx"]
+
+RUNNABLE: tuple[Target, ...] = ("openvino",)
+"""Targets whose bundles this version runs; it builds for each."""
 
 FORMAT = 2
 MANIFEST_NAME = "manifest.json"
@@ -92,9 +96,9 @@ class Manifest:
         spec: The network.
         target: What compiles and runs the engine.
         target_version: Version of that library at build time.
-        device: The processor that it was built on.
-        compute_capabilities: Of the GPUs it was built for, such as ("8.7",); empty for the CPU, and
-            for an engine that its library compiles on whatever GPU it finds.
+        device: The processor that it was built on and for; for tensorrt-rtx, which needs no GPU to
+            build, the GPUs that it was built for.
+        compute_capabilities: Of the GPUs it was built for, such as ("8.7",); empty for the CPU.
         options: What the builder was allowed and asked to do.
         precision_asked: Type that the typed ONNX prescribes for convolutions.
         precision_proven: What convolutions compute in, and how that is known.

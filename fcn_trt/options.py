@@ -13,6 +13,7 @@ from fcn_trt.spec import Precision
 __all__ = [
     "LEAST_CAPABILITY",
     "RTX_CAPABILITIES",
+    "TENSORRT_MAJORS",
     "BuildOptions",
     "HardwareCompatibility",
     "parse_bytes",
@@ -27,6 +28,12 @@ LEAST_CAPABILITY: dict[Precision, str] = {"bf16": "8.0", "fp8": "8.9"}
 
 RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """GPUs that TensorRT-RTX knows: GeForce and RTX cards, no Jetson and none for data centres."""
+
+TENSORRT_MAJORS = range(10, 12)
+"""Major versions of TensorRT that this package takes; TensorRT-RTX has its own."""
+
+_MOST_BYTES = (1 << 63) - 1
+"""What the libraries take: limits are 64-bit integers with a sign there."""
 
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -63,12 +70,18 @@ class BuildOptions:
     timing_cache: bool = True
 
     def __post_init__(self) -> None:
-        for text in self.compute_capabilities:
-            parse_capability(text)
+        capabilities = [parse_capability(text) for text in self.compute_capabilities]
+        if len(set(capabilities)) < len(capabilities):
+            raise ValueError(
+                f"compute_capabilities {', '.join(self.compute_capabilities)} names one twice; "
+                "name each once"
+            )
         for name in ("workspace_bytes", "tactic_bytes"):
             limit = getattr(self, name)
             if limit is not None and limit < 1:
                 raise ValueError(f"{name} is {limit}; it must be at least 1, or left out")
+            if limit is not None and limit > _MOST_BYTES:
+                raise ValueError(f"{name} is {limit}; it must be less than 2**63, or left out")
         if not 0 <= self.optimization_level <= 5:
             raise ValueError(f"optimization_level is {self.optimization_level}; it is 0 to 5")
         if self.hardware_compatibility not in get_args(HardwareCompatibility):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from fcn_trt.engine.tensorrt.progress import BuildPhase
     from fcn_trt.evaluate.protocol import Evaluation
     from fcn_trt.export.profile import Profile
+    from fcn_trt.manifest import Manifest
     from fcn_trt.spec import Spec
     from fcn_trt.video.loop import LoopReport
     from fcn_trt.video.loop import Progress as LoopProgress
@@ -145,7 +146,7 @@ def inspection_table(bundle: Bundle, obstacle: Obstacle | None) -> Table:
     manifest = bundle.manifest
     spec = manifest.spec
     proof = manifest.precision_proven
-    read = {"engine": "read from the engine", "network": "read from the typed ONNX, no GPU here"}
+    read = {"engine": "read from the engine", "network": "read from the typed ONNX"}
     licence = spec.licence or "unknown"
     return facts(
         str(bundle.path),
@@ -154,7 +155,7 @@ def inspection_table(bundle: Bundle, obstacle: Obstacle | None) -> Table:
             ("model", f"{spec.model} ({spec.family}), weights {spec.weights}"),
             ("licence of the weights", licence),
             ("classes", f"{len(spec.classes)} ({spec.labels})"),
-            ("input", f"{_input(spec)}; logits at stride {spec.stride}"),
+            ("input", f"{_input(manifest)}; logits at stride {spec.stride}"),
             ("target", f"{manifest.target} {manifest.target_version} for {manifest.device}"),
             ("built", f"{manifest.created} ({_age(manifest.created)}) by {manifest.built_by}"),
             ("precision asked", manifest.precision_asked),
@@ -166,17 +167,18 @@ def inspection_table(bundle: Bundle, obstacle: Obstacle | None) -> Table:
     )
 
 
-def _input(spec: Spec) -> str:
+def _input(manifest: Manifest) -> str:
     """The shape that an engine takes, and the one it is optimised for."""
+    spec = manifest.spec
     size = "x".join(map(str, spec.input_size))
     allowed = spec.dynamic
     if allowed is None:
         return f"{size}, batch {spec.batch}"
     low, high = ("x".join(map(str, s)) for s in (allowed.min_size, allowed.max_size))
-    return (
-        f"{low} to {high}, batch {allowed.min_batch} to {allowed.max_batch}; optimised for {size}, "
-        f"batch {spec.batch}"
-    )
+    shapes = f"{low} to {high}, batch {allowed.min_batch} to {allowed.max_batch}"
+    if manifest.target == "openvino":
+        return f"{size}, batch {spec.batch} only, though its ONNX takes {shapes}"
+    return f"{shapes}; optimised for {size}, batch {spec.batch}"
 
 
 def _age(created: str) -> str:

@@ -19,6 +19,8 @@ from fcn_trt.errors import OnnxError
 from fcn_trt.labels import LabelSet
 
 __all__ = [
+    "MAX_BATCH",
+    "MAX_SIDE",
     "Frame",
     "LabelMap",
     "Logits",
@@ -28,6 +30,7 @@ __all__ = [
     "Size",
     "Spec",
     "parse_size",
+    "parse_spec",
     "read_spec",
 ]
 
@@ -49,6 +52,11 @@ NO_LABEL = 255
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
 
+MAX_SIDE = 16384
+"""Pixels of a side of an input at most."""
+MAX_BATCH = 65536
+"""Images per inference at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShapeRange:
@@ -67,6 +75,12 @@ class ShapeRange:
     max_size: Size
     min_batch: int
     max_batch: int
+
+    def __post_init__(self) -> None:
+        for name in ("min_size", "max_size"):
+            _check_most(name, getattr(self, name), MAX_SIDE)
+        for name in ("min_batch", "max_batch"):
+            _check_most(name, (getattr(self, name),), MAX_BATCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +138,8 @@ class Spec:
                 f"input_size {self.input_size}, batch {self.batch} and stride {self.stride} "
                 "must all be at least 1"
             )
+        _check_most("input_size", self.input_size, MAX_SIDE)
+        _check_most("batch", (self.batch,), MAX_BATCH)
         if min(self.std) <= 0:
             raise ValueError(f"std {self.std} must be positive in each channel")
         if self.dynamic is not None:
@@ -146,16 +162,30 @@ class Spec:
 
 def _check_range(allowed: ShapeRange, size: Size, batch: int) -> None:
     """Refuse a range that the size it is optimised for does not lie in."""
-    for name, low, value, high in (
-        ("height", allowed.min_size[0], size[0], allowed.max_size[0]),
-        ("width", allowed.min_size[1], size[1], allowed.max_size[1]),
-        ("batch", allowed.min_batch, batch, allowed.max_batch),
+    for name, limit, low, value, high in (
+        ("height", "size", allowed.min_size[0], size[0], allowed.max_size[0]),
+        ("width", "size", allowed.min_size[1], size[1], allowed.max_size[1]),
+        ("batch", "batch", allowed.min_batch, batch, allowed.max_batch),
     ):
-        if not 1 <= low <= value <= high:
-            raise ValueError(
-                f"{name} {value} is not within its range of {low} to {high}; a dynamic network is "
-                "optimised for a shape that it takes"
-            )
+        if low < 1:
+            wrong = f"min_{limit} must be at least 1 and at most {limit}"
+        elif low > value:
+            wrong = f"min_{limit} must not be more than {limit}"
+        elif value > high:
+            wrong = f"max_{limit} must not be less than {limit}"
+        else:
+            continue
+        raise ValueError(
+            f"{name} {value} is not within its range of {low} to {high}; {wrong}, which a dynamic "
+            "network is optimised for"
+        )
+
+
+def _check_most(name: str, values: tuple[int, ...], most: int) -> None:
+    """Refuse a size or a batch with more than any network takes."""
+    if max(values) > most:
+        shown = "x".join(map(str, values))
+        raise ValueError(f"{name} {shown} is too large; {most} is the most")
 
 
 def spec_adapter() -> TypeAdapter[Spec]:
@@ -176,8 +206,8 @@ def parse_size(text: str) -> Size:
     if len(sides) != 2 or not all(s.isdecimal() and s.isascii() for s in sides):
         raise ValueError(f"size {text!r} is not HEIGHTxWIDTH in pixels, such as 512x1024")
     height, width = (int(side) for side in sides)
-    if not (1 <= height <= 16384 and 1 <= width <= 16384):
-        raise ValueError(f"size {text!r} has a side that is not between 1 and 16384")
+    if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
+        raise ValueError(f"size {text!r} has a side that is not between 1 and {MAX_SIDE}")
     return height, width
 
 
@@ -193,6 +223,21 @@ def read_spec(path: Path) -> Spec:
         data = path.read_bytes()
     except OSError as error:
         raise OnnxError(f"{path} cannot be read: {error.strerror}") from error
+    return parse_spec(data, path)
+
+
+def parse_spec(data: bytes, path: Path) -> Spec:
+    """Read the spec out of the bytes of an ONNX file.
+
+    Args:
+        data: All of them.
+        path: What to call the file in messages.
+
+    Raises:
+        OnnxError: they are no ONNX model, or carry no valid spec.
+    """
+    if not data:
+        raise OnnxError(f"{path} is empty; export it again")
     try:
         text = _metadata(memoryview(data)).get(METADATA_KEY)
     except (IndexError, ValueError) as error:

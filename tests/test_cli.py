@@ -21,8 +21,10 @@ from PIL import Image
 
 from fcn_trt import __version__
 from fcn_trt.cli import main
+from fcn_trt.commands.common import needing_export
 from fcn_trt.demo.scene import open_scene
 from fcn_trt.engine.openvino import computes
+from fcn_trt.errors import MissingExtraError
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import read_spec
 from fcn_trt.video.closing import Closing
@@ -207,6 +209,34 @@ def test_export_of_a_checkpoint_and_of_its_onnx(cli, checkpoint, tmp_path):
     assert done.json["spec"]["input_size"] == [32, 64]
     assert (read_spec(second).model, read_spec(second).batch) == ("fcn_r18-d8", 2)
     assert files_in(tmp_path) == ["first.onnx", "second.onnx"]
+
+
+@pytest.mark.parametrize("option", ["--batch", "--min-batch", "--max-batch"])
+def test_export_refuses_a_batch_that_no_network_takes(cli, tmp_path, option):
+    arguments = ["--weights", "random", "--size", SIZE, option, 999999999999]
+    done = cli("export", "fcn_r18-d8", *arguments, "--out", tmp_path / "m.onnx")
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert f"'{option}': Input should be less than or equal to 65536" in done.err
+    assert files_in(tmp_path) == []
+
+
+def test_export_names_the_limit_that_is_wrong(cli, tmp_path):
+    limits = ["--size", "64x64", "--min-size", "128x128"]
+    done = cli("export", "fcn_r18-d8", "--weights", "random", *limits, "--out", tmp_path / "m.onnx")
+    assert done.status == 1
+    assert "; min_size must not be more than size, which a dynamic network is" in done.err
+    assert files_in(tmp_path) == []
+
+
+def test_missing_opencv_is_no_matter_of_the_export_extra():
+    def call():
+        raise ModuleNotFoundError("No module named 'cv2'", name="cv2")
+
+    with pytest.raises(MissingExtraError) as refusal:
+        needing_export(call)
+    assert str(refusal.value) == (
+        "this command needs OpenCV's package cv2; `fcn-trt doctor` says what helps"
+    )
 
 
 def test_export_names_the_classes_that_were_asked(cli, make_model, tmp_path):

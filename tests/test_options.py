@@ -13,6 +13,9 @@ def test_options_that_nobody_gave_limit_nothing():
     ("key", "value", "message"),
     [
         ("compute_capabilities", ("87",), "'87' is not MAJOR.MINOR, such as 8.7"),
+        ("compute_capabilities", ("8.6", "8.9", "8.6"), "8.6, 8.9, 8.6 names one twice; name each"),
+        ("workspace_bytes", 1 << 63, r"workspace_bytes is \d+; it must be less than 2\*\*63"),
+        ("tactic_bytes", 1 << 80, r"tactic_bytes is \d+; it must be less than 2\*\*63"),
         ("workspace_bytes", 0, "workspace_bytes is 0; it must be at least 1, or left out"),
         ("tactic_bytes", -1, "tactic_bytes is -1; it must be at least 1, or left out"),
         ("hardware_compatibility", "all", "it is one of none, ampere_plus, same"),
@@ -22,6 +25,10 @@ def test_options_that_nobody_gave_limit_nothing():
 def test_option_out_of_range_is_refused_with_its_name(key, value, message):
     with pytest.raises(ValueError, match=message):
         BuildOptions(**{key: value})
+
+
+def test_largest_limit_is_taken():
+    assert BuildOptions(workspace_bytes=(1 << 63) - 1).workspace_bytes == (1 << 63) - 1
 
 
 def test_capabilities_compare_as_numbers():

@@ -101,7 +101,7 @@ def test_why_a_bundle_does_not_run_here_comes_first(tiny_bundle):
 def test_proof_that_only_the_network_gave_is_told_apart(tiny_bundle):
     proof = replace(tiny_bundle.manifest.precision_proven, source="network")
     rows = inspected(tiny_bundle, precision_proven=proof)
-    assert rows["precision proven"].endswith("; read from the typed ONNX, no GPU here")
+    assert rows["precision proven"].endswith("; read from the typed ONNX")
 
 
 def test_dynamic_shape_licence_and_kept_nodes_are_told(tiny_bundle):
@@ -114,6 +114,11 @@ def test_dynamic_shape_licence_and_kept_nodes_are_told(tiny_bundle):
         source_sha256="ab" * 32,
     )
     rows = inspected(tiny_bundle, spec=spec)
+    assert rows["input"] == (
+        "64x96, batch 1 only, though its ONNX takes 32x64 to 96x128, batch 1 to 2; logits at "
+        "stride 8"
+    )
+    rows = inspected(tiny_bundle, spec=spec, target="tensorrt")
     assert rows["input"] == (
         "32x64 to 96x128, batch 1 to 2; optimised for 64x96, batch 1; logits at stride 8"
     )

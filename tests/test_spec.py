@@ -79,6 +79,8 @@ class TestSpec:
             ({"batch": 0}, "must all be at least 1"),
             ({"stride": 0}, "must all be at least 1"),
             ({"input_size": (0, 8)}, "must all be at least 1"),
+            ({"input_size": (8, 16385)}, "input_size 8x16385 is too large; 16384 is the most"),
+            ({"batch": 65537}, "batch 65537 is too large; 65536 is the most"),
             ({"std": (1.0, 0.0, 1.0)}, "must be positive in each channel"),
             ({"classes": ("a",)}, "1 classes but 2 colours"),
             ({"palette": ("red", "blue")}, "'red' is not of the form #rrggbb"),
@@ -101,17 +103,38 @@ class TestSpec:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"min_size": (98, 64)}, "height 97 is not within its range of 98 to 512"),
-            ({"max_size": (512, 160)}, "width 161 is not within its range of 64 to 160"),
-            ({"min_batch": 2}, "batch 1 is not within its range of 2 to 4"),
-            ({"max_batch": 0}, "batch 1 is not within its range of 1 to 0"),
+            ({"min_size": (98, 64)}, "range of 98 to 512; min_size must not be more than size"),
+            (
+                {"max_size": (512, 160)},
+                "width 161 .* of 64 to 160; max_size must not be less than size",
+            ),
+            ({"min_batch": 2}, "batch 1 .* of 2 to 4; min_batch must not be more than batch"),
+            ({"max_batch": 0}, "batch 1 .* of 1 to 0; max_batch must not be less than batch"),
             ({"min_size": (0, 64)}, "height 97 is not within its range of 0 to 512"),
-            ({"min_batch": 0}, "is not within its range of 0 to 4; a dynamic network is optimised"),
+            ({"min_batch": 0}, "of 0 to 4; min_batch must be at least 1 and at most batch"),
         ],
     )
     def test_range_without_the_spec_s_own_shape_is_refused(self, change, message, spec, shapes):
         with pytest.raises(ValueError, match=message):
             replace(spec, dynamic=replace(shapes, **change))
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"min_size": (16385, 64)}, "min_size 16385x64 is too large; 16384 is the most"),
+            ({"max_size": (512, 16385)}, "max_size 512x16385 is too large"),
+            ({"min_batch": 65537}, "min_batch 65537 is too large; 65536 is the most"),
+            ({"max_batch": 999999999999}, "max_batch 999999999999 is too large"),
+        ],
+    )
+    def test_range_that_no_network_takes_is_refused(self, change, message, shapes):
+        with pytest.raises(ValueError, match=message):
+            replace(shapes, **change)
+
+    def test_largest_shape_is_taken(self, spec):
+        most = (16384, 16384)
+        shapes = ShapeRange(min_size=most, max_size=most, min_batch=1, max_batch=65536)
+        assert replace(spec, input_size=most, batch=65536, dynamic=shapes).dynamic == shapes
 
     def test_range_of_one_shape_is_allowed(self, spec):
         one = ShapeRange(min_size=(97, 161), max_size=(97, 161), min_batch=1, max_batch=1)

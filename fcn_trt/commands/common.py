@@ -125,6 +125,10 @@ def needing_export(call: Callable[[], T]) -> T:
     try:
         return call()
     except ModuleNotFoundError as error:
+        if error.name == "cv2":  # a Jetson has JetPack's, which no extra brings
+            raise MissingExtraError(
+                "this command needs OpenCV's package cv2; `fcn-trt doctor` says what helps"
+            ) from error
         raise MissingExtraError(
             f"this command needs the package {error.name}; install the export extra with "
             "`pip install 'fcn-trt[export]'`"

@@ -15,9 +15,13 @@ from fcn_trt.commands.common import (
     needing_export,
     print_json,
 )
-from fcn_trt.spec import ShapeRange
+from fcn_trt.spec import MAX_BATCH, ShapeRange
 
 __all__ = ["export"]
+
+OptionalBatch = Annotated[
+    int | None, typer.Option(min=1, max=MAX_BATCH, help="Makes the batch dynamic.")
+]
 
 
 def export(
@@ -30,13 +34,13 @@ def export(
         str | None,
         typer.Option(help="Checkpoint, published name, or random[:SEED]; the best published one."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images per inference.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=MAX_BATCH, help="Images per inference.")] = 1,
     labels: Annotated[str | None, typer.Option(help="Label set, instead of the own one.")] = None,
     output: Annotated[str | None, typer.Option(help="Output of an .onnx to keep.")] = None,
     min_size: OptionalSize = None,
     max_size: OptionalSize = None,
-    min_batch: Annotated[int | None, typer.Option(min=1, help="Makes the batch dynamic.")] = None,
-    max_batch: Annotated[int | None, typer.Option(min=1, help="Makes the batch dynamic.")] = None,
+    min_batch: OptionalBatch = None,
+    max_batch: OptionalBatch = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a checkpoint, or an existing ONNX file, as FP32 ONNX that ends at its logits."""

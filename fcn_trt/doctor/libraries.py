@@ -9,9 +9,10 @@ from pathlib import Path
 from fcn_trt.doctor.finding import CANNOT_LOAD, Finding, broken, present
 from fcn_trt.doctor.jetson import system_package, use_of_system_package
 from fcn_trt.machine import DISTRIBUTIONS, Machine
-from fcn_trt.options import RTX_CAPABILITIES
+from fcn_trt.options import RTX_CAPABILITIES, TENSORRT_MAJORS
 
 __all__ = [
+    "SUPPORTED_TENSORRT",
     "device_library_findings",
     "is_supported_tensorrt",
     "openvino_finding",
@@ -19,14 +20,17 @@ __all__ = [
     "tensorrt_rtx_finding",
 ]
 
-"""GPUs that TensorRT-RTX 1.7 compiles for; no Jetson is among them, and no H100."""
+SUPPORTED_TENSORRT = f"{TENSORRT_MAJORS.start}.0 to {TENSORRT_MAJORS.stop - 1}.x"
+"""Releases of TensorRT that this package takes, in words."""
 
+_PIP_TENSORRT = f"pip install 'tensorrt>={TENSORRT_MAJORS.start}.0,<{TENSORRT_MAJORS.stop}'"
 _WHEELS = (*DISTRIBUTIONS["tensorrt"], "tensorrt-cu13-libs", "tensorrt-cu12-libs")
 
 
 def is_supported_tensorrt(version: str) -> bool:
-    """Whether this package takes a release of TensorRT: 10.0 to 11.x."""
-    return version.partition(".")[0] in ("10", "11")
+    """Whether this package takes a release of TensorRT; "" is none."""
+    major = version.partition(".")[0]
+    return major.isdecimal() and int(major) in TENSORRT_MAJORS
 
 
 def tensorrt_finding(root: Path, machine: Machine) -> Finding:
@@ -37,11 +41,9 @@ def tensorrt_finding(root: Path, machine: Machine) -> Finding:
     if not is_supported_tensorrt(version):
         return Finding(
             part="TensorRT",
-            found=f"{version}, but only 10.0 to 11.x are supported",
+            found=f"{version}, but only {SUPPORTED_TENSORRT} are supported",
             ok=False,
-            advice="upgrade to JetPack 6.1 or later"
-            if machine.is_jetson
-            else "pip install 'tensorrt>=10.0,<12'",
+            advice="upgrade to JetPack 6.1 or later" if machine.is_jetson else _PIP_TENSORRT,
         )
     wheels = [name for name in _WHEELS if _is_pips(name)]
     if machine.is_jetson and wheels:
@@ -65,7 +67,7 @@ def _tensorrt_source(root: Path, machine: Machine) -> str:
             "--system-site-packages; it comes from JetPack, not from PyPI"
         )
     if platform.machine() == "aarch64":  # where the extra leaves it out, see pyproject.toml
-        return "pip install 'tensorrt>=10.0,<12'"
+        return _PIP_TENSORRT
     needs = "" if machine.gpu else "; it builds and runs only where there is an NVIDIA GPU"
     return f"pip install 'fcn-trt[tensorrt]'{needs}"
 

@@ -3,50 +3,44 @@
 from __future__ import annotations
 
 from fcn_trt.doctor.finding import Finding
-from fcn_trt.doctor.libraries import is_supported_tensorrt
+from fcn_trt.doctor.libraries import SUPPORTED_TENSORRT, is_supported_tensorrt
 from fcn_trt.machine import Machine
-from fcn_trt.options import RTX_CAPABILITIES
+from fcn_trt.manifest import RUNNABLE, Target
 
 __all__ = ["target_findings"]
 
 
 def target_findings(machine: Machine, *, has_openvino: bool) -> list[Finding]:
     """Each target, whether it builds and runs here, and what it lacks for that."""
-    gpu, libraries = machine.gpu, machine.libraries
-    openvino = {"OpenVINO": has_openvino}
+    libraries = machine.libraries
     tensorrt = {
-        "TensorRT 10.0 to 11.x": is_supported_tensorrt(libraries.get("tensorrt", "")),
-        "GPU": gpu is not None,
+        f"TensorRT {SUPPORTED_TENSORRT}": is_supported_tensorrt(libraries.get("tensorrt", "")),
+        "GPU": machine.gpu is not None,
     }
-    rtx = {"TensorRT-RTX": "tensorrt_rtx" in libraries}
-    rtx_gpu = {"RTX GPU": gpu is not None and gpu.compute_capability in RTX_CAPABILITIES}
-    pycuda = {"PyCUDA": "pycuda" in libraries}
     return [
-        _target("openvino", to_build=openvino, to_run={}),
-        _target("tensorrt", to_build=tensorrt, to_run=pycuda),
-        _target("tensorrt-rtx", to_build=rtx, to_run=rtx_gpu | pycuda),
+        _target("openvino", {"OpenVINO": has_openvino}),
+        _target("tensorrt", tensorrt),
+        _target("tensorrt-rtx", {"TensorRT-RTX": "tensorrt_rtx" in libraries}),
     ]
 
 
-def _target(name: str, *, to_build: dict[str, bool], to_run: dict[str, bool]) -> Finding:
+def _target(name: Target, needs: dict[str, bool]) -> Finding:
     """One target.
 
     Args:
         name: The target.
-        to_build: What building needs, and whether it is there.
-        to_run: What running needs besides.
+        needs: What building needs, and whether it is there; what this version runs needs no more.
     """
-    lacks = ", ".join(f"no {part}" for part, there in (to_build | to_run).items() if not there)
-    builds = all(to_build.values())
-    if not builds:
+    lacks = ", ".join(f"no {part}" for part, there in needs.items() if not there)
+    if lacks:
         found = f"neither builds nor runs here: {lacks}"
-    elif lacks:
-        found = f"builds here, does not run here: {lacks}"
-    else:
+    elif name in RUNNABLE:
         found = "builds and runs here"
+    else:
+        found = "builds here; this version does not run it yet"
     return Finding(
         part=f"target {name}",
         found=found,
-        ok=builds,
+        ok=not lacks,
         advice="what helps stands above, beside each part" if lacks else "",
     )

@@ -6,18 +6,35 @@ to be compatible. The library itself finds out only while it loads the plan.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
+from itertools import takewhile
 
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.errors import BundleError
 from fcn_trt.machine import Machine, this_machine
-from fcn_trt.manifest import Manifest
-from fcn_trt.options import parse_capability
+from fcn_trt.manifest import RUNNABLE, Manifest
+from fcn_trt.options import (
+    RTX_CAPABILITIES,
+    TENSORRT_MAJORS,
+    BuildOptions,
+    parse_capability,
+    require_capability,
+)
 
 __all__ = ["Obstacle", "obstacle", "require_runs_here"]
 
 _MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+_FLAGS = {
+    "--workspace": "workspace_bytes",
+    "--tactic-memory": "tactic_bytes",
+    "--optimization-level": "optimization_level",
+    "--version-compatible": "version_compatible",
+    "--hardware-compatibility": "hardware_compatibility",
+    "--strip": "strip",
+}
+"""Options of `fcn-trt build` by attribute of `BuildOptions`, but for the GPUs to compile for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +58,8 @@ def require_runs_here(bundle: Bundle, machine: Machine | None = None) -> None:
         machine: None looks at this one.
 
     Raises:
-        BundleError: it was built for another GPU or release; the command that rebuilds is named.
+        BundleError: it was built for another GPU or release, and where that helps the command that
+            rebuilds is named; or this version does not run its target.
     """
     found = obstacle(bundle, machine)
     if found is not None:
@@ -70,13 +88,64 @@ def obstacle(bundle: Bundle, machine: Machine | None = None) -> Obstacle | None:
         return Obstacle(reason=f"{built}, {here}", is_cured_by_rebuild=False)
     capability = machine.gpu.compute_capability
     if _runs_on(manifest, capability) and _runs_with(manifest, version):
+        return _unwritten_obstacle(manifest)
+    here = f"this machine has {_sm(capability)} with {version}"
+    hopeless = _why_no_rebuild(manifest, capability, version)
+    if hopeless is not None:
+        return Obstacle(reason=f"{built}, {here}{hopeless}", is_cured_by_rebuild=False)
+    again = f"run `{_build_command(bundle)}`, or add --rebuild"
+    return Obstacle(reason=f"{built}, {here}: {again}", is_cured_by_rebuild=True)
+
+
+def _unwritten_obstacle(manifest: Manifest) -> Obstacle | None:
+    if manifest.target in RUNNABLE:
         return None
-    again = (
-        f"run `fcn-trt build {bundle.path}/network.onnx --target {manifest.target} "
-        f"--out {bundle.path}`, or add --rebuild"
+    reason = (
+        f"built for {manifest.target}, which this version builds and does not run yet; build it "
+        "with --target openvino"
     )
-    here = f"this machine has {_sm(capability)} with {version}: {again}"
-    return Obstacle(reason=f"{built}, {here}", is_cured_by_rebuild=True)
+    return Obstacle(reason=reason, is_cured_by_rebuild=False)
+
+
+def _why_no_rebuild(manifest: Manifest, capability: str, version: str) -> str | None:
+    """Why building it again here fails as well, to be put after what this machine has."""
+    if manifest.target == "tensorrt-rtx" and capability not in RTX_CAPABILITIES:
+        return (
+            f", but TensorRT-RTX is for compute capability {', '.join(RTX_CAPABILITIES)} only; run "
+            "it on such a GPU"
+        )
+    if manifest.target == "tensorrt" and not _is_supported(version):
+        return (
+            f", but only {TENSORRT_MAJORS.start}.0 to {TENSORRT_MAJORS.stop - 1}.x are supported; "
+            "`fcn-trt doctor` says what helps"
+        )
+    try:
+        require_capability(manifest.spec.precision, capability)
+    except ValueError:
+        return f", which does not compute {manifest.spec.precision}; build it as fp16"
+    return None
+
+
+def _is_supported(version: str) -> bool:
+    return any(major in TENSORRT_MAJORS for major in _numbers(version)[:1])
+
+
+def _build_command(bundle: Bundle) -> str:
+    """What builds a bundle again with its own limits, but for this machine's GPU."""
+    words = ["fcn-trt", "build", f"{bundle.path}/network.onnx"]
+    words += ["--target", bundle.manifest.target, "--out", str(bundle.path)]
+    return shlex.join(words + _limits(bundle.manifest.options))
+
+
+def _limits(options: BuildOptions) -> list[str]:
+    """The options of `fcn-trt build` for limits that are not the default ones."""
+    words: list[str] = []
+    default = BuildOptions()
+    for flag, name in _FLAGS.items():
+        value = getattr(options, name)
+        if value != getattr(default, name):
+            words += [flag] if value is True else [flag, str(value)]
+    return words
 
 
 def _openvino_obstacle(manifest: Manifest) -> Obstacle | None:
@@ -113,10 +182,11 @@ def _runs_with(manifest: Manifest, version: str) -> bool:
     """
     built, here = (_numbers(text) for text in (manifest.target_version, version))
     length = min(len(built), len(here))
-    if manifest.options.version_compatible and built[0] == here[0]:
+    if manifest.options.version_compatible and built[:1] == here[:1]:
         return here[:length] >= built[:length]
     return here[:length] == built[:length]
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+    """The parts before the first that is no number: 10.3.0 of Debian's 10.3.0.30-1+cuda12.5."""
+    return tuple(int(part) for part in takewhile(str.isdecimal, version.split(".")))

@@ -5,7 +5,8 @@ One float32 input `image` (N, 3, H, W) of normalised RGB, one float32 output `lo
 the spec has a range: then the sides that may vary have names instead of numbers.
 
 Opset 17 with IR version 8 is what every TensorRT from 10.0 on and OpenVINO read, and what
-ONNX Runtime 1.15 and later run.
+ONNX Runtime 1.15 and later run. A BF16 network is of opset 22, the first to declare BF16 for all of
+its operators.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """What a made-up machine is told about a made-up bundle; nothing here touches a GPU."""
 
+import shlex
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,13 @@ ORIN = Gpu(name="Orin", compute_capability="8.7", memory_bytes=8 << 30, integrat
 H200 = Gpu(name="H200", compute_capability="9.0", memory_bytes=140 << 30, integrated=False)
 
 UNLIMITED = BuildOptions()
+
+NOT_YET = Obstacle(
+    reason="built for tensorrt, which this version builds and does not run yet; build it with "
+    "--target openvino",
+    is_cured_by_rebuild=False,
+)
+"""All that stands in the way where GPU and release are right."""
 
 
 def machine(gpu, **libraries):
@@ -59,7 +67,14 @@ def bundle(tiny_network, tmp_path):
     return make
 
 
-def test_bundle_runs_where_gpu_and_release_are_those_it_was_built_for(bundle):
+def test_tensorrt_bundle_is_not_run_yet_even_where_gpu_and_release_are_right(bundle):
+    assert obstacle(bundle(), machine(ORIN, tensorrt="10.3.0")) == NOT_YET
+    with pytest.raises(BundleError, match="orin cannot run here: built for tensorrt, which this"):
+        require_runs_here(bundle(), machine(ORIN, tensorrt="10.3.0"))
+
+
+def test_bundle_of_a_target_that_is_run_has_no_obstacle(bundle, monkeypatch):
+    monkeypatch.setattr("fcn_trt.engine.preflight.RUNNABLE", ("openvino", "tensorrt"))
     assert obstacle(bundle(), machine(ORIN, tensorrt="10.3.0")) is None
     require_runs_here(bundle(), machine(ORIN, tensorrt="10.3.0"))
 
@@ -87,8 +102,80 @@ def test_another_gpu_or_release_is_an_obstacle(bundle, gpu, version):
     assert here in found.reason
 
 
-def test_release_is_compared_as_far_as_both_sides_state_it(bundle):
-    assert obstacle(bundle(), machine(ORIN, tensorrt="10.3.0.30")) is None
+@pytest.mark.parametrize("version", ["10.3.0.30", "10.3.0.30-1+cuda12.5", "10.3"])
+def test_release_is_compared_as_far_as_both_sides_state_it(bundle, version):
+    assert obstacle(bundle(), machine(ORIN, tensorrt=version)) == NOT_YET
+
+
+def test_release_of_debian_is_compared_without_what_is_no_number(bundle):
+    plan = bundle(target_version="10.3.0.30.7")
+    here = machine(ORIN, tensorrt="10.3.0.30-1+cuda12.5")
+    assert obstacle(plan, here) == NOT_YET
+
+
+def test_command_keeps_the_limits_and_quotes_the_path(bundle, tmp_path):
+    options = BuildOptions(
+        workspace_bytes=1 << 29,
+        tactic_bytes=1 << 30,
+        optimization_level=0,
+        version_compatible=True,
+        hardware_compatibility="same_compute_capability",
+        strip=True,
+    )
+    plan = replace(bundle(options=options), path=tmp_path / "my orin")
+    found = obstacle(plan, machine(H200, tensorrt="11.4.0.106"))
+    assert found is not None
+    command = found.reason.split("`")[1]
+    path = tmp_path / "my orin"
+    assert shlex.split(command) == [
+        *("fcn-trt", "build", f"{path}/network.onnx", "--target", "tensorrt", "--out", str(path)),
+        *("--workspace", "536870912", "--tactic-memory", "1073741824"),
+        *("--optimization-level", "0", "--version-compatible"),
+        *("--hardware-compatibility", "same_compute_capability", "--strip"),
+    ]
+    assert found.is_cured_by_rebuild
+
+
+class TestRebuildThatWouldFail:
+    """It is not advised."""
+
+    def refused(self, plan, here):
+        found = obstacle(plan, here)
+        assert found is not None
+        assert not found.is_cured_by_rebuild
+        assert "--rebuild" not in found.reason
+        return found.reason
+
+    @pytest.mark.parametrize("gpu", [H200, ORIN])
+    def test_for_a_gpu_that_rtx_does_not_know(self, bundle, gpu):
+        plan = bundle(
+            target="tensorrt-rtx", target_version="1.7.1.116", compute_capabilities=("8.6",)
+        )
+        reason = self.refused(plan, machine(gpu, tensorrt_rtx="1.7.1.116"))
+        assert reason.endswith(
+            ", but TensorRT-RTX is for compute capability 7.5, 8.0, 8.6, 8.9, 12.0, 12.1 only; run "
+            "it on such a GPU"
+        )
+
+    @pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
+    def test_for_a_gpu_that_lacks_the_type(self, bundle, target):
+        plan = bundle(target=target, target_version="10.3.0")
+        spec = replace(plan.manifest.spec, precision="bf16")
+        plan = replace(plan, manifest=replace(plan.manifest, spec=spec))
+        turing = replace(H200, compute_capability="7.5")
+        reason = self.refused(plan, machine(turing, tensorrt="10.3.0", tensorrt_rtx="10.3.0"))
+        assert reason.endswith(
+            "this machine has sm_75 with 10.3.0, which does not compute bf16; build it as fp16"
+        )
+
+    @pytest.mark.parametrize("version", ["8.6.2", "9.3.0", "12.0.0", "unknown"])
+    def test_with_a_release_that_is_not_supported(self, bundle, version):
+        plan = bundle(options=BuildOptions(version_compatible=True))
+        reason = self.refused(plan, machine(H200, tensorrt=version))
+        assert reason.endswith(
+            f"sm_90 with {version}, but only 10.0 to 11.x are supported; `fcn-trt doctor` says "
+            "what helps"
+        )
 
 
 def test_machine_without_gpu_is_said_with_the_reason(bundle):
@@ -110,9 +197,12 @@ def test_missing_library_is_said_with_where_help_is(bundle):
 
 def test_version_compatible_plan_runs_with_later_releases_of_its_major(bundle):
     plan = bundle(options=BuildOptions(version_compatible=True))
-    assert obstacle(plan, machine(ORIN, tensorrt="10.13.3.9")) is None
-    assert obstacle(plan, machine(ORIN, tensorrt="10.0.1")) is not None
-    assert obstacle(plan, machine(ORIN, tensorrt="11.0.0")) is not None
+    assert obstacle(plan, machine(ORIN, tensorrt="10.13.3.9")) == NOT_YET
+    for version in ("10.0.1", "11.0.0"):
+        found = obstacle(plan, machine(ORIN, tensorrt=version))
+        assert found is not None
+        assert found.is_cured_by_rebuild
+        assert "--version-compatible`" in found.reason
 
 
 def test_hardware_compatible_plan_runs_on_ampere_and_later(bundle):
@@ -120,7 +210,7 @@ def test_hardware_compatible_plan_runs_on_ampere_and_later(bundle):
         options=BuildOptions(hardware_compatibility="ampere_plus"), compute_capabilities=("8.6",)
     )
     turing = replace(H200, compute_capability="7.5")
-    assert obstacle(plan, machine(H200, tensorrt="10.3.0")) is None
+    assert obstacle(plan, machine(H200, tensorrt="10.3.0")) == NOT_YET
     found = obstacle(plan, machine(turing, tensorrt="10.3.0"))
     assert found is not None
     assert "sm_75" in found.reason
@@ -131,7 +221,9 @@ def test_rtx_plan_runs_on_each_gpu_it_was_compiled_for(bundle):
         target="tensorrt-rtx", target_version="1.7.1.116", compute_capabilities=("8.6", "12.0")
     )
     blackwell = replace(H200, compute_capability="12.0")
-    assert obstacle(plan, machine(blackwell, tensorrt_rtx="1.7.1.116")) is None
+    stands = obstacle(plan, machine(blackwell, tensorrt_rtx="1.7.1.116"))
+    assert stands is not None
+    assert stands.reason.startswith("built for tensorrt-rtx, which this version builds and does")
     found = obstacle(plan, machine(H200, tensorrt_rtx="1.7.1.116"))
     assert found is not None
     assert found.reason.startswith(

@@ -376,7 +376,7 @@ class TestLoad:
             libraries={"tensorrt": "10.3.0"},
         )
         monkeypatch.setattr("fcn_trt.engine.preflight.this_machine", lambda: here)
-        message = r"orin was built for tensorrt, which this version does not run; build it with"
+        message = "orin cannot run here: built for tensorrt, which this version builds and does not"
         with pytest.raises(BundleError, match=message):
             Segmenter.load(orin)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fcn_trt.errors import EngineError, MissingExtraError
+from fcn_trt.options import TENSORRT_MAJORS
 
 if TYPE_CHECKING:
     from tensorrt_types import (
@@ -42,7 +43,6 @@ TensorRtTarget: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
 
 _MODULES: dict[TensorRtTarget, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 _NAMES: dict[TensorRtTarget, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
-_MAJORS = range(10, 12)
 _LEAST_CAPABILITY = 75
 """Members of ComputeCapability below this are no capabilities: NONE and CURRENT."""
 _NOISE = re.compile(r"catchCudaError|cudaError 35|Unable to determine GPU memory usage")
@@ -85,10 +85,10 @@ def load_library(target: TensorRtTarget) -> TensorRtLibrary:
             f"{_NAMES[target]} cannot be loaded ({error}); `fcn-trt doctor` says how to install it"
         ) from error
     library = TensorRtLibrary(target=target, trt=trt, version=str(trt.__version__))
-    if target == "tensorrt" and int(library.version.partition(".")[0]) not in _MAJORS:
+    if target == "tensorrt" and int(library.version.partition(".")[0]) not in TENSORRT_MAJORS:
         raise EngineError(
-            f"{library.name} is installed, but this package takes {_MAJORS.start}.0 to "
-            f"{_MAJORS.stop - 1}.x; on a Jetson that is JetPack 6.1 or later"
+            f"{library.name} is installed, but this package takes {TENSORRT_MAJORS.start}.0 to "
+            f"{TENSORRT_MAJORS.stop - 1}.x; on a Jetson that is JetPack 6.1 or later"
         )
     return library
 
