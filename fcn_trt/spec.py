@@ -29,6 +29,7 @@ __all__ = [
     "ShapeRange",
     "Size",
     "Spec",
+    "onnx_nodes",
     "parse_size",
     "parse_spec",
     "read_spec",
@@ -255,6 +256,24 @@ def parse_spec(data: bytes, path: Path) -> Spec:
         raise OnnxError(
             f"{path} has a spec that is not valid at {where}: {first['msg']}"
         ) from error
+
+
+def onnx_nodes(data: bytes) -> Iterator[tuple[str, str]]:
+    """(operator, name) of each node of an ONNX file: GraphProto.node of ModelProto.graph.
+
+    Raises:
+        ValueError, IndexError: the bytes are no ONNX model.
+    """
+    for number, graph in _fields(memoryview(data)):
+        if number == 7 and isinstance(graph, memoryview):
+            for inner, node in _fields(graph):
+                if inner == 1 and isinstance(node, memoryview):
+                    texts = {
+                        k: bytes(v).decode()
+                        for k, v in _fields(node)
+                        if k in (3, 4) and isinstance(v, memoryview)
+                    }
+                    yield texts.get(4, ""), texts.get(3, "")
 
 
 def _metadata(model: memoryview) -> dict[str, str]:

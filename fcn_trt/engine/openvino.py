@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.files import cache_folder, sha256
 from fcn_trt.manifest import Proof
 from fcn_trt.options import BuildOptions
-from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec, parse_spec
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec, onnx_nodes, parse_spec
 
 __all__ = [
     "CompiledNetwork",
@@ -60,6 +61,8 @@ _CONVOLUTIONS = {
     "GroupConvolutionBackpropData": (True, True),
 }
 """Operations that count, by whether they go backwards and whether they have groups."""
+
+_NO_RULE = re.compile(r"No conversion rule found for operations: (?:[\w.]+\.)?(\w+)-\d+")
 
 _BIAS_FREE = "/WithoutBiases"
 """What OpenVINO's ONNX reader appends to the name of a convolution whose bias it splits off."""
@@ -132,7 +135,7 @@ def compile_network(network: Path, spec: Spec) -> CompiledNetwork:
         "PERFORMANCE_HINT": "LATENCY",
         **_cache_option(network),
     }
-    with openvino_errors(f"compile {network}"):
+    with _unknown_operators(network), openvino_errors(f"compile {network}"):
         model = openvino_core().read_model(network)
         if spec.dynamic is not None:
             model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
@@ -140,6 +143,24 @@ def compile_network(network: Path, spec: Spec) -> CompiledNetwork:
     builder = f"OpenVINO {openvino_version()} on this CPU ({cpu_name()})"
     proof = prove(_convolutions(model, compiled, spec), spec, source="engine", builder=builder)
     return CompiledNetwork(compiled, proof)
+
+
+@contextmanager
+def _unknown_operators(network: Path) -> Iterator[None]:
+    """Name the node of an operator that OpenVINO does not take; itself it names the operator."""
+    try:
+        yield
+    except EngineError as error:
+        unknown = _NO_RULE.search(str(error))
+        if unknown is None:
+            raise
+        operator = unknown[1]
+        nodes = (name for kind, name in onnx_nodes(network.read_bytes()) if kind == operator)
+        raise EngineError(
+            f"{network} cannot become an engine: OpenVINO {openvino_version()} does not take the "
+            f"operator {operator} of node {next(nodes, '')!r}; replace it, or export the model "
+            "with `fcn-trt export`"
+        ) from error
 
 
 def _cache_option(network: Path) -> dict[str, str]:

@@ -150,6 +150,19 @@ class TestDamagedNetwork:
             build_openvino(tmp_path / "odd.onnx", tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
+    def test_operator_that_openvino_does_not_take_is_named_with_its_node(
+        self, tiny_network, tmp_path
+    ):
+        from fcn_trt.export.network import load_network, save_network
+
+        model, _ = load_network(tiny_network)
+        node = next(node for node in model.graph.node if node.op_type == "Relu")
+        node.op_type = "Det"
+        save_network(model, tmp_path / "odd.onnx")
+        message = rf"does not take the operator Det of node '{node.name}'; replace it, or export"
+        with pytest.raises(EngineError, match=message):
+            build_openvino(tmp_path / "odd.onnx", tmp_path / "out")
+
     def test_missing_onnx_is_refused(self, tmp_path):
         with pytest.raises(OnnxError, match=r"gone\.onnx cannot be read: No such file"):
             build_openvino(tmp_path / "gone.onnx", tmp_path / "out")
