@@ -151,7 +151,7 @@ def _unknown_operators(network: Path) -> Iterator[None]:
     try:
         yield
     except EngineError as error:
-        unknown = _NO_RULE.search(str(error))
+        unknown = _NO_RULE.search(str(error.__cause__))
         if unknown is None:
             raise
         operator = unknown[1]

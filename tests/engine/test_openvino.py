@@ -138,29 +138,31 @@ class TestDamagedNetwork:
             build_openvino(tmp_path / "cut.onnx", tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
-    def test_graph_that_openvino_does_not_know_is_refused_with_its_words(
-        self, tiny_network, tmp_path
-    ):
-        from fcn_trt.export.network import load_network, save_network
-
-        model, _ = load_network(tiny_network)
-        model.graph.node[3].op_type = "Kaleidoscope"
-        save_network(model, tmp_path / "odd.onnx")
-        with pytest.raises(EngineError, match=r"OpenVINO \S+ cannot compile .*odd\.onnx: \S+"):
-            build_openvino(tmp_path / "odd.onnx", tmp_path / "out")
-        assert not (tmp_path / "out").exists()
-
+    @pytest.mark.parametrize("operator", ["Det", "Kaleidoscope"])
     def test_operator_that_openvino_does_not_take_is_named_with_its_node(
-        self, tiny_network, tmp_path
+        self, tiny_network, tmp_path, operator
     ):
         from fcn_trt.export.network import load_network, save_network
 
         model, _ = load_network(tiny_network)
         node = next(node for node in model.graph.node if node.op_type == "Relu")
-        node.op_type = "Det"
+        node.op_type = operator
         save_network(model, tmp_path / "odd.onnx")
-        message = rf"does not take the operator Det of node '{node.name}'; replace it, or export"
+        message = (
+            rf"odd\.onnx cannot .* take the operator {operator} of node '{node.name}'"
+        )
         with pytest.raises(EngineError, match=message):
+            build_openvino(tmp_path / "odd.onnx", tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_weights_that_do_not_fit_are_refused_with_openvinos_words(self, tiny_network, tmp_path):
+        from fcn_trt.export.network import load_network, save_network
+
+        model, _ = load_network(tiny_network)
+        weight = next(t for t in model.graph.initializer if len(t.dims) == 4)
+        weight.dims[0], weight.dims[1] = weight.dims[1], weight.dims[0]
+        save_network(model, tmp_path / "odd.onnx")
+        with pytest.raises(EngineError, match=r"OpenVINO \S+ cannot compile .*odd\.onnx: \S+"):
             build_openvino(tmp_path / "odd.onnx", tmp_path / "out")
 
     def test_missing_onnx_is_refused(self, tmp_path):
