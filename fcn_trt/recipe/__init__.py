@@ -100,12 +100,15 @@ def _dynamic(path: Path, table: RecipeTable) -> ShapeRange | None:
     if table.dynamic is None:
         return None
     given = table.dynamic
-    allowed = ShapeRange(
-        min_size=given.min_size or table.size,
-        max_size=given.max_size or table.size,
-        min_batch=given.min_batch or table.batch,
-        max_batch=given.max_batch or table.batch,
-    )
+    try:
+        allowed = ShapeRange(
+            min_size=given.min_size or table.size,
+            max_size=given.max_size or table.size,
+            min_batch=given.min_batch or table.batch,
+            max_batch=given.max_batch or table.batch,
+        )
+    except ValueError as error:
+        raise invalid(path, "dynamic", str(error)) from error
     for key, low, high in (
         ("min_size", allowed.min_size, table.size),
         ("max_size", table.size, allowed.max_size),

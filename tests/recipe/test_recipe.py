@@ -363,3 +363,9 @@ def test_file_of_other_bytes_is_refused(tmp_path):
 def test_missing_file_is_refused_as_an_error_of_this_package(tmp_path):
     with pytest.raises(FcnTrtError, match=r"gone\.toml cannot be read: No such file or directory"):
         read_recipe(tmp_path / "gone.toml")
+
+
+def test_dynamic_range_beyond_every_bound_is_refused_with_its_table(refusal):
+    said = refusal(WHOLE + "[dynamic]\nmax_batch = 99999999\n")
+    assert said.startswith("is not valid at dynamic: ")
+    assert "max_batch" in said
