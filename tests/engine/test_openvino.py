@@ -148,9 +148,7 @@ class TestDamagedNetwork:
         node = next(node for node in model.graph.node if node.op_type == "Relu")
         node.op_type = operator
         save_network(model, tmp_path / "odd.onnx")
-        message = (
-            rf"odd\.onnx cannot .* take the operator {operator} of node '{node.name}'"
-        )
+        message = rf"odd\.onnx cannot .* take the operator {operator} of node '{node.name}'"
         with pytest.raises(EngineError, match=message):
             build_openvino(tmp_path / "odd.onnx", tmp_path / "out")
         assert not (tmp_path / "out").exists()
