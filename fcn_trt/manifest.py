@@ -25,6 +25,8 @@ __all__ = [
     "FORMAT",
     "MANIFEST_NAME",
     "RUNNABLE",
+    "TARGET_MODULES",
+    "TARGET_NAMES",
     "FileRecord",
     "Manifest",
     "Proof",
@@ -33,6 +35,20 @@ __all__ = [
 ]
 
 Target: TypeAlias = Literal["openvino", "tensorrt", "tensorrt-rtx"]
+
+TARGET_MODULES: dict[Target, str] = {
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+}
+"""The Python module of each target's library."""
+
+TARGET_NAMES: dict[Target, str] = {
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT-RTX",
+}
+"""What each target's library is called."""
 
 RUNNABLE: tuple[Target, ...] = ("openvino",)
 """Targets whose bundles this version runs; it builds for each."""

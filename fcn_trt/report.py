@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ __all__ = [
     "findings_table",
     "inspection_table",
     "interrupted",
+    "kept_in_fp32",
     "loop_bar",
     "loop_sentence",
     "models_table",
@@ -257,6 +258,13 @@ def _progress(*columns: ProgressColumn) -> Progress:
 def step(sentence: str) -> None:
     """One step of a longer job, on stderr."""
     stderr.print(f":: {sentence}", soft_wrap=True)
+
+
+def kept_in_fp32(nodes: Iterable[str]) -> None:
+    """Say on stderr which nodes were kept in FP32, if any were."""
+    names = ", ".join(nodes)
+    if names:
+        step(f"kept in fp32, because fp16 cannot hold it: {names}")
 
 
 def written(path: Path, what: str) -> None:

@@ -134,8 +134,7 @@ def _from_recipe(path: Path) -> RecipeBuild:
 def _say_step(step: StepReport) -> None:
     """Say what became of a step; why it was made was said as it began."""
     report.step(f"{step.name}: {step.duration_s:.1f} s" if step.made else step.describe())
-    if step.kept:
-        report.step(f"kept in fp32, because fp16 cannot hold it: {', '.join(step.kept)}")
+    report.kept_in_fp32(step.kept)
 
 
 def _step_facts(step: StepReport) -> dict[str, Any]:

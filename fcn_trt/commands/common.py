@@ -100,8 +100,7 @@ def type_network(network: Path, out: Path, precision: Precision, images: Path | 
             return write_typed(network, out, precision, images=frames, on_image=bar)
 
     spec = needing_export(call)
-    if spec.exceptions:
-        report.step(f"kept in fp32, because fp16 cannot hold it: {', '.join(spec.exceptions)}")
+    report.kept_in_fp32(spec.exceptions)
     return spec
 
 

@@ -13,7 +13,7 @@ from itertools import takewhile
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.errors import BundleError
 from fcn_trt.machine import Machine, this_machine
-from fcn_trt.manifest import RUNNABLE, Manifest
+from fcn_trt.manifest import RUNNABLE, TARGET_MODULES, TARGET_NAMES, Manifest
 from fcn_trt.options import (
     RTX_CAPABILITIES,
     TENSORRT_MAJORS,
@@ -24,8 +24,6 @@ from fcn_trt.options import (
 
 __all__ = ["Obstacle", "obstacle", "require_runs_here"]
 
-_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-_NAMES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 _FLAGS = {
     "--workspace": "workspace_bytes",
     "--tactic-memory": "tactic_bytes",
@@ -77,8 +75,8 @@ def obstacle(bundle: Bundle, machine: Machine | None = None) -> Obstacle | None:
     if manifest.target == "openvino":
         return _openvino_obstacle(manifest)
     machine = machine or this_machine()
-    name = _NAMES[manifest.target]
-    version = machine.libraries.get(_MODULES[manifest.target])
+    name = TARGET_NAMES[manifest.target]
+    version = machine.libraries.get(TARGET_MODULES[manifest.target])
     built = f"built for {_devices(manifest)} with {name} {manifest.target_version}"
     if machine.gpu is None:
         here = f"this machine has no GPU ({machine.gpu_problem}); run it on one that has"

@@ -27,6 +27,7 @@ from fcn_trt.export.architecture import ARCHITECTURES
 from fcn_trt.export.weights import RandomWeights, WeightsFile, published_names, resolve_weights
 from fcn_trt.files import sha256
 from fcn_trt.machine import DISTRIBUTIONS, installed_version, this_machine
+from fcn_trt.manifest import TARGET_MODULES
 from fcn_trt.recipe import Recipe
 from fcn_trt.recipe.code import build_code, export_code, type_code
 
@@ -36,8 +37,6 @@ StepName: TypeAlias = Literal["export", "type", "build"]
 
 _CODE = "fcn_trt's code"
 """What the code of every step is called to people; in inputs "of" and the step follow."""
-
-_LIBRARIES = {"openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 _OPENCV = (
     "opencv-python",
@@ -291,7 +290,7 @@ def _images_content(folder: Path) -> str:
 
 
 def _build_inputs(recipe: Recipe) -> dict[str, Any]:
-    library = _LIBRARIES[recipe.target]
+    library = TARGET_MODULES[recipe.target]
     gpu = this_machine().gpu if recipe.target == "tensorrt" else None
     return {
         "target": recipe.target,

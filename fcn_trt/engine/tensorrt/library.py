@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fcn_trt.errors import EngineError, MissingExtraError
+from fcn_trt.manifest import TARGET_MODULES, TARGET_NAMES
 from fcn_trt.options import TENSORRT_MAJORS
 
 if TYPE_CHECKING:
@@ -41,8 +42,6 @@ __all__ = [
 
 TensorRtTarget: TypeAlias = Literal["tensorrt", "tensorrt-rtx"]
 
-_MODULES: dict[TensorRtTarget, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-_NAMES: dict[TensorRtTarget, str] = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 _LEAST_CAPABILITY = 75
 """Members of ComputeCapability below this are no capabilities: NONE and CURRENT."""
 _NOISE = re.compile(r"catchCudaError|cudaError 35|Unable to determine GPU memory usage")
@@ -68,7 +67,7 @@ class TensorRtLibrary:
     @property
     def name(self) -> str:
         """Name and release, for people."""
-        return f"{_NAMES[self.target]} {self.version}"
+        return f"{TARGET_NAMES[self.target]} {self.version}"
 
 
 def load_library(target: TensorRtTarget) -> TensorRtLibrary:
@@ -79,10 +78,11 @@ def load_library(target: TensorRtTarget) -> TensorRtLibrary:
         EngineError: this package does not support its release.
     """
     try:
-        trt: Any = importlib.import_module(_MODULES[target])
+        trt: Any = importlib.import_module(TARGET_MODULES[target])
     except (ImportError, OSError) as error:
         raise MissingExtraError(
-            f"{_NAMES[target]} cannot be loaded ({error}); `fcn-trt doctor` says how to install it"
+            f"{TARGET_NAMES[target]} cannot be loaded ({error}); `fcn-trt doctor` says how to "
+            "install it"
         ) from error
     library = TensorRtLibrary(target=target, trt=trt, version=str(trt.__version__))
     if target == "tensorrt" and int(library.version.partition(".")[0]) not in TENSORRT_MAJORS:
