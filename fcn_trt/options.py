@@ -13,9 +13,11 @@ from fcn_trt.spec import Precision
 __all__ = [
     "LEAST_CAPABILITY",
     "RTX_CAPABILITIES",
+    "SUPPORTED_TENSORRT",
     "TENSORRT_MAJORS",
     "BuildOptions",
     "HardwareCompatibility",
+    "is_supported_tensorrt",
     "parse_bytes",
     "parse_capability",
     "require_capability",
@@ -31,6 +33,9 @@ RTX_CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 
 TENSORRT_MAJORS = range(10, 12)
 """Major versions of TensorRT that this package takes; TensorRT-RTX has its own."""
+
+SUPPORTED_TENSORRT = f"{TENSORRT_MAJORS.start}.0 to {TENSORRT_MAJORS.stop - 1}.x"
+"""Releases of TensorRT that this package takes, in words."""
 
 _MOST_BYTES = (1 << 63) - 1
 """What the libraries take: limits are 64-bit integers with a sign there."""
@@ -89,6 +94,12 @@ class BuildOptions:
                 f"hardware_compatibility is {self.hardware_compatibility!r}; it is one of "
                 f"{', '.join(get_args(HardwareCompatibility))}"
             )
+
+
+def is_supported_tensorrt(version: str) -> bool:
+    """Whether this package takes a release of TensorRT; "" is none."""
+    major = version.partition(".")[0]
+    return major.isdecimal() and int(major) in TENSORRT_MAJORS
 
 
 def parse_bytes(text: str) -> int:

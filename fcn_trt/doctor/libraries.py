@@ -9,28 +9,22 @@ from pathlib import Path
 from fcn_trt.doctor.finding import CANNOT_LOAD, Finding, broken, present
 from fcn_trt.doctor.jetson import system_package, use_of_system_package
 from fcn_trt.machine import DISTRIBUTIONS, Machine
-from fcn_trt.options import RTX_CAPABILITIES, TENSORRT_MAJORS
+from fcn_trt.options import (
+    RTX_CAPABILITIES,
+    SUPPORTED_TENSORRT,
+    TENSORRT_MAJORS,
+    is_supported_tensorrt,
+)
 
 __all__ = [
-    "SUPPORTED_TENSORRT",
     "device_library_findings",
-    "is_supported_tensorrt",
     "openvino_finding",
     "tensorrt_finding",
     "tensorrt_rtx_finding",
 ]
 
-SUPPORTED_TENSORRT = f"{TENSORRT_MAJORS.start}.0 to {TENSORRT_MAJORS.stop - 1}.x"
-"""Releases of TensorRT that this package takes, in words."""
-
 _PIP_TENSORRT = f"pip install 'tensorrt>={TENSORRT_MAJORS.start}.0,<{TENSORRT_MAJORS.stop}'"
 _WHEELS = (*DISTRIBUTIONS["tensorrt"], "tensorrt-cu13-libs", "tensorrt-cu12-libs")
-
-
-def is_supported_tensorrt(version: str) -> bool:
-    """Whether this package takes a release of TensorRT; "" is none."""
-    major = version.partition(".")[0]
-    return major.isdecimal() and int(major) in TENSORRT_MAJORS
 
 
 def tensorrt_finding(root: Path, machine: Machine) -> Finding:

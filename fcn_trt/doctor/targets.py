@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fcn_trt.doctor.finding import Finding
-from fcn_trt.doctor.libraries import SUPPORTED_TENSORRT, is_supported_tensorrt
 from fcn_trt.machine import Machine
 from fcn_trt.manifest import RUNNABLE, Target
+from fcn_trt.options import SUPPORTED_TENSORRT, is_supported_tensorrt
 
 __all__ = ["target_findings"]
 

@@ -16,8 +16,9 @@ from fcn_trt.machine import Machine, this_machine
 from fcn_trt.manifest import RUNNABLE, TARGET_MODULES, TARGET_NAMES, Manifest
 from fcn_trt.options import (
     RTX_CAPABILITIES,
-    TENSORRT_MAJORS,
+    SUPPORTED_TENSORRT,
     BuildOptions,
+    is_supported_tensorrt,
     parse_capability,
     require_capability,
 )
@@ -112,20 +113,13 @@ def _why_no_rebuild(manifest: Manifest, capability: str, version: str) -> str | 
             f", but TensorRT-RTX is for compute capability {', '.join(RTX_CAPABILITIES)} only; run "
             "it on such a GPU"
         )
-    if manifest.target == "tensorrt" and not _is_supported(version):
-        return (
-            f", but only {TENSORRT_MAJORS.start}.0 to {TENSORRT_MAJORS.stop - 1}.x are supported; "
-            "`fcn-trt doctor` says what helps"
-        )
+    if manifest.target == "tensorrt" and not is_supported_tensorrt(version):
+        return f", but only {SUPPORTED_TENSORRT} are supported; `fcn-trt doctor` says what helps"
     try:
         require_capability(manifest.spec.precision, capability)
     except ValueError:
         return f", which does not compute {manifest.spec.precision}; build it as fp16"
     return None
-
-
-def _is_supported(version: str) -> bool:
-    return any(major in TENSORRT_MAJORS for major in _numbers(version)[:1])
 
 
 def _build_command(bundle: Bundle) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fcn_trt.errors import EngineError, MissingExtraError
 from fcn_trt.manifest import TARGET_MODULES, TARGET_NAMES
-from fcn_trt.options import TENSORRT_MAJORS
+from fcn_trt.options import SUPPORTED_TENSORRT, is_supported_tensorrt
 
 if TYPE_CHECKING:
     from tensorrt_types import (
@@ -85,10 +85,10 @@ def load_library(target: TensorRtTarget) -> TensorRtLibrary:
             "install it"
         ) from error
     library = TensorRtLibrary(target=target, trt=trt, version=str(trt.__version__))
-    if target == "tensorrt" and int(library.version.partition(".")[0]) not in TENSORRT_MAJORS:
+    if target == "tensorrt" and not is_supported_tensorrt(library.version):
         raise EngineError(
-            f"{library.name} is installed, but this package takes {TENSORRT_MAJORS.start}.0 to "
-            f"{TENSORRT_MAJORS.stop - 1}.x; on a Jetson that is JetPack 6.1 or later"
+            f"{library.name} is installed, but this package takes {SUPPORTED_TENSORRT}; on a "
+            "Jetson that is JetPack 6.1 or later"
         )
     return library
 
