@@ -9,7 +9,7 @@ Label files are grey, or indexed like VOC's, whose palette is for viewers only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, get_args
@@ -22,13 +22,21 @@ from fcn_trt.errors import DatasetError
 from fcn_trt.labels import MAX_CLASSES, LabelSet, hub_palette, label_set
 from fcn_trt.spec import NO_LABEL, Frame, LabelMap
 
-__all__ = ["Dataset", "DatasetName", "LabelledImages", "Sample", "open_dataset"]
+__all__ = [
+    "Dataset",
+    "DatasetName",
+    "LabelledImages",
+    "Sample",
+    "open_dataset",
+    "pair_with_labels",
+]
 
 DatasetName: TypeAlias = Literal["camvid", "generic"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 _LAYOUT = "expected ROOT/images/NAME.png or .jpg with ROOT/labels/NAME.png"
+_LABELS = "each image NAME needs NAME.png there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +165,28 @@ def _pairs(root: Path) -> tuple[tuple[Path, Path], ...]:
         ) from error
     if not images:
         raise DatasetError(f"{root / 'images'} holds no images; {_LAYOUT}")
-    pairs = tuple((image, root / "labels" / f"{image.stem}.png") for image in images)
-    missing = [labels for _, labels in pairs if not labels.is_file()]
+    return pair_with_labels(images, root / "labels", expected=_LAYOUT)
+
+
+def pair_with_labels(
+    images: Iterable[Path], labels: Path, *, expected: str = _LABELS
+) -> tuple[tuple[Path, Path], ...]:
+    """Find the label file of each image: a PNG of the same name.
+
+    Args:
+        images: The image files.
+        labels: Folder of the label files.
+        expected: What to say was expected where some are missing.
+
+    Raises:
+        DatasetError: images lack labels.
+    """
+    pairs = tuple((image, labels / f"{image.stem}.png") for image in images)
+    missing = [file for _, file in pairs if not file.is_file()]
     if missing:
         raise DatasetError(
             f"{len(missing)} of {len(pairs)} images have no labels, the first is {missing[0]}; "
-            f"{_LAYOUT}"
+            f"{expected}"
         )
     return pairs
 

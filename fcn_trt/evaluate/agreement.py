@@ -1,0 +1,178 @@
+"""How alike the label maps of two networks are, without knowing the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fcn_trt.spec import NO_LABEL, LabelMap
+
+__all__ = ["BOUNDARY_RADIUS", "Agreement", "ImageAgreement", "near_boundary"]
+
+BOUNDARY_RADIUS = 3
+"""Pixels from a boundary that count as near it. Logits are at stride 8 or more, so that this is
+where a little noise in them shows first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageAgreement:
+    """How alike two label maps of one image are, as shares of 1.
+
+    Attributes:
+        pixels: Of all pixels.
+        near_boundary: Of those near a boundary of the first; NaN where it has none.
+    """
+
+    pixels: float
+    near_boundary: float
+
+
+class Agreement:
+    """Counts of (first, second) labels, summed over any number of images.
+
+    "No label" is a label like any other here: where both give none, they agree.
+
+    Args:
+        num_classes: C, at most 255.
+        radius: Pixels from a boundary that count as near it.
+    """
+
+    def __init__(self, num_classes: int, *, radius: int = BOUNDARY_RADIUS) -> None:
+        self.num_classes = num_classes
+        self.radius = radius
+        side = num_classes + 1  # the last row and column are "no label"
+        self.counts: npt.NDArray[np.int64] = np.zeros((side, side), dtype=np.int64)
+        self.near = _Share()
+        self.far = _Share()
+
+    def update(self, first: LabelMap, second: LabelMap) -> ImageAgreement:
+        """Add one image.
+
+        Args:
+            first: (H, W) uint8 classes, 255 is "no label"; the boundaries are its own.
+            second: (H, W) uint8 classes, 255 is "no label".
+
+        Returns:
+            Of this image alone.
+
+        Raises:
+            ValueError: the sizes differ, or a label is neither a class nor 255.
+        """
+        if first.shape != second.shape:
+            raise ValueError(f"the first label map is {first.shape}, the second {second.shape}")
+        rows, columns = self._indices(first, "first"), self._indices(second, "second")
+        pairs = rows * np.int32(len(self.counts)) + columns
+        counted = np.bincount(pairs.ravel(), minlength=self.counts.size)
+        self.counts += counted.reshape(self.counts.shape)
+        same, near = first == second, near_boundary(first, self.radius)
+        image = _Share.of(same & near, near)
+        self.near += image
+        self.far += _Share.of(same & ~near, ~near)
+        return ImageAgreement(pixels=float(same.mean()), near_boundary=image.value)
+
+    @property
+    def pixels(self) -> float:
+        """Share of all pixels with the same label, NaN if there was none."""
+        return (self.near + self.far).value
+
+    @property
+    def near_boundary(self) -> float:
+        """Share of the pixels near a boundary of the first, NaN if it has none."""
+        return self.near.value
+
+    @property
+    def elsewhere(self) -> float:
+        """Share of the other pixels, NaN if there was none."""
+        return self.far.value
+
+    @property
+    def boundary_share(self) -> float:
+        """How many of all pixels are near a boundary, NaN if there was none."""
+        return _Share(self.near.total, self.near.total + self.far.total).value
+
+    def iou(self) -> npt.NDArray[np.float64]:
+        """Intersection over union of the two per class, NaN for a class that neither has."""
+        same = np.diag(self.counts)
+        return _ratio(same, self.counts.sum(0) + self.counts.sum(1) - same)[:-1]
+
+    def kept(self) -> npt.NDArray[np.float64]:
+        """Share of the first's pixels of each class that are so in the second, too.
+
+        NaN for a class that the first never has.
+        """
+        return _ratio(np.diag(self.counts), self.counts.sum(1))[:-1]
+
+    def _indices(self, labels: LabelMap, name: str) -> npt.NDArray[np.int32]:
+        """Rows or columns of the counts; "no label" is the last."""
+        if labels.ndim != 2 or labels.dtype != np.uint8 or not labels.size:
+            raise ValueError(
+                f"a label map is (height, width) uint8, but the {name} is {labels.shape} "
+                f"{labels.dtype}"
+            )
+        table = np.full(256, -1, dtype=np.int32)
+        table[: self.num_classes] = range(self.num_classes)
+        table[NO_LABEL] = self.num_classes
+        indices = table[labels]
+        if indices.min() < 0:
+            wrong = labels[indices < 0].max()
+            raise ValueError(
+                f"the {name} label map has label {wrong}, but there are {self.num_classes} classes"
+            )
+        return indices
+
+
+def near_boundary(label_map: LabelMap, radius: int = BOUNDARY_RADIUS) -> npt.NDArray[np.bool_]:
+    """The pixels within `radius` of a boundary.
+
+    A boundary is made of the pixels that have a 4-neighbour of another label, so it is two pixels
+    wide; the edge of the image is none. Distance is the larger of the rows and the columns in
+    between (Chebyshev's).
+
+    Args:
+        label_map: (H, W) uint8; "no label" is a label like any other.
+        radius: In pixels; 0 is the boundary itself.
+
+    Returns:
+        (H, W) bool.
+    """
+    boundary = np.zeros(label_map.shape, dtype=np.uint8)
+    across = label_map[:, 1:] != label_map[:, :-1]
+    down = label_map[1:] != label_map[:-1]
+    for part, differs in (
+        (boundary[:, 1:], across),
+        (boundary[:, :-1], across),
+        (boundary[1:], down),
+        (boundary[:-1], down),
+    ):
+        part |= differs
+    side = 2 * radius + 1
+    near: npt.NDArray[np.uint8] = cv2.dilate(boundary, np.ones((side, side), dtype=np.uint8))
+    return near.astype(np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Some of some pixels."""
+
+    part: int = 0
+    total: int = 0
+
+    @classmethod
+    def of(cls, part: npt.NDArray[np.bool_], total: npt.NDArray[np.bool_]) -> _Share:
+        return cls(int(np.count_nonzero(part)), int(np.count_nonzero(total)))
+
+    def __add__(self, other: _Share) -> _Share:
+        return _Share(self.part + other.part, self.total + other.total)
+
+    @property
+    def value(self) -> float:
+        return self.part / self.total if self.total else float("nan")
+
+
+def _ratio(part: npt.NDArray[np.int64], total: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Element by element, NaN where there is nothing."""
+    with np.errstate(invalid="ignore"):
+        return np.where(total > 0, part / total, np.nan)
