@@ -6,6 +6,7 @@
     ├── CheckpointError           a checkpoint does not fit the model            (ValueError)
     │   └── AmbiguousModelError   several models fit it, and they differ
     ├── OnnxError                 an ONNX file is not a network this package takes  (ValueError)
+    ├── CalibrationError          calibration is damaged or of another network  (ValueError)
     ├── RecipeError               a recipe has a key or value that is not valid  (ValueError)
     ├── EngineError               an engine cannot be built or run               (RuntimeError)
     ├── BundleError               a bundle is incomplete, altered or for elsewhere  (ValueError)
@@ -45,6 +46,10 @@ class AmbiguousModelError(CheckpointError):
 
 class OnnxError(FcnTrtError, ValueError):
     """An ONNX file is damaged or is not a network that this package takes."""
+
+
+class CalibrationError(FcnTrtError, ValueError):
+    """A calibration cache is damaged, not valid, or made for another network."""
 
 
 class RecipeError(FcnTrtError, ValueError):
