@@ -17,6 +17,8 @@ import typer
 
 from fcn_trt import __version__, report
 from fcn_trt.commands.build import build
+from fcn_trt.commands.calibrate import calibrate
+from fcn_trt.commands.compare import compare
 from fcn_trt.commands.demo import demo
 from fcn_trt.commands.evaluate import evaluate
 from fcn_trt.commands.export import export
@@ -24,6 +26,7 @@ from fcn_trt.commands.inspect import doctor, inspect
 from fcn_trt.commands.models import models, profile
 from fcn_trt.commands.quantize import quantize
 from fcn_trt.commands.run import run
+from fcn_trt.commands.sensitivity import sensitivity
 from fcn_trt.errors import FcnTrtError
 
 __all__ = ["main"]
@@ -101,9 +104,12 @@ app.command()(demo)
 app.command()(models)
 app.command()(profile)
 app.command()(export)
+app.command()(calibrate)
 app.command()(quantize)
+app.command()(sensitivity)
 app.command()(build)
 app.command()(run)
 app.command("eval")(evaluate)
+app.command()(compare)
 app.command()(inspect)
 app.command()(doctor)

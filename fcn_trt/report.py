@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ __all__ = [
     "findings_table",
     "inspection_table",
     "interrupted",
-    "kept_in_fp32",
+    "kept",
     "loop_bar",
     "loop_sentence",
     "models_table",
@@ -242,11 +242,11 @@ def loop_bar(title: str) -> Iterator[Callable[[LoopProgress], None]]:
 
 
 @contextmanager
-def count_bar(title: str, total: int) -> Iterator[Callable[[], None]]:
-    """A bar of things that are counted."""
+def count_bar(title: str, total: int, *, done: int = 0) -> Iterator[Callable[[], None]]:
+    """A bar of things that are counted, some of which may be done already."""
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with _progress(*columns) as bar:
-        task = bar.add_task(title, total=total)
+        task = bar.add_task(title, total=total, completed=done)
         yield lambda: bar.advance(task)
 
 
@@ -260,11 +260,17 @@ def step(sentence: str) -> None:
     stderr.print(f":: {sentence}", soft_wrap=True)
 
 
-def kept_in_fp32(nodes: Iterable[str]) -> None:
-    """Say on stderr which nodes were kept in FP32, if any were."""
-    names = ", ".join(nodes)
-    if names:
-        step(f"kept in fp32, because fp16 cannot hold it: {names}")
+def kept(exceptions: Mapping[str, str], otherwise: str) -> None:
+    """Say on stderr which nodes compute in another type than asked, if any do, and why.
+
+    Args:
+        exceptions: By node, its type.
+        otherwise: Type of what is not quantised: one that holds less than a node's was too small.
+    """
+    for kind in dict.fromkeys(exceptions.values()):
+        names = ", ".join(name for name, value in exceptions.items() if value == kind)
+        reason = f"because {otherwise} cannot hold it" if kind != otherwise else "as asked"
+        step(f"kept in {kind}, {reason}: {names}")
 
 
 def written(path: Path, what: str) -> None:

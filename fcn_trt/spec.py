@@ -108,7 +108,9 @@ class Spec:
         dynamic: Shapes that the network takes, or None if input_size and batch are fixed. An engine
             is optimised for input_size and batch in any case.
         exceptions: Nodes that compute in another type than `precision`, and that type: what was
-            kept in float because it does not fit.
+            kept in float because it does not fit, or because quantising it costs too much.
+        float_precision: Type of what is not quantised, in an int8 or fp8 network; None in others.
+        calibration_sha256: SHA-256 of the calibration cache that the scales come from, or "".
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -131,6 +133,8 @@ class Spec:
     licence: str
     dynamic: ShapeRange | None = None
     exceptions: dict[str, Precision] = field(default_factory=dict)
+    float_precision: Precision | None = None
+    calibration_sha256: str = ""
 
     def __post_init__(self) -> None:
         LabelSet(name=self.labels, classes=self.classes, palette=self.palette)

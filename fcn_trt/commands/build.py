@@ -9,10 +9,14 @@ import typer
 
 from fcn_trt import report
 from fcn_trt.commands.common import (
+    CalibrationOption,
     ImagesOption,
     JsonOption,
+    KeepOption,
+    MethodOption,
+    Typing,
     needing_export,
-    parse_precision,
+    parse_typing,
     print_json,
     type_network,
 )
@@ -20,7 +24,6 @@ from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.errors import EngineError
 from fcn_trt.manifest import Target
 from fcn_trt.options import BuildOptions, parse_bytes
-from fcn_trt.spec import Precision
 
 if TYPE_CHECKING:
     from fcn_trt.engine.bundle import Bundle
@@ -46,8 +49,12 @@ def build(
     ] = None,
     target: Annotated[str | None, typer.Option(help="openvino, tensorrt or tensorrt-rtx.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16 or bf16; by default as the ONNX is typed.")
+        str | None,
+        typer.Option(help="fp32, fp16, bf16, int8 or fp8; by default as the ONNX is typed."),
     ] = None,
+    calibration: CalibrationOption = None,
+    method: MethodOption = None,
+    keep_float: KeepOption = None,
     images: ImagesOption = None,
     compute_capability: Annotated[
         list[str] | None,
@@ -89,7 +96,7 @@ def build(
             f"{source} is a folder; give a RECIPE.toml or an ONNX file", param_hint="'SOURCE'"
         )
     if source.suffix.lower() == ".toml":
-        if given or out or target or precision or images:
+        if given or out or target or precision or images or calibration or method or keep_float:
             raise typer.BadParameter(
                 "a recipe says everything itself; edit it, or build an ONNX file",
                 param_hint="'SOURCE'",
@@ -101,8 +108,16 @@ def build(
         facts = {}
         if out is None:
             raise typer.BadParameter("an ONNX file needs it", param_hint="'--out'")
-        asked = parse_precision(precision, images)
-        bundle = _from_network(source, out, _target(target), asked, images, _options(given))
+        compiler = _target(target)
+        asked = parse_typing(
+            precision,
+            images=images,
+            calibration=calibration,
+            method=method,
+            keep=keep_float,
+            default_float="fp32" if compiler == "openvino" else "fp16",
+        )
+        bundle = _from_network(source, out, compiler, asked, _options(given))
     if as_json:
         print_json({"bundle": bundle.path, "manifest": bundle.manifest, **facts})
     else:
@@ -134,7 +149,7 @@ def _from_recipe(path: Path) -> RecipeBuild:
 def _say_step(step: StepReport) -> None:
     """Say what became of a step; why it was made was said as it began."""
     report.step(f"{step.name}: {step.duration_s:.1f} s" if step.made else step.describe())
-    report.kept_in_fp32(step.kept)
+    report.kept(step.kept, step.otherwise)
 
 
 def _step_facts(step: StepReport) -> dict[str, Any]:
@@ -162,8 +177,7 @@ def _from_network(
     network: Path,
     out: Path,
     target: Target,
-    precision: Precision | None,
-    images: Path | None,
+    typing: Typing,
     options: BuildOptions,
 ) -> Bundle:
     """Type an ONNX file where that is asked for, and compile it."""
@@ -172,13 +186,14 @@ def _from_network(
     from fcn_trt.files import temporary_folder
 
     refuse_foreign_files(out)
-    if precision is not None:
-        require_buildable(target, precision, options)  # before the long work of typing
+    if typing.precision is not None:
+        # Before the long work of typing.
+        require_buildable(target, typing.precision, options)
     with temporary_folder() as folder:
         typed = network
-        if precision is not None:
+        if typing.precision is not None:
             typed = folder / network.name
-            type_network(network, typed, precision, images)
+            type_network(network, typed, typing)
         try:
             with report.build_bar() as bar:
                 bundle = build_engine(typed, out, target=target, options=options, on_phase=bar)

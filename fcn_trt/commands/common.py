@@ -6,24 +6,32 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast, get_args
 
 import typer
 
 from fcn_trt import report
 from fcn_trt.errors import MissingExtraError
+from fcn_trt.export.quantisation import FloatPrecision, Method, Quantisation
 from fcn_trt.spec import Precision, Size, Spec, parse_size, read_spec
 
 __all__ = [
     "BundleArgument",
+    "CalibrationOption",
     "ImagesOption",
     "JsonOption",
+    "KeepOption",
+    "MethodOption",
     "OptionalSize",
     "RebuildOption",
     "SizeOption",
+    "Typing",
     "needing_export",
+    "parse_method",
     "parse_precision",
+    "parse_typing",
     "plain",
     "print_json",
     "rebuild_here",
@@ -60,47 +68,129 @@ ImagesOption = Annotated[
         "--images", help="Images such as the network will see, to find what fp16 cannot hold."
     ),
 ]
+CalibrationOption = Annotated[
+    Path | None, typer.Option(help="Calibration cache of int8 and fp8, from `fcn-trt calibrate`.")
+]
+MethodOption = Annotated[
+    str | None, typer.Option(help=f"{', '.join(get_args(Method))}; by default as in the cache.")
+]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--keep-float",
+        help="Convolution to leave in floating point: its node's name, first or last; repeatable.",
+    ),
+]
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of the engine bundle.")]
 
 
-def parse_precision(text: str | None, images: Path | None = None) -> Precision | None:
-    """What --precision asks for, checked with its --images before any work begins."""
-    known: dict[str | None, Precision | None] = {None: None}
-    known |= {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16"}
-    if text not in known:
-        raise typer.BadParameter(
-            f"{text!r} is none of fp32, fp16, bf16", param_hint="'--precision'"
-        )
-    if images is not None and text != "fp16":
-        raise typer.BadParameter(
-            "only --precision fp16 is checked on images", param_hint="'--images'"
-        )
-    return known[text]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typing:
+    """How a network is asked to be typed.
+
+    Attributes:
+        precision: What convolutions compute in; None leaves the network as it is.
+        images: Folder of images on which fp16 is checked; None takes drawn streets.
+        quantisation: Of int8 and fp8.
+    """
+
+    precision: Precision | None
+    images: Path | None = None
+    quantisation: Quantisation | None = None
 
 
-def type_network(network: Path, out: Path, precision: Precision, images: Path | None) -> Spec:
-    """Write the typed ONNX of an FP32 one, and say what was kept in FP32.
+def parse_typing(
+    precision: str | None,
+    *,
+    images: Path | None = None,
+    calibration: Path | None = None,
+    method: str | None = None,
+    keep: list[str] | None = None,
+    float_precision: str | None = None,
+    default_float: FloatPrecision = "fp16",
+) -> Typing:
+    """What --precision asks for, checked with what goes with it before any work begins.
+
+    Args:
+        precision: As given; None leaves a network as it is.
+        images: As given.
+        calibration: As given.
+        method: As given.
+        keep: As given.
+        float_precision: As given.
+        default_float: Type of what is not quantised, where none is given.
+    """
+    asked = parse_precision(precision)
+    is_quantised = asked in ("int8", "fp8")
+    for option, given, is_used, reason in (
+        ("--images", images, asked == "fp16", "only --precision fp16 is checked on images"),
+        ("--calibration", calibration, is_quantised, "only int8 and fp8 are calibrated"),
+        ("--method", method, is_quantised, "only int8 and fp8 are calibrated"),
+        ("--keep-float", keep or None, is_quantised, "only int8 and fp8 leave something in float"),
+        ("--float", float_precision, is_quantised, "only int8 and fp8 leave something in float"),
+    ):
+        if given is not None and not is_used:
+            raise typer.BadParameter(reason, param_hint=f"'{option}'")
+    if not is_quantised:
+        return Typing(precision=asked, images=images)
+    if calibration is None:
+        raise typer.BadParameter(
+            f"{asked} needs a cache from `fcn-trt calibrate`", param_hint="'--calibration'"
+        )
+    if float_precision not in (None, "fp16", "fp32"):
+        raise typer.BadParameter(
+            f"{float_precision!r} is neither fp16 nor fp32", param_hint="'--float'"
+        )
+    how = Quantisation(
+        calibration=calibration,
+        method=parse_method(method),
+        keep=frozenset(keep or ()),
+        float_precision=cast("FloatPrecision | None", float_precision) or default_float,
+    )
+    return Typing(precision=asked, quantisation=how)
+
+
+def parse_precision(text: str | None) -> Precision | None:
+    """What --precision asks for."""
+    if text is not None and text not in get_args(Precision):
+        raise typer.BadParameter(
+            f"{text!r} is none of {', '.join(get_args(Precision))}", param_hint="'--precision'"
+        )
+    return cast("Precision | None", text)
+
+
+def parse_method(text: str | None) -> Method | None:
+    """What --method asks for."""
+    if text is not None and text not in get_args(Method):
+        raise typer.BadParameter(
+            f"{text!r} is none of {', '.join(get_args(Method))}", param_hint="'--method'"
+        )
+    return cast("Method | None", text)
+
+
+def type_network(network: Path, out: Path, typing: Typing) -> Spec:
+    """Write the typed ONNX of an FP32 one, and say what was kept in another type.
 
     Args:
         network: FP32 ONNX that carries a spec.
         out: The ONNX file to write.
-        precision: "fp32", "fp16" or "bf16".
-        images: Folder of images on which fp16 is checked; None takes drawn streets.
+        typing: What it shall be.
     """
 
     def call() -> Spec:
         from fcn_trt.export.pipeline import type_network as write_typed
         from fcn_trt.range_images import RangeImages
 
+        precision = typing.precision or "fp32"
         if precision != "fp16":
-            return write_typed(network, out, precision)
-        frames = RangeImages(folder=images, size=read_spec(network).input_size)
+            return write_typed(network, out, precision, quantisation=typing.quantisation)
+        frames = RangeImages.few(typing.images, read_spec(network).input_size)
         report.step(f"{network} -> fp16, checked on {frames.name}")
         with report.count_bar("checking what fits fp16", len(frames)) as bar:
             return write_typed(network, out, precision, images=frames, on_image=bar)
 
     spec = needing_export(call)
-    report.kept_in_fp32(spec.exceptions)
+    report.kept(spec.exceptions, spec.float_precision or spec.precision)
     return spec
 
 

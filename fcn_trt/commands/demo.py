@@ -23,7 +23,8 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for what is made.")] = Path("demo_out"),
     size: SizeOption = "256x512",
     precision: Annotated[
-        str | None, typer.Option(help="fp32, fp16 or bf16; bf16 by default where this CPU has it.")
+        str | None,
+        typer.Option(help="fp32, fp16, bf16, int8 or fp8; bf16 by default where this CPU has it."),
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Length of the video.")] = 150,
     as_json: JsonOption = False,
@@ -31,13 +32,16 @@ def demo(
     """Do the whole main job with nothing but this package."""
     asked = parse_precision(precision)
     from fcn_trt.demo.job import run_demo
+    from fcn_trt.range_images import RangeImages
 
+    images = RangeImages.few(None, size)
     with report.loop_bar("segmenting") as bar:
         done = needing_export(
             lambda: run_demo(
                 out,
                 size=size,
                 precision=asked,
+                images=images,
                 frame_count=frames,
                 on_step=report.step,
                 on_progress=bar,

@@ -9,9 +9,12 @@ import typer
 
 from fcn_trt import report
 from fcn_trt.commands.common import (
+    CalibrationOption,
     ImagesOption,
     JsonOption,
-    parse_precision,
+    KeepOption,
+    MethodOption,
+    parse_typing,
     print_json,
     type_network,
 )
@@ -22,16 +25,33 @@ __all__ = ["quantize"]
 
 def quantize(
     network: Annotated[Path, typer.Argument(help="FP32 ONNX file from `fcn-trt export`.")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or fp8.")],
     out: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    calibration: CalibrationOption = None,
+    method: MethodOption = None,
+    keep_float: KeepOption = None,
+    float_precision: Annotated[
+        str | None,
+        typer.Option(
+            "--float", help="Type of what int8 and fp8 leave in float: fp16 (default), or fp32."
+        ),
+    ] = None,
     images: ImagesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write an FP32 ONNX file as typed ONNX; both ends stay float32."""
-    asked = parse_precision(precision, images)
+    asked = parse_typing(
+        precision,
+        images=images,
+        calibration=calibration,
+        method=method,
+        keep=keep_float,
+        float_precision=float_precision,
+    )
     require_folder_of(out)
-    spec = type_network(network, out, asked or "fp32", images)
+    spec = type_network(network, out, asked)
     if as_json:
         print_json({"network": out, "spec": spec.to_dict()})
     else:
-        report.written(out, f"{spec.model} in {spec.precision}")
+        rest = f", the rest in {spec.float_precision}" if spec.float_precision else ""
+        report.written(out, f"{spec.model} in {spec.precision}{rest}")

@@ -6,6 +6,7 @@ how accurate it was.
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from fcn_trt.demo.scene import SceneSource
 from fcn_trt.engine.openvino import build_openvino, computes
 from fcn_trt.errors import OutputError
 from fcn_trt.evaluate.protocol import Evaluation, evaluate
+from fcn_trt.export.quantisation import DEFAULT_METHOD, Quantisation
 from fcn_trt.files import write_atomic
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.segmenter import Segmenter
@@ -32,6 +34,7 @@ from fcn_trt.video.loop import LoopReport, Progress, run_loop
 from fcn_trt.video.sink import open_sink
 
 if TYPE_CHECKING:
+    from fcn_trt.export.calibrate import CalibrationImages
     from fcn_trt.export.checkpoint import LoadedModel
 
 __all__ = ["DemoReport", "run_demo"]
@@ -41,7 +44,6 @@ VIDEO_SEED = HELD_OUT_SEED + 16
 RATE_FPS = 15.0
 EVALUATED_SCENES = 40
 PICTURED_SCENES = 4
-FP16_STREETS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +84,7 @@ def run_demo(
     *,
     size: Size = (256, 512),
     precision: Precision | None = None,
+    images: CalibrationImages | None = None,
     frame_count: int = 150,
     on_step: Callable[[str], None] = lambda _: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -91,7 +94,8 @@ def run_demo(
     Args:
         out: Folder for the ONNX, the bundle, the video and the picture; made if it is missing.
         size: (height, width) of the network's input and of the video.
-        precision: "fp32", "fp16" or "bf16"; None takes bf16 where this CPU computes it.
+        precision: What convolutions compute in; None takes bf16 where this CPU computes it.
+        images: On which fp16 is checked, and int8 and fp8 are calibrated; only they need them.
         frame_count: Frames of the video.
         on_step: Called with a sentence as each step begins.
         on_progress: Called after each frame of the video.
@@ -103,7 +107,7 @@ def run_demo(
     # First, because it refuses sizes that no street can be drawn at.
     source = SceneSource(VIDEO_SEED, size=size, frame_count=frame_count, rate_fps=RATE_FPS)
     chosen: Precision = precision or ("bf16" if computes("bf16") else "fp32")
-    made = _make_engine(out, size, chosen, on_step)
+    made = _make_engine(out, size, chosen, images, on_step)
     with source, Segmenter.load(made.bundle) as segmenter:
         on_step(f"a street of {frame_count} frames -> segmented video")
         loop = _film(segmenter, source, out / VIDEO, on_progress)
@@ -123,10 +127,14 @@ class _Engine:
 
 
 def _make_engine(
-    out: Path, size: Size, precision: Precision, on_step: Callable[[str], None]
+    out: Path,
+    size: Size,
+    precision: Precision,
+    images: CalibrationImages | None,
+    on_step: Callable[[str], None],
 ) -> _Engine:
     # Imported here: it needs torch, which a device that only runs bundles does not have.
-    from fcn_trt.export.pipeline import export_model, load_model, type_network
+    from fcn_trt.export.pipeline import export_model, load_model
 
     _make_folder(out)
     network, bundle = out / "fcn.onnx", out / "bundle"
@@ -135,8 +143,7 @@ def _make_engine(
     with resources.as_file(resources.files("fcn_trt.demo") / "weights.safetensors") as weights:
         model = load_model(str(weights))
     export_model(model, network, size=size)
-    streets = (sample.frame for sample in HeldOutScenes(count=FP16_STREETS, size=size))
-    type_network(network, network, precision, images=streets)
+    _type(network, precision, images)
     exported = time.perf_counter()
     on_step("ONNX -> OpenVINO engine bundle")
     build_openvino(network, bundle)
@@ -147,6 +154,24 @@ def _make_engine(
         export_s=exported - started,
         build_s=time.perf_counter() - exported,
     )
+
+
+def _type(network: Path, precision: Precision, images: CalibrationImages | None) -> None:
+    """Type a network where it lies; a calibration lies beside it then."""
+    from fcn_trt.export.calibrate import calibrate
+    from fcn_trt.export.calibration_cache import write_calibration
+    from fcn_trt.export.pipeline import type_network
+
+    frames = None if images is None else (images[index] for index in range(len(images)))
+    if precision not in ("int8", "fp8") or images is None:
+        type_network(network, network, precision, images=frames)
+        return
+    calibration = network.with_suffix(".json")
+    today = dt.datetime.now(dt.timezone.utc).date().isoformat()
+    cache = calibrate(network, images, method=DEFAULT_METHOD, created=today)
+    write_calibration(cache, calibration)
+    how = Quantisation(calibration=calibration, float_precision="fp32")
+    type_network(network, network, precision, quantisation=how)
 
 
 def _make_folder(out: Path) -> None:

@@ -144,7 +144,7 @@ def write_bundle(
             precision_asked=spec.precision,
             precision_proven=compiled.precision_proven,
             scratch_bytes=compiled.scratch_bytes,
-            calibration_sha256=None,
+            calibration_sha256=spec.calibration_sha256 or None,
             inputs_sha256=inputs_sha256,
             files={file.name: FileRecord.of(file) for file in sorted(folder.iterdir())},
         )

@@ -5,12 +5,13 @@ The FP32 network says how large its tensors get; nodes at which they get too lar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from fcn_trt.engine.tensor_maxima import Maxima, tensor_maxima
 from fcn_trt.export.half import FP16_MAX
@@ -18,7 +19,7 @@ from fcn_trt.export.network import load_onnx
 from fcn_trt.spec import Frame, Spec
 from fcn_trt.stages.preprocess import preprocess_into
 
-__all__ = ["FP16_LIMIT", "find_overflows"]
+__all__ = ["FP16_LIMIT", "find_overflows", "overflowing_nodes"]
 
 FP16_LIMIT = FP16_MAX / 8
 """The largest magnitude that is left in FP16, with room for images that were not seen.
@@ -60,9 +61,22 @@ def find_overflows(
             on_image()
     if not largest:
         raise ValueError(f"there are no images to find out on whether {spec.model} fits FP16")
+    return overflowing_nodes(load_onnx(network).graph, largest)
+
+
+def overflowing_nodes(graph: onnx.GraphProto, largest: Mapping[str, float]) -> dict[str, float]:
+    """The nodes that read or write what is too large for FP16.
+
+    Args:
+        graph: Of the FP32 network.
+        largest: By tensor, its largest magnitude.
+
+    Returns:
+        In the order of the graph, each node's largest magnitude where that is beyond `FP16_LIMIT`.
+    """
     found = {
         node.name: max(largest.get(name, 0.0) for name in (*node.input, *node.output))
-        for node in load_onnx(network).graph.node
+        for node in graph.node
     }
     return {name: value for name, value in found.items() if value > FP16_LIMIT}
 

@@ -1,4 +1,4 @@
-"""FP32 ONNX to strongly typed FP16 or BF16 ONNX.
+"""FP32 ONNX to strongly typed FP16 or BF16 ONNX, and what is not quantised in an INT8 or FP8 one.
 
 Each node computes either in half precision or, where it was asked to be kept, in FP32. A tensor has
 the type of the node that makes it, weights are rounded once, here, and a Cast stands where a tensor
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import onnx
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.export.network import OPSET, finish_network
+from fcn_trt.export.network import OPSET, copy_in_opset, finish_network, opset_of
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec
 
 __all__ = ["FP16_MAX", "HalfPrecision", "to_half"]
@@ -59,10 +59,11 @@ def to_half(
     *,
     keep: Set[str] = frozenset(),
 ) -> tuple[onnx.ModelProto, Spec]:
-    """Type an FP32 network as FP16 or BF16.
+    """Type an FP32 network as FP16 or BF16, or what is float32 in a quantised one as FP16.
 
     Args:
-        model: FP32 ONNX that keeps the contract.
+        model: FP32 or quantised ONNX that keeps the contract and is float32 where it is not
+            quantised; of opset 19 if it is quantised, the first with float16 scales.
         spec: Its spec.
         precision: The type.
         keep: Names of nodes that shall compute in FP32. In FP16, a node with a weight that does not
@@ -75,29 +76,23 @@ def to_half(
         OnnxError: the model is not FP32.
         ValueError: `keep` names a node that there is not.
     """
-    if spec.precision != "fp32":
+    if (spec.float_precision or spec.precision) != "fp32":
         raise OnnxError(f"{spec.model} is {spec.precision} already; start from the FP32 ONNX")
     unknown = sorted(keep - {node.name for node in model.graph.node})
     if unknown:
         raise ValueError(f"{spec.model} has no node {unknown[0]!r} to keep in FP32")
     if precision == "fp16":
         keep = keep | _with_weights_beyond(model.graph, FP16_MAX)
-    typed = _copy_in_opset(model, _HALVES[precision].opset)
+    typed = copy_in_opset(model, max(_HALVES[precision].opset, opset_of(model)))
     _Typer(typed.graph, keep, precision).write()
-    exceptions: dict[str, Precision] = {
-        node.name: "fp32" for node in model.graph.node if node.name in keep
-    }
-    typed_spec = replace(spec, precision=precision, exceptions=exceptions)
+    exceptions: dict[str, Precision] = dict.fromkeys(spec.exceptions, precision)
+    exceptions |= {node.name: "fp32" for node in model.graph.node if node.name in keep}
+    typed_spec = (
+        replace(spec, precision=precision, exceptions=exceptions)
+        if spec.float_precision is None
+        else replace(spec, float_precision=precision, exceptions=exceptions)
+    )
     return finish_network(typed, typed_spec), typed_spec
-
-
-def _copy_in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    """A copy for the graph to be changed in."""
-    if opset != OPSET:
-        return onnx.version_converter.convert_version(model, opset)
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    return copied
 
 
 def _with_weights_beyond(graph: onnx.GraphProto, limit: float) -> set[str]:

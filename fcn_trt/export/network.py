@@ -5,8 +5,8 @@ One float32 input `image` (N, 3, H, W) of normalised RGB, one float32 output `lo
 the spec has a range: then the sides that may vary have names instead of numbers.
 
 Opset 17 with IR version 8 is what every TensorRT from 10.0 on and OpenVINO read, and what
-ONNX Runtime 1.15 and later run. A BF16 network is of opset 22, the first to declare BF16 for all of
-its operators.
+ONNX Runtime 1.15 and later run. FP8 and float16 scales need opset 19, and a BF16 network is of
+opset 22, the first to declare BF16 for all of its operators.
 """
 
 from __future__ import annotations
@@ -26,10 +26,20 @@ from fcn_trt.errors import OnnxError
 from fcn_trt.files import write_atomic
 from fcn_trt.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, Spec, read_spec
 
-__all__ = ["OPSET", "finish_network", "load_network", "load_onnx", "save_network"]
+__all__ = [
+    "OPSET",
+    "copy_in_opset",
+    "finish_network",
+    "load_network",
+    "load_onnx",
+    "opset_of",
+    "save_network",
+]
 
 OPSET = 17
-IR_VERSION = 8
+IR_VERSIONS = {17: 8, 19: 9, 22: 10}
+"""The oldest IR version that each opset came with, after ONNX's table of versions."""
+
 LARGE_CONSTANT = 64
 """Elements; what has more is a weight and no shape."""
 
@@ -56,6 +66,20 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """The opset of ONNX's own operators that a model is written in."""
+    return next(int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx"))
+
+
+def copy_in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """A copy, for its graph to be changed in, in another opset."""
+    if opset != opset_of(model):
+        return onnx.version_converter.convert_version(model, opset)
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    return copied
+
+
 def load_network(path: Path) -> tuple[onnx.ModelProto, Spec]:
     """Read an ONNX file that keeps the contract, and its spec.
 
@@ -74,7 +98,7 @@ def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
     Raises:
         OnnxError: the graph does not keep it.
     """
-    model.ir_version = IR_VERSION
+    model.ir_version = IR_VERSIONS[opset_of(model)]
     model.producer_name = "fcn_trt"
     del model.metadata_props[:]
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.export.architecture import ARCHITECTURES, Architecture, architecture
+from fcn_trt.export.calibration_cache import (
+    calibration_sha256,
+    read_calibration,
+    require_made_for,
+)
 from fcn_trt.export.checkpoint import LoadedModel, load_checkpoint, random_model
-from fcn_trt.export.fp16_range import find_overflows
+from fcn_trt.export.fp16_range import find_overflows, overflowing_nodes
 from fcn_trt.export.half import to_half
 from fcn_trt.export.import_onnx import import_onnx
-from fcn_trt.export.network import load_network, save_network
+from fcn_trt.export.network import OPSET, load_network, save_network
+from fcn_trt.export.quantisation import Quantisation, QuantisedPrecision
+from fcn_trt.export.quantize import QUANTISED_OPSET, convolution_names, quantize_network
 from fcn_trt.export.to_onnx import to_onnx
 from fcn_trt.export.weights import RandomWeights, published_names, resolve_weights
 from fcn_trt.files import require_folder_of
 from fcn_trt.labels import label_set
 from fcn_trt.spec import Frame, Precision, ShapeRange, Size, Spec
 
-__all__ = ["default_labels", "export_model", "export_network", "load_model", "type_network"]
+__all__ = [
+    "Quantisation",
+    "default_labels",
+    "export_model",
+    "export_network",
+    "load_model",
+    "type_network",
+]
+
 
 logger = logging.getLogger(__name__)
 
@@ -135,23 +151,27 @@ def type_network(
     *,
     images: Iterable[Frame] | None = None,
     on_image: Callable[[], None] = lambda: None,
+    quantisation: Quantisation | None = None,
 ) -> Spec:
     """Write the typed ONNX of an FP32 network.
 
     Args:
         network: FP32 ONNX that carries a spec.
         out: The ONNX file to write.
-        precision: "fp32", "fp16" or "bf16".
+        precision: What convolutions shall compute in.
         images: Frames such as the network will see, each (H, W, 3) uint8 BGR, on which FP16 finds
             the activations that do not fit it. None finds only weights that do not.
         on_image: Called after each of these images.
+        quantisation: For "int8" and "fp8", and only for them.
 
     Returns:
-        The new spec; its exceptions name the nodes that were kept in FP32.
+        The new spec; its exceptions name the nodes that compute in another type.
 
     Raises:
         OnnxError: the network is damaged, not FP32, or cannot be typed so.
-        ValueError: there are no images, or one has another shape or type.
+        CalibrationError: the calibration cannot be read, or is another network's.
+        ValueError: there are no images, one has another shape or type, or there is no convolution
+            of a name that is to be kept.
         EngineError: OpenVINO cannot run the network on the images.
         OutputError: the file cannot be written.
     """
@@ -164,10 +184,36 @@ def type_network(
         typed, typed_spec = to_half(model, spec, precision, keep=keep.keys())
     elif precision == spec.precision:
         typed, typed_spec = model, spec
+    elif precision in ("int8", "fp8") and quantisation is not None:
+        typed, typed_spec = _quantised(model, spec, precision, quantisation)
     else:
         raise OnnxError(f"{network} is {spec.precision} and cannot become {precision}")
-    if typed_spec.exceptions:
-        kept = ", ".join(typed_spec.exceptions)
-        logger.info("%s does not fit %s at %s, which stay FP32", network, precision, kept)
+    unfit = [name for name, kind in typed_spec.exceptions.items() if kind == "fp32"]
+    if unfit and typed_spec.float_precision != "fp32":
+        logger.info("%s does not fit fp16 at %s, which stay FP32", network, ", ".join(unfit))
     save_network(typed, out)
     return typed_spec
+
+
+def _quantised(
+    model: onnx.ModelProto, spec: Spec, precision: QuantisedPrecision, how: Quantisation
+) -> tuple[onnx.ModelProto, Spec]:
+    """Insert Q/DQ and type the rest; what FP16 cannot hold is known from the calibration."""
+    cache = read_calibration(how.calibration)
+    require_made_for(cache, how.calibration, model, spec)
+    names = convolution_names(model.graph)
+    ends = {"first": names[0], "last": names[-1]} if names else {}
+    keep = {ends.get(name, name) for name in how.keep}
+    is_half = how.float_precision == "fp16"
+    too_large = overflowing_nodes(model.graph, cache.maxima) if is_half else {}
+    quantised, quantised_spec = quantize_network(
+        model,
+        replace(spec, calibration_sha256=calibration_sha256(how.calibration)),
+        precision,
+        cache.amaxes(how.method, precision),
+        keep=keep | too_large.keys() & set(names),
+        opset=QUANTISED_OPSET if is_half else OPSET,
+    )
+    if not is_half:
+        return quantised, quantised_spec
+    return to_half(quantised, quantised_spec, "fp16", keep=too_large.keys())

@@ -12,15 +12,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from fcn_trt.errors import RecipeError
+from fcn_trt.export.quantisation import Quantisation
 from fcn_trt.manifest import Target
 from fcn_trt.options import RTX_CAPABILITIES, BuildOptions, require_capability
 from fcn_trt.recipe.table import DeviceTable, RecipeTable, invalid, read_table
 from fcn_trt.spec import Precision, ShapeRange, Size
 
-__all__ = ["BUILDABLE", "Recipe", "read_recipe"]
-
-BUILDABLE: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
-"""Precisions that need no quantizer, which this version does not have."""
+__all__ = ["Recipe", "read_recipe"]
 
 _QUANTISED = ("int8", "fp8")
 
@@ -40,7 +38,7 @@ class Recipe:
         batch: Images per inference.
         dynamic: Shapes that the network shall take; None fixes `size` and `batch`.
         precision: Type that convolutions compute in.
-        calibration: Calibration cache of a quantised precision.
+        quantisation: Of int8 and fp8; what is left in float is fp32 on the CPU and fp16 on GPUs.
         images: Folder of images on which fp16 is checked; None takes drawn streets.
         target: What compiles and runs the engine.
         options: Limits of the builder.
@@ -57,7 +55,7 @@ class Recipe:
     batch: int
     dynamic: ShapeRange | None
     precision: Precision
-    calibration: Path | None
+    quantisation: Quantisation | None
     images: Path | None
     target: Target
     options: BuildOptions
@@ -82,7 +80,7 @@ def read_recipe(path: Path) -> Recipe:
         batch=table.batch,
         dynamic=_dynamic(path, table),
         precision=table.precision,
-        calibration=path.parent / table.calibration if table.calibration else None,
+        quantisation=_quantisation(path, table),
         images=path.parent / table.images if table.images else None,
         target=table.target,
         options=_options(path, table.device),
@@ -90,9 +88,21 @@ def read_recipe(path: Path) -> Recipe:
         output=path.parent / (table.output or path.stem),
     )
     _check_device(recipe)
-    _check_precision(recipe)
-    _check_unused(recipe)
+    _check_calibration(recipe)
+    _check_unused(recipe, table)
     return recipe
+
+
+def _quantisation(path: Path, table: RecipeTable) -> Quantisation | None:
+    """How int8 and fp8 are made; what is left is in fp32 on CPUs, which not all compute fp16."""
+    if table.precision not in _QUANTISED or table.calibration is None:
+        return None
+    return Quantisation(
+        calibration=path.parent / table.calibration,
+        method=table.method,
+        keep=frozenset(table.keep_float or ()),
+        float_precision="fp32" if table.target == "openvino" else "fp16",
+    )
 
 
 def _dynamic(path: Path, table: RecipeTable) -> ShapeRange | None:
@@ -173,34 +183,25 @@ def _check_device(recipe: Recipe) -> None:
         raise invalid(recipe.path, "precision", str(error)) from error
 
 
-def _check_precision(recipe: Recipe) -> None:
-    """Refuse what only a quantizer could make."""
-    if recipe.precision not in _QUANTISED:
-        return
-    if recipe.calibration is None:
+def _check_calibration(recipe: Recipe) -> None:
+    """Refuse to quantise without knowing how large tensors get."""
+    if recipe.precision in _QUANTISED and recipe.quantisation is None:
         raise RecipeError(
             f"{recipe.path} lacks the key 'calibration': {recipe.precision} needs the path of a "
-            "calibration cache; add it, or choose fp16"
+            "cache from `fcn-trt calibrate`; add it, or choose fp16"
         )
-    raise invalid(
-        recipe.path,
-        "precision",
-        f"this version has no quantizer for {recipe.precision} yet; it builds "
-        f"{', '.join(BUILDABLE)}",
-    )
 
 
-def _check_unused(recipe: Recipe) -> None:
+def _check_unused(recipe: Recipe, table: RecipeTable) -> None:
     """Refuse keys that would say something and change nothing."""
     is_onnx = Path(recipe.model).suffix == ".onnx"
+    is_quantised = recipe.precision in _QUANTISED
+    calibrated = f"only {' and '.join(_QUANTISED)} are calibrated"
     for key, given, is_used, reason in (
-        ("images", recipe.images, recipe.precision == "fp16", "only fp16 is checked on images"),
-        (
-            "calibration",
-            recipe.calibration,
-            recipe.precision in _QUANTISED,
-            f"only {' and '.join(_QUANTISED)} are calibrated",
-        ),
+        ("images", table.images, recipe.precision == "fp16", "only fp16 is checked on images"),
+        ("calibration", table.calibration, is_quantised, calibrated),
+        ("method", table.method, is_quantised, calibrated),
+        ("keep_float", table.keep_float, is_quantised, "everything is in float already"),
         ("onnx_output", recipe.onnx_output, is_onnx, "only an .onnx model has outputs to choose"),
     ):
         if given is not None and not is_used:

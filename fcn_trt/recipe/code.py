@@ -18,13 +18,34 @@ PACKAGE = Path(__file__).parents[1]
 _TYPING = ("export/half.py", "export/fp16_range.py")
 """Files of the export folder that only typing runs."""
 
+_QUANTISING = (
+    "export/amax.py",
+    "export/calibration_cache.py",
+    "export/histogram.py",
+    "export/network_sha256.py",
+    "export/packed_histogram.py",
+    "export/quantisation.py",
+    "export/quantize.py",
+)
+"""Files of the export folder that only int8 and fp8 run."""
+
+_ELSEWHERE = (
+    "export/calibrate.py",
+    "export/calibration_state.py",
+    "export/calibration_table.py",
+    "export/imported.py",
+    "export/torch_process.py",
+)
+"""Files of the export folder that no recipe runs."""
+
 _RANGE = ("engine/tensor_maxima.py", "stages/preprocess.py", "range_images.py")
 """What finds on images what fp16 cannot hold, beside `_TYPING`."""
 
 
 def export_code() -> str:
     """SHA-256 of what makes an FP32 network of a model."""
-    return _sha256("export/*.py", "export/*.json", "spec.py", "labels.*", leave_out=_TYPING)
+    others = (*_TYPING, *_QUANTISING, *_ELSEWHERE)
+    return _sha256("export/*.py", "export/*.json", "spec.py", "labels.*", leave_out=others)
 
 
 def type_code(precision: Precision, *, streets: bool) -> str:
@@ -35,6 +56,8 @@ def type_code(precision: Precision, *, streets: bool) -> str:
         streets: Whether fp16 is checked on drawn streets, and not on a folder of images.
     """
     files = [*_TYPING, "export/network.py"]
+    if precision in ("int8", "fp8"):
+        files += _QUANTISING
     if precision == "fp16":
         files += [*_RANGE, "demo/*.py" if streets else "video/image_source.py"]
     return _sha256(*files)

@@ -2,7 +2,8 @@
 
     export   model, weights, size, batch, dynamic, labels; torch and onnx
     type     the network of export; precision; for fp16 the images, the OpenCV that reads or draws
-             them and the OpenVINO that runs them
+             them and the OpenVINO that runs them; for int8 and fp8 the calibration, how it is used
+             and what is left in float
     build    the network of type; target, its library, its GPU, limits
 
 Each also depends on those files of this package that it runs.
@@ -24,6 +25,7 @@ from typing import Any, Literal, TypeAlias
 from fcn_trt import __version__
 from fcn_trt.errors import RecipeError
 from fcn_trt.export.architecture import ARCHITECTURES
+from fcn_trt.export.quantisation import Quantisation
 from fcn_trt.export.weights import RandomWeights, WeightsFile, published_names, resolve_weights
 from fcn_trt.files import sha256
 from fcn_trt.machine import DISTRIBUTIONS, installed_version, this_machine
@@ -270,6 +272,8 @@ def _type_inputs(recipe: Recipe) -> dict[str, Any]:
         "precision": recipe.precision,
         f"{_CODE} of type": type_code(recipe.precision, streets=recipe.images is None),
     }
+    if recipe.quantisation is not None:
+        return inputs | _quantisation_inputs(recipe, recipe.quantisation)
     if recipe.precision != "fp16":
         return inputs
     return inputs | {
@@ -279,12 +283,28 @@ def _type_inputs(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def _quantisation_inputs(recipe: Recipe, how: Quantisation) -> dict[str, Any]:
+    try:
+        content = sha256(how.calibration)
+    except OSError as error:
+        raise RecipeError(
+            f"{recipe.path} is not valid at calibration: {how.calibration} cannot be read: "
+            f"{error.strerror}; `fcn-trt calibrate` makes one"
+        ) from error
+    return {
+        "calibration": content,
+        "method": how.method,
+        "keep_float": sorted(how.keep),
+        "float_precision": how.float_precision,
+    }
+
+
 def _images_content(folder: Path) -> str:
     # Imported here: it needs OpenCV, which most recipes do without until they build.
     from fcn_trt.range_images import RangeImages
 
     digest = hashlib.sha256()
-    for path in RangeImages(folder=folder, size=(1, 1)).paths():
+    for path in RangeImages.few(folder, (1, 1)).paths:
         digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()
 

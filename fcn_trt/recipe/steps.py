@@ -22,7 +22,7 @@ from fcn_trt.errors import BundleError, EngineError, OnnxError, WeightsError
 from fcn_trt.manifest import MANIFEST_NAME, read_manifest
 from fcn_trt.recipe.inputs import RecipeInputs, Step, StepName, recipe_inputs
 from fcn_trt.recipe.network_cache import NetworkCache
-from fcn_trt.spec import read_spec
+from fcn_trt.spec import Precision, Spec, read_spec
 
 if TYPE_CHECKING:
     from fcn_trt.engine.tensorrt.progress import OnPhase
@@ -40,14 +40,16 @@ class StepReport:
         made: Whether it was done; otherwise an earlier result was taken.
         reason: Why it was done, such as "size changed"; "" if it was not.
         duration_s: How long it took, in seconds.
-        kept: Nodes that type left in fp32, because the precision cannot hold them, now or earlier.
+        kept: Nodes that type gave another type than the recipe's, now or earlier, and that type.
+        otherwise: Type of what is not quantised.
     """
 
     name: StepName
     made: bool
     reason: str = ""
     duration_s: float = 0.0
-    kept: tuple[str, ...] = ()
+    kept: dict[str, Precision] = field(default_factory=dict)
+    otherwise: str = ""
 
     def describe(self) -> str:
         """In words, such as "build: made in 1.2 s (size changed)"."""
@@ -134,11 +136,18 @@ def build_recipe(recipe: Recipe, watcher: Watcher | None = None) -> RecipeBuild:
 
 def _reused(bundle: Bundle, watcher: Watcher) -> RecipeBuild:
     """Report that nothing had to be done."""
-    kept = {"type": tuple(bundle.manifest.spec.exceptions)}
-    steps = tuple(StepReport(name=n, made=False, kept=kept.get(n, ())) for n in _NAMES)
+    steps = tuple(
+        StepReport(name=n, made=False, **_kept(bundle.manifest.spec) if n == "type" else {})
+        for n in _NAMES
+    )
     for step in steps:
         watcher.on_step(step)
     return RecipeBuild(bundle=bundle, steps=steps)
+
+
+def _kept(spec: Spec) -> dict[str, Any]:
+    """What a report of type says of the network that it made."""
+    return {"kept": spec.exceptions, "otherwise": spec.float_precision or spec.precision}
 
 
 def _require_buildable(recipe: Recipe) -> None:
@@ -218,7 +227,7 @@ class _Work:
         found = self.cache.find(step.key)
         if found is not None:
             self._report(StepReport(name="export", made=False))
-            self._report(StepReport(name="type", made=False, kept=self._kept(found)))
+            self._report(StepReport(name="type", made=False, **_kept(read_spec(found))))
             return found
         network = self._exported()
         with self._making(step, self._reason_in_cache(step)):
@@ -264,9 +273,9 @@ class _Work:
 
         recipe, done = self.recipe, 0
         if recipe.precision != "fp16":
-            type_network(network, out, recipe.precision)
+            type_network(network, out, recipe.precision, quantisation=recipe.quantisation)
             return
-        images = RangeImages(folder=recipe.images, size=recipe.size)
+        images = RangeImages.few(recipe.images, recipe.size)
         total = len(images)
 
         def count() -> None:
@@ -275,9 +284,6 @@ class _Work:
             self.watcher.on_image(done, total)
 
         type_network(network, out, recipe.precision, images=images, on_image=count)
-
-    def _kept(self, typed: Path) -> tuple[str, ...]:
-        return tuple(read_spec(typed).exceptions)
 
     def _reason_in_cache(self, step: Step) -> str:
         """Why a network has to be made whose inputs are not known to have changed."""
@@ -299,9 +305,9 @@ class _Work:
         with self._naming_recipe():
             yield
         duration_s = time.perf_counter() - started
-        kept = self._kept(self.cache.path(step.key)) if step.name == "type" else ()
+        kept = _kept(read_spec(self.cache.path(step.key))) if step.name == "type" else {}
         self._report(
-            StepReport(name=step.name, made=True, reason=reason, duration_s=duration_s, kept=kept)
+            StepReport(name=step.name, made=True, reason=reason, duration_s=duration_s, **kept)
         )
 
     @contextmanager

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, Validation
 from pydantic_core import ErrorDetails
 
 from fcn_trt.errors import RecipeError
+from fcn_trt.export.quantisation import Method
 from fcn_trt.manifest import Target
 from fcn_trt.options import HardwareCompatibility, parse_bytes, parse_capability
 from fcn_trt.spec import Precision, Size, parse_size
@@ -60,6 +61,7 @@ def _capabilities(value: object) -> tuple[str, ...]:
 
 
 _Text: TypeAlias = Annotated[str, Field(min_length=1)]
+_Names: TypeAlias = Annotated[tuple[_Text, ...], Field(min_length=1)]
 _Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 _Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 _Bytes: TypeAlias = Annotated[int, _parsed(parse_bytes, "512MiB")]
@@ -112,6 +114,8 @@ class RecipeTable:
     target: Target
     output: _Text | None = None
     calibration: _Text | None = None
+    method: Method | None = None
+    keep_float: _Names | None = None
     images: _Text | None = None
     dynamic: DynamicTable | None = None
     device: DeviceTable = field(default_factory=DeviceTable)

@@ -8,6 +8,7 @@ import pytest
 from fcn_trt.engine import build as engine_build
 from fcn_trt.engine.build import build_engine, rebuild, require_buildable
 from fcn_trt.engine.bundle import PLAN_NAME, Bundle, load_bundle
+from fcn_trt.engine.openvino import computes
 from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.errors import BundleError, EngineError, MissingExtraError
 from fcn_trt.machine import Gpu, Machine, this_machine
@@ -109,9 +110,13 @@ class TestRefusedBeforeLongWork:
         require_buildable("openvino", "fp32", BuildOptions())
         require_buildable("tensorrt-rtx", "fp16", TOLD)
 
-    def test_type_that_this_cpu_does_not_compute(self):
-        with pytest.raises(EngineError, match=r"fp8 was asked for, which OpenVINO .*; choose fp32"):
-            require_buildable("openvino", "fp8", BuildOptions())
+    @pytest.mark.parametrize("precision", ["fp16", "bf16"])
+    def test_type_that_this_cpu_does_not_compute(self, precision):
+        if computes(precision):
+            pytest.skip(f"this CPU computes {precision}")
+        sentence = rf"{precision} was asked for, which OpenVINO .*; choose fp32"
+        with pytest.raises(EngineError, match=sentence):
+            require_buildable("openvino", precision, BuildOptions())
 
     def test_gpu_that_lacks_the_type(self):
         with pytest.raises(EngineError, match=r"fp8 needs a GPU of compute capability 8\.9 or mor"):

@@ -6,9 +6,10 @@ import pytest
 
 from fcn_trt.errors import FcnTrtError, RecipeError
 from fcn_trt.export.architecture import ARCHITECTURES
+from fcn_trt.export.quantisation import Quantisation
 from fcn_trt.export.weights import registry
 from fcn_trt.options import BuildOptions
-from fcn_trt.recipe import BUILDABLE, Recipe, read_recipe
+from fcn_trt.recipe import Recipe, read_recipe
 from fcn_trt.spec import ShapeRange
 
 ENGINES = Path(__file__).parents[2] / "engines"
@@ -73,7 +74,7 @@ class TestRecipesOfTheRepository:
         assert recipe.size == LADDER[size]
         assert (recipe.target, recipe.options.compute_capabilities) == DEVICES[device]
         assert recipe.output == ENGINES / f"{device}_{size}"
-        assert recipe.precision in BUILDABLE
+        assert recipe.precision in ("fp32", "fp16", "bf16")
 
     @pytest.mark.parametrize("path", sorted(ENGINES.glob("*_*[0-9].toml")), ids=lambda p: p.stem)
     def test_weights_are_published_for_the_model(self, path):
@@ -141,7 +142,7 @@ def test_every_key_is_read_and_paths_are_relative_to_the_recipe(read, tmp_path):
         batch=2,
         dynamic=ShapeRange(min_size=(128, 256), max_size=(512, 1024), min_batch=2, max_batch=4),
         precision="fp16",
-        calibration=None,
+        quantisation=None,
         images=tmp_path / "photos",
         target="tensorrt",
         options=BuildOptions(
@@ -174,7 +175,7 @@ class TestUnknownKey:
         assert refusal(whole(percision='"fp16"')) == (
             "has an unknown key: percision (did you mean precision?); allowed there are model, "
             "weights, labels, onnx_output, size, batch, precision, target, output, calibration, "
-            "images, dynamic, device"
+            "method, keep_float, images, dynamic, device"
         )
 
     def test_in_a_table_it_is_named_with_the_keys_of_that_table(self, refusal):
@@ -315,6 +316,11 @@ def test_jetson_is_refused_for_tensorrt_rtx(refusal):
             {"calibration": '"street.json"'},
             "calibration: only int8 and fp8 are calibrated; leave the key out",
         ),
+        ({"method": '"mse"'}, "method: only int8 and fp8 are calibrated; leave the key out"),
+        (
+            {"keep_float": '["first"]'},
+            "keep_float: everything is in float already; leave the key out",
+        ),
         (
             {"onnx_output": '"aux"'},
             "onnx_output: only an .onnx model has outputs to choose; leave the key out",
@@ -329,17 +335,39 @@ class TestQuantisedPrecision:
     @pytest.mark.parametrize("precision", ["int8", "fp8"])
     def test_without_a_calibration_cache_it_is_refused_with_the_key(self, refusal, precision):
         assert refusal(whole(precision=f'"{precision}"')) == (
-            f"lacks the key 'calibration': {precision} needs the path of a calibration cache; add "
-            "it, or choose fp16"
+            f"lacks the key 'calibration': {precision} needs the path of a cache from `fcn-trt "
+            "calibrate`; add it, or choose fp16"
         )
 
-    @pytest.mark.parametrize("precision", ["int8", "fp8"])
-    def test_with_one_it_is_refused_with_what_this_version_builds(self, refusal, precision):
-        text = whole(precision=f'"{precision}"', calibration='"street.json"')
-        assert refusal(text) == (
-            f"is not valid at precision: this version has no quantizer for {precision} yet; it "
-            "builds fp32, fp16, bf16"
+    @pytest.mark.parametrize(("target", "rest"), [("openvino", "fp32"), ("tensorrt-rtx", "fp16")])
+    def test_with_one_it_is_read(self, read, target, rest):
+        device = '\n[device]\ncompute_capability = "8.9"\n' if target != "openvino" else ""
+        keys = {
+            "precision": '"fp8"',
+            "target": f'"{target}"',
+            "calibration": '"street.json"',
+            "method": '"entropy"',
+            "keep_float": '["first", "decode_head.conv_seg"]',
+        }
+        recipe = read(whole(**keys) + device)
+        assert recipe.quantisation == Quantisation(
+            calibration=recipe.path.parent / "street.json",
+            method="entropy",
+            keep=frozenset({"first", "decode_head.conv_seg"}),
+            float_precision=rest,
         )
+
+    @pytest.mark.parametrize(
+        ("keys", "sentence"),
+        [
+            ({"method": '"kl"'}, "method: 'kl' is none of entropy, minmax, percentile, mse"),
+            ({"keep_float": "[]"}, "keep_float: [] "),
+            ({"keep_float": '"first"'}, "keep_float: 'first' "),
+        ],
+    )
+    def test_a_wrong_value_is_refused_with_its_key(self, refusal, keys, sentence):
+        text = whole(precision='"int8"', calibration='"street.json"', **keys)
+        assert refusal(text).startswith(f"is not valid at {sentence}")
 
     @pytest.mark.parametrize("calibration", [None, '"street.json"'])
     def test_fp8_is_refused_for_a_gpu_that_has_none(self, refusal, calibration):

@@ -10,8 +10,17 @@ from pathlib import Path
 import pytest
 
 from fcn_trt.engine.bundle import load_bundle
-from fcn_trt.errors import BundleError, EngineError, OutputError, RecipeError, WeightsError
+from fcn_trt.errors import (
+    BundleError,
+    CalibrationError,
+    EngineError,
+    OutputError,
+    RecipeError,
+    WeightsError,
+)
+from fcn_trt.files import sha256
 from fcn_trt.machine import Gpu, Machine, this_machine
+from fcn_trt.range_images import RangeImages
 from fcn_trt.recipe import code, read_recipe
 from fcn_trt.recipe.inputs import recipe_inputs
 from fcn_trt.recipe.steps import RecipeBuild, StepReport, Watcher, build_recipe
@@ -247,14 +256,65 @@ class TestChange:
         weights["state_dict"]["decode_head.conv_seg.weight"] *= 1e9
         torch.save(weights, path.parent / "street.pth")
         first = build(path)
-        kept = tuple(first.bundle.manifest.spec.exceptions)
+        kept = first.bundle.manifest.spec.exceptions
         assert "decode_head.conv_seg" in kept
-        assert [step.kept for step in first.steps] == [(), kept, ()]
-        assert [step.kept for step in build(path).steps] == [(), kept, ()]
+        assert [step.kept for step in first.steps] == [{}, kept, {}]
+        assert [step.kept for step in build(path).steps] == [{}, kept, {}]
         shutil.rmtree(first.bundle.path)
         again = build(path)
         assert made(again) == ["build"]
-        assert [step.kept for step in again.steps] == [(), kept, ()]
+        assert [step.kept for step in again.steps] == [{}, kept, {}]
+
+
+class TestQuantised:
+    @pytest.fixture
+    def calibration(self, recipe) -> Path:
+        """Of the tiny model, on two drawn streets, beside the recipe."""
+        from fcn_trt.export.calibrate import calibrate
+        from fcn_trt.export.calibration_cache import write_calibration
+        from fcn_trt.export.pipeline import export_network
+
+        weights = str(recipe().parent / "street.pth")
+        network, out = recipe().parent / "street.onnx", recipe().parent / "street.json"
+        export_network("fcn_r18-d8", network, size=(64, 96), weights=weights, labels="camvid")
+        streets = RangeImages(streets=2, size=(64, 96))
+        cache = calibrate(network, streets, method="mse", created="2026-11-21")
+        write_calibration(cache, out)
+        return out
+
+    def test_bundle_names_its_calibration_and_computes_in_int8(self, recipe, calibration):
+        path = recipe(precision="int8", calibration="street.json", keep_float=["last"])
+        done = build(path)
+        manifest = done.bundle.manifest
+        assert manifest.calibration_sha256 == sha256(calibration)
+        assert manifest.spec.float_precision == "fp32"
+        assert set(manifest.precision_proven.convolutions) == {"int8", "fp32"}
+        assert done.steps[1].kept == {"decode_head.conv_seg": "fp32"}
+        assert made(build(path)) == []
+
+    def test_what_is_quantised_anew_is_not_exported_anew(self, recipe, calibration):
+        from fcn_trt.export.calibration_cache import read_calibration, write_calibration
+
+        build(recipe(precision="int8", calibration="street.json"))
+        done = build(recipe(precision="int8", calibration="street.json", keep_float=["first"]))
+        assert made(done) == ["type", "build"]
+        assert reasons(done) == {"keep_float changed"}
+        done = build(recipe(precision="int8", calibration="street.json", method="minmax"))
+        assert "method" in reasons(done).pop()
+        write_calibration(read_calibration(calibration).with_method("percentile"), calibration)
+        done = build(recipe(precision="int8", calibration="street.json", method="minmax"))
+        assert (made(done), reasons(done)) == (["type", "build"], {"calibration changed"})
+
+    def test_calibration_of_other_weights_is_refused(self, recipe, calibration, checkpoints):
+        path = recipe(precision="int8", calibration="street.json")
+        shutil.copy(checkpoints[1], path.parent / "street.pth")
+        with pytest.raises(CalibrationError, match="was made for another network"):
+            build(path)
+
+    def test_calibration_that_is_not_there_is_named(self, recipe):
+        path = recipe(precision="int8", calibration="none.json")
+        with pytest.raises(RecipeError, match=r"at calibration: .*none\.json cannot be read: No "):
+            build(path)
 
 
 @pytest.mark.parametrize("location", ["/dev/zero", "../secret.bin", "fifo", "."])

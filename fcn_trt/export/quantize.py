@@ -1,0 +1,345 @@
+"""FP32 ONNX to ONNX with explicit Q/DQ, placed where TensorRT fuses it.
+
+What is quantised, and why there:
+
+- Every convolution reads its activation through Q/DQ and its weights through DQ: TensorRT computes
+  a convolution in INT8 or FP8 exactly if it finds a DequantizeLinear in front of both.
+- Activations have one scale per tensor, weights one per output channel: axis 0, or axis 1 of a
+  transposed convolution. Other axes, and per-channel activations, compile to slow generic kernels.
+- All is symmetric: zero points are 0, because TensorRT takes no others.
+- A residual addition reads its skip branch through Q/DQ, and the branch that comes from the
+  convolution directly: then convolution, addition and ReLU are one kernel that writes INT8.
+- ReLU and max-pooling have none of their own. Both commute with Q, so that TensorRT moves the Q
+  that stands in front of the next convolution back over them into the kernel that wrote the tensor.
+- All inputs of a concatenation have the scale of its output, so that Q moves over it too.
+- Biases and logits stay in floating point: a bias is added to the 32-bit sum, and argmax needs what
+  the last convolution made.
+- A tensor that several nodes read has one Q/DQ pair, which they share.
+
+Weights are stored as their codes, which are a quarter of float32's size and the same on every
+target. All scales are numbers that float16 has, rounded up so that nothing more is clipped: the
+network whose rest is float16 and the one whose rest is float32 have the same codes and scales, and
+what one is measured to predict holds for the other.
+
+The opset is 17, or 19 where it has to be: the first with float16 scales and with FP8.
+
+Sources: TensorRT Developer Guide, "Working with Quantized Types" and "Q/DQ Layer-Placement
+Recommendations"; NVIDIA ModelOpt, modelopt/onnx/quantization (a2fbac7b); tensorflow-quantization,
+"Add custom Q/DQ cases" (v9.3.0); ONNX operators QuantizeLinear and DequantizeLinear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from fcn_trt.errors import CalibrationError, OnnxError
+from fcn_trt.export.network import OPSET, copy_in_opset, finish_network
+from fcn_trt.export.quantisation import QuantisedPrecision
+from fcn_trt.spec import Precision, Spec
+
+__all__ = ["QUANTISED_OPSET", "convolution_names", "quantize_network"]
+
+QUANTISED_OPSET = 19
+"""The first opset whose Q and DQ have float16 scales and FP8."""
+
+LEAST_SCALE = 2.0**-24
+"""The smallest positive float16; scales must be positive, also of a channel that is all zero."""
+
+_WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1}
+"""Axis of the output channels in the weights of each operator that is quantised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Code:
+    """What a quantised number is stored as."""
+
+    onnx: int
+    numpy: npt.DTypeLike
+    largest: float
+
+    def encode(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.generic]:
+        """Codes of values that were divided by their scale; halves go to even."""
+        clipped = np.clip(values, -self.largest, self.largest)
+        if self.numpy == np.int8:
+            clipped = np.rint(clipped)
+        return clipped.astype(self.numpy)
+
+
+_CODES: dict[QuantisedPrecision, _Code] = {
+    "int8": _Code(onnx=onnx.TensorProto.INT8, numpy=np.int8, largest=127),
+    "fp8": _Code(onnx=onnx.TensorProto.FLOAT8E4M3FN, numpy=ml_dtypes.float8_e4m3fn, largest=448),
+}
+
+
+def quantize_network(
+    model: onnx.ModelProto,
+    spec: Spec,
+    precision: QuantisedPrecision,
+    amaxes: Mapping[str, float],
+    *,
+    keep: Set[str] = frozenset(),
+    opset: int = OPSET,
+) -> tuple[onnx.ModelProto, Spec]:
+    """Insert Q/DQ into an FP32 network; what is not quantised stays float32.
+
+    Args:
+        model: FP32 ONNX that keeps the contract.
+        spec: Its spec.
+        precision: What convolutions shall compute in.
+        amaxes: By tensor, the magnitude that becomes the largest code.
+        keep: Names of convolutions that shall stay in floating point. The addition behind one is
+            not quantised either, as there would be no INT8 kernel for it to be part of.
+        opset: Of the result; at least 19 for FP8, and where float16 scales shall follow.
+
+    Returns:
+        A new model and its spec, whose exceptions name the convolutions that were kept.
+
+    Raises:
+        OnnxError: the model is not FP32, or none of its convolutions can be quantised.
+        CalibrationError: the range of a tensor is not known.
+        ValueError: `keep` names no convolution of the network.
+    """
+    if spec.precision != "fp32":
+        raise OnnxError(f"{spec.model} is {spec.precision} already; start from the FP32 ONNX")
+    names = convolution_names(model.graph)
+    unknown = sorted(keep - set(names))
+    if unknown:
+        raise ValueError(f"{spec.model} has no convolution {unknown[0]!r} to keep in float")
+    quantised = copy_in_opset(model, QUANTISED_OPSET if precision == "fp8" else opset)
+    places = _find_places(quantised.graph, keep)
+    if not places.convolutions:
+        raise OnnxError(f"{spec.model} has no convolution left to quantise; ask for fp16 instead")
+    scales = _scales(quantised.graph, places, amaxes, _CODES[precision])
+    _Writer(quantised.graph, places, scales, _CODES[precision]).write()
+    exceptions: dict[str, Precision] = {
+        name: "fp32" for name in names if name not in places.convolutions
+    }
+    typed = replace(spec, precision=precision, float_precision="fp32", exceptions=exceptions)
+    return finish_network(quantised, typed), typed
+
+
+def convolution_names(graph: onnx.GraphProto) -> list[str]:
+    """Names of the convolutions of a network, in its order."""
+    return [node.name for node in graph.node if node.op_type in _WEIGHT_AXIS]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Places:
+    """Where Q/DQ goes.
+
+    Attributes:
+        convolutions: Nodes whose activation and weights are quantised.
+        skips: By name of an addition, the index of the input that is quantised.
+    """
+
+    convolutions: frozenset[str]
+    skips: dict[str, int]
+
+
+def _find_places(graph: onnx.GraphProto, keep: Set[str]) -> _Places:
+    """Convolutions with constant weights that are not kept, and the additions behind them."""
+    constants = {tensor.name for tensor in graph.initializer}
+    convolutions = frozenset(
+        node.name
+        for node in graph.node
+        if node.op_type in _WEIGHT_AXIS and node.name not in keep and node.input[1] in constants
+    )
+    producers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, int] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers[name] = readers.get(name, 0) + 1
+    skips = {}
+    for node in graph.node:
+        if node.op_type == "Add" and constants.isdisjoint(node.input):
+            fused = _fused_input(node, producers, readers)
+            if fused is not None and producers[node.input[fused]].name in convolutions:
+                skips[node.name] = 1 - fused
+    return _Places(convolutions=convolutions, skips=skips)
+
+
+def _fused_input(
+    add: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto], readers: Mapping[str, int]
+) -> int | None:
+    """The input of an addition that comes straight from the convolution it is fused with.
+
+    Where both do, as in a block that downsamples, the longer way is the convolution's branch.
+    """
+    candidates = [
+        index
+        for index, name in enumerate(add.input)
+        if name in producers and producers[name].op_type in _WEIGHT_AXIS and readers[name] == 1
+    ]
+    depths = _depths(add, producers)
+    return max(candidates, key=lambda index: depths[index], default=None)
+
+
+def _depths(add: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto]) -> list[int]:
+    """How many convolutions lie on each input's way back to the tensor that both come from."""
+    ways = [_way_back(name, producers) for name in add.input]
+    shared = set(ways[0]).intersection(ways[1])
+    return [min((way[name] for name in shared), default=0) for way in ways]
+
+
+def _way_back(tensor: str, producers: Mapping[str, onnx.NodeProto]) -> dict[str, int]:
+    """Every tensor that one is made from, and the fewest convolutions in between."""
+    found: dict[str, int] = {}
+    waiting = [(tensor, 0)]
+    while waiting:
+        name, depth = waiting.pop()
+        if found.get(name, depth + 1) <= depth:
+            continue
+        found[name] = depth
+        node = producers.get(name)
+        if node is not None:
+            step = 1 if node.op_type in _WEIGHT_AXIS else 0
+            waiting += [(before, depth + step) for before in node.input]
+    return found
+
+
+def _scales(
+    graph: onnx.GraphProto, places: _Places, amaxes: Mapping[str, float], code: _Code
+) -> dict[str, float]:
+    """The scale of each activation that is quantised, in the order in which they are computed."""
+    tensors = dict.fromkeys(
+        node.input[index]
+        for node in graph.node
+        for index in (
+            [0]
+            if node.name in places.convolutions
+            else [places.skips[node.name]]
+            if node.name in places.skips
+            else []
+        )
+    )
+    unknown = [name for name in tensors if name not in amaxes]
+    if unknown:
+        raise CalibrationError(
+            f"the calibration does not say how large {unknown[0]!r} gets; calibrate this network "
+            "with `fcn-trt calibrate`"
+        )
+    chosen = {name: amaxes[name] for name in tensors}
+    for group in _concatenated(graph, tensors):
+        largest = max(amaxes[name] for name in group if name in amaxes)
+        chosen |= {name: largest for name in group if name in chosen}
+    return {name: float(_half_up(amax / code.largest, name)) for name, amax in chosen.items()}
+
+
+def _concatenated(graph: onnx.GraphProto, quantised: Iterable[str]) -> list[set[str]]:
+    """The tensors of each concatenation whose result is quantised; those that touch are one."""
+    groups: list[set[str]] = []
+    for node in graph.node:
+        if node.op_type != "Concat" or node.output[0] not in quantised:
+            continue
+        group = {*node.input, *node.output}
+        for other in [g for g in groups if not g.isdisjoint(group)]:
+            group |= other
+            groups.remove(other)
+        groups.append(group)
+    return groups
+
+
+def _half_up(scale: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+    """The least float16 that is not below a scale, as float32.
+
+    Args:
+        scale: One number, or one per channel.
+        name: Of the tensor, for the message.
+
+    Raises:
+        OnnxError: no float16 is large enough.
+    """
+    wanted = np.maximum(np.asarray(scale, np.float64), LEAST_SCALE)
+    with np.errstate(over="ignore"):
+        half = wanted.astype(np.float16)
+        half = np.where(half < wanted, np.nextafter(half, np.float16(np.inf)), half)
+    if not np.isfinite(half).all():
+        raise OnnxError(
+            f"{name!r} is too large to be quantised: its scale is beyond float16; check the "
+            "weights with `fcn-trt eval`, or keep its convolution in floating point"
+        )
+    return half.astype(np.float32)
+
+
+class _Writer:
+    """Puts Q/DQ into a graph, in place.
+
+    Args:
+        graph: The graph.
+        places: Where they go.
+        scales: Of the activations.
+        code: What quantised numbers are stored as.
+    """
+
+    def __init__(
+        self, graph: onnx.GraphProto, places: _Places, scales: Mapping[str, float], code: _Code
+    ) -> None:
+        self.graph = graph
+        self.places = places
+        self.scales = scales
+        self.code = code
+        self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.nodes: list[onnx.NodeProto] = []
+        self.done: set[str] = set()
+
+    def write(self) -> None:
+        """Write each node behind the Q/DQ that it is the first to read through."""
+        for node in self.graph.node:
+            if node.name in self.places.convolutions:
+                node.input[0] = self._activation(node.input[0])
+                node.input[1] = self._weight(node.input[1], axis=_WEIGHT_AXIS[node.op_type])
+            elif node.name in self.places.skips:
+                index = self.places.skips[node.name]
+                node.input[index] = self._activation(node.input[index])
+            self.nodes.append(node)
+        del self.graph.node[:]
+        self.graph.node.extend(self.nodes)
+        del self.graph.initializer[:]
+        self.graph.initializer.extend(self.constants.values())
+
+    def _activation(self, name: str) -> str:
+        """What an activation is called behind its Q/DQ, which is made on first use."""
+        if name not in self.done:
+            self.done.add(name)
+            scale = self._scale(name, np.float32(self.scales[name]))
+            ends = [scale, self._zero_points(name, ())]
+            self._node("QuantizeLinear", [name, *ends], f"{name}.quantized")
+            self._node("DequantizeLinear", [f"{name}.quantized", *ends], f"{name}.dequantized")
+        return f"{name}.dequantized"
+
+    def _weight(self, name: str, *, axis: int) -> str:
+        """What weights are called behind their DQ; the constant becomes their codes."""
+        if name not in self.done:
+            self.done.add(name)
+            values = onnx.numpy_helper.to_array(self.constants[name]).astype(np.float32)
+            others = tuple(i for i in range(values.ndim) if i != axis)
+            scale = _half_up(np.abs(values).max(axis=others) / self.code.largest, name)
+            codes = self.code.encode(values / np.expand_dims(scale, others))
+            self._constant(name, codes.shape, codes.tobytes())
+            ends = [self._scale(name, scale), self._zero_points(name, scale.shape)]
+            self._node("DequantizeLinear", [name, *ends], f"{name}.dequantized", axis=axis)
+        return f"{name}.dequantized"
+
+    def _scale(self, name: str, scale: npt.NDArray[np.float32] | np.float32) -> str:
+        made = onnx.numpy_helper.from_array(np.asarray(scale), f"{name}.scale")
+        self.constants[made.name] = made
+        return str(made.name)
+
+    def _zero_points(self, name: str, shape: tuple[int, ...]) -> str:
+        """Zeros, whose type says what the codes are."""
+        size = int(np.prod(shape))
+        return self._constant(f"{name}.zero_point", shape, bytes(size))
+
+    def _constant(self, name: str, shape: tuple[int, ...], data: bytes) -> str:
+        made = onnx.helper.make_tensor(name, self.code.onnx, shape, data, raw=True)
+        self.constants[name] = made
+        return name
+
+    def _node(self, kind: str, inputs: list[str], output: str, **attributes: int) -> None:
+        self.nodes.append(onnx.helper.make_node(kind, inputs, [output], name=output, **attributes))
