@@ -161,6 +161,7 @@ def inspection_table(bundle: Bundle, obstacle: Obstacle | None) -> Table:
             ("built", f"{manifest.created} ({_age(manifest.created)}) by {manifest.built_by}"),
             ("precision asked", manifest.precision_asked),
             ("precision proven", f"{proof.describe()}; {read[proof.source]}"),
+            *_quantised(spec),
             *_kept(spec),
             ("source SHA-256", spec.source_sha256 or "none (random weights)"),
             *((name, f"{r.size_bytes} bytes, {r.sha256}") for name, r in manifest.files.items()),
@@ -190,6 +191,16 @@ def _age(created: str) -> str:
             count = int(age_s // seconds)
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "just now"
+
+
+def _quantised(spec: Spec) -> list[tuple[str, str]]:
+    """Rows for what a quantised network was made with."""
+    if spec.float_precision is None:
+        return []
+    return [
+        ("not quantised", f"is {spec.float_precision}"),
+        ("calibration SHA-256", spec.calibration_sha256),
+    ]
 
 
 def _kept(spec: Spec) -> list[tuple[str, str]]:

@@ -65,7 +65,8 @@ class TestRecipesOfTheRepository:
     def test_there_is_one_for_each_device_and_size(self):
         names = {path.stem for path in ENGINES.glob("*.toml")}
         ladder = {f"{device}_{size}" for device in DEVICES for size in LADDER}
-        assert names == ladder | {"demo_cpu", "demo_rtx"}
+        quantised = {"demo_cpu_int8", "demo_rtx_int8", "demo_rtx_fp8"}
+        assert names == ladder | quantised | {"demo_cpu", "demo_rtx"}
 
     @pytest.mark.parametrize("device", DEVICES)
     @pytest.mark.parametrize("size", LADDER)
