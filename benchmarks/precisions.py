@@ -13,6 +13,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +54,15 @@ def main() -> None:
     for text in options.size or SIZES:
         size = parse_size(text)
         frame, _ = StreetScene(7).render(0, size)
-        with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
             fp32, int8 = (
                 stack.enter_context(Segmenter.load(bundle))
-                for bundle in _bundles(Path(name), loaded, size)
+                for bundle in _bundles(Path(folder), loaded, size)
             )
             print(f"{text}: {int8.description}")
-            seconds = interleave(
-                {
-                    "torch": lambda frame=frame: eager(frame),
-                    "fp32": lambda frame=frame, fp32=fp32: fp32.segment(frame),
-                    "int8": lambda frame=frame, int8=int8: int8.segment(frame),
-                },
-                runs=options.runs,
-            )
+            ways = {"torch": eager, "fp32": fp32.segment, "int8": int8.segment}
+            calls = {name: partial(way, frame) for name, way in ways.items()}
+            seconds = interleave(calls, runs=options.runs)
         row: dict[str, Any] = {"model": MODEL, "size": text, "int8_runs_in": int8.description}
         row |= {name: summary(values) for name, values in seconds.items()}
         row["int8_against_torch"] = ratios(seconds["torch"], seconds["int8"])

@@ -274,8 +274,9 @@ class TestQuantised:
         from fcn_trt.export.calibration_cache import write_calibration
         from fcn_trt.export.pipeline import export_network
 
-        weights = str(recipe().parent / "street.pth")
-        network, out = recipe().parent / "street.onnx", recipe().parent / "street.json"
+        folder: Path = recipe().parent
+        weights = str(folder / "street.pth")
+        network, out = folder / "street.onnx", folder / "street.json"
         export_network("fcn_r18-d8", network, size=(64, 96), weights=weights, labels="camvid")
         streets = RangeImages(streets=2, size=(64, 96))
         cache = calibrate(network, streets, method="mse", created="2026-11-21")
