@@ -31,8 +31,8 @@ from fcn_trt.video.closing import Closing
 from fcn_trt.video.source import open_source
 
 COMMANDS = (
-    *("demo", "models", "profile", "export", "quantize"),
-    *("build", "run", "eval", "inspect", "doctor"),
+    *("demo", "models", "profile", "export", "calibrate", "quantize", "sensitivity"),
+    *("build", "run", "eval", "compare", "inspect", "doctor"),
 )
 SIZE = "64x96"
 SCENE = "scene:3:64x96"
@@ -475,8 +475,18 @@ def test_ctrl_c_before_anything_ran_is_one_word(cli, monkeypatch):
         ("profile fcn_resnet50 --size 0x9", "size '0x9' has a side that is not between 1 and 163"),
         ("export m.pth --size 9xa --out m.onnx", "size '9xa' is not HEIGHTxWIDTH in pixels, such"),
         ("demo --size 256", "size '256' is not HEIGHTxWIDTH in pixels, such as 512x1024; see `fcn"),
-        ("demo --precision int8", "for '--precision': 'int8' is none of fp32, fp16, bf16; see"),
-        ("build m.onnx --out b --precision fp8", "'fp8' is none of fp32, fp16, bf16; see"),
+        ("demo --precision int4", "'int4' is none of fp32, fp16, bf16, int8, fp8; see"),
+        (
+            "build m.onnx --out b --precision fp4",
+            "'fp4' is none of fp32, fp16, bf16, int8, fp8; see",
+        ),
+        ("build m.onnx --out b --precision int8", "'--calibration': int8 needs a cache from"),
+        ("build m.onnx --out b --calibration c.json", "only int8 and fp8 are calibrated; see"),
+        ("quantize m.onnx --out q.onnx --precision fp16 --float fp32", "only int8 and fp8 leave"),
+        (
+            "quantize m.onnx --out q.onnx --precision int8 --calibration c.json --float bf16",
+            "'bf16' is neither fp16 nor fp32; see",
+        ),
         ("build m.onnx --out b --target tpu", "'tpu' is none of openvino, tensorrt, tensorrt-r"),
         ("eval b --dataset moon --root r", "'moon' is none of camvid, generic, scene; see `fcn"),
         ("eval b --dataset camvid", "Invalid value for '--root': camvid needs the folder of"),

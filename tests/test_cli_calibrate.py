@@ -43,7 +43,7 @@ def test_images_become_a_cache(cli, tiny_network, folder, tmp_path, monkeypatch)
     assert "calibration of fcn_r18-d8" in done.out
     assert "with a histogram" in done.out
     found = read_calibration(out)
-    assert (found.images, found.method, found.created) == (3, "entropy", "1970-01-02")
+    assert (found.images, found.method, found.created) == (3, "mse", "1970-01-02")
 
 
 def test_folders_and_streets_are_measured_together(cli, tiny_network, folder, tmp_path):
@@ -69,7 +69,7 @@ def test_another_method_needs_no_images(cli, cache, tmp_path):
     out = tmp_path / "m.json"
     assert cli("calibrate", cache, "--method", "minmax", "--out", out, "--json").json["method"]
     found, before = read_calibration(out), read_calibration(cache)
-    assert (found.method, before.method) == ("minmax", "entropy")
+    assert (found.method, before.method) == ("minmax", "mse")
     assert found.amaxes() == before.amaxes("minmax") != before.amaxes()
 
 

@@ -15,8 +15,15 @@ import pytest
 
 import fcn_trt
 
-HEAVY = ("torch", "torchvision", "tensorrt", "pycuda", "onnx", "openvino", "cv2", "safetensors")
-EXTRA = ("torch", "torchvision", "onnx", "safetensors")
+HEAVY = (
+    *("torch", "torchvision", "tensorrt", "pycuda", "onnx", "openvino", "cv2", "safetensors"),
+    "matplotlib",
+)
+NEEDS_EXTRA = (
+    *("fcn_trt.export.", "fcn_trt.demo.samples", "fcn_trt.demo.train"),
+    "fcn_trt.sensitivity.picture",
+)
+EXTRA = ("torch", "torchvision", "onnx", "safetensors", "matplotlib")
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(fcn_trt.__path__, "fcn_trt.")
@@ -55,11 +62,7 @@ def test_every_module_imports():
 
 
 def test_running_needs_no_module_of_the_export_extra():
-    runtime = [
-        name
-        for name in MODULES
-        if not name.startswith(("fcn_trt.export.", "fcn_trt.demo.samples", "fcn_trt.demo.train"))
-    ]
+    runtime = [name for name in MODULES if not name.startswith(NEEDS_EXTRA)]
     code = f"{BLOCKED}\nimport importlib\nfor name in {runtime!r}: importlib.import_module(name)"
     done = python(code)
     assert done.stderr == ""
@@ -76,6 +79,7 @@ def test_run_eval_inspect_and_help_work_without_the_export_extra(tiny_bundle, tm
         ["run", tiny_bundle.path, "--source", "scene:1:64x96", "--limit", 2, "--json"],
         ["eval", tiny_bundle.path, "--dataset", "generic", "--root", tmp_path, "--json"],
         ["inspect", tiny_bundle.path, "--json"],
+        ["compare", *[tiny_bundle.path] * 2, "--images", tmp_path / "images", "--json"],
     ):
         done = without_extra(*arguments)
         assert done.returncode == 0, done.stderr
@@ -93,6 +97,7 @@ def test_fp32_bundle_is_built_without_the_export_extra(tiny_network, tmp_path):
     "command",
     [
         "export fcn_r18-d8 --weights random --size 64x96 --out m.onnx",
+        "calibrate {network} --scenes 1 --out c.json",
         "quantize {network} --precision bf16 --out m.onnx",
         "build {network} --precision fp32 --out bundle",
         "demo --size 64x128 --out out",

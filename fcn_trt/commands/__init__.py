@@ -3,5 +3,6 @@
 A command is one call into the package, and how its result is said. What it needs beyond its
 options is imported when it runs, so that `fcn-trt --help` loads nothing heavy.
 
-Read in this order: common, demo, models, export, quantize, build, run, evaluate, inspect.
+Read in this order: common, demo, models, export, calibrate, quantize, sensitivity, build, run,
+evaluate, compare, inspect.
 """

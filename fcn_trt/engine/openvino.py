@@ -9,14 +9,15 @@ Source: OpenVINO, "CPU device", inference_precision and the runtime model's runt
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openvino as ov
 from openvino import opset13
@@ -139,9 +140,33 @@ def compile_network(network: Path, spec: Spec) -> CompiledNetwork:
     """
     model, compiled = _compile(network, spec, _cache_option(network))
     builder = f"OpenVINO {openvino_version()} on this CPU ({cpu_name()})"
-    wanted = replace(spec, precision="fp32") if spec.precision == "fp8" else spec
-    proof = prove(_convolutions(model, compiled, spec), wanted, source="engine", builder=builder)
-    return CompiledNetwork(compiled, proof)
+    found = list(_convolutions(model, compiled, spec))
+    wanted = replace(spec, exceptions=spec.exceptions | _left_in_fp32(model, found, spec))
+    return CompiledNetwork(compiled, prove(found, wanted, source="engine", builder=builder))
+
+
+def _left_in_fp32(
+    model: Any, found: Iterable[Convolution], spec: Spec
+) -> dict[str, Literal["fp32"]]:
+    """Quantised convolutions that OpenVINO computes in FP32, on the same rounded values.
+
+    All of FP8, which it simulates. Of INT8, one of one pixel with a stride if nothing else reads
+    its quantised activation, as where the first convolution of its block was left in float: there
+    OpenVINO 2026.4 moves the stride over the Q. These cost time and no accuracy.
+    """
+    strided = {
+        _node_name(op.get_friendly_name(), (), spec)
+        for op in model.get_ops()
+        if op.get_type_name() == "Convolution"
+        and math.prod(op.input_value(1).shape[2:]) == 1
+        and max(op.get_attributes()["strides"]) > 1
+    }
+    return {
+        convolution.name: "fp32"
+        for convolution in found
+        if convolution.precision == "fp32"
+        and (spec.precision == "fp8" or (spec.precision == "int8" and convolution.name in strided))
+    }
 
 
 def compile_trial(network: Path, spec: Spec) -> Any:
@@ -184,9 +209,9 @@ def _shield_concatenations(model: Any) -> None:
     """Put a max-pooling of one pixel, which changes nothing, behind what is quantised after Concat.
 
     OpenVINO 2026.4 moves a FakeQuantize over a Concat and then takes values for codes: a
-    convolution behind it read its activations rounded to whole numbers (largest error 11 where the
-    outputs are 26 on average; tests/engine/test_openvino.py shows it). It does not move one over a
-    max-pooling and a Concat.
+    convolution behind it read its activations rounded to whole numbers. In the network of
+    tests/engine/test_openvino.py, logits of 0.74 on average were off by 2.2, and 55 % of the labels
+    were right. It does not move one over a max-pooling and a Concat.
     """
     for op in model.get_ops():
         if op.get_type_name() == "FakeQuantize":

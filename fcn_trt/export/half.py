@@ -73,11 +73,16 @@ def to_half(
         A new model and its spec, whose exceptions name the nodes that were kept.
 
     Raises:
-        OnnxError: the model is not FP32.
+        OnnxError: the model is not FP32, or it is quantised and shall become BF16.
         ValueError: `keep` names a node that there is not.
     """
     if (spec.float_precision or spec.precision) != "fp32":
         raise OnnxError(f"{spec.model} is {spec.precision} already; start from the FP32 ONNX")
+    if precision == "bf16" and spec.float_precision is not None:
+        raise OnnxError(
+            f"{spec.model} is {spec.precision}, whose rest can be fp16 or fp32 but not bf16, which "
+            "does not have its scales"
+        )
     unknown = sorted(keep - {node.name for node in model.graph.node})
     if unknown:
         raise ValueError(f"{spec.model} has no node {unknown[0]!r} to keep in FP32")

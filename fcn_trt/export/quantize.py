@@ -93,8 +93,9 @@ def quantize_network(
         spec: Its spec.
         precision: What convolutions shall compute in.
         amaxes: By tensor, the magnitude that becomes the largest code.
-        keep: Names of convolutions that shall stay in floating point. The addition behind one is
-            not quantised either, as there would be no INT8 kernel for it to be part of.
+        keep: Names of convolutions that shall stay in floating point, and of additions. The
+            addition behind such a convolution is not quantised either, as there would be no INT8
+            kernel for it to be part of.
         opset: Of the result; at least 19 for FP8, and where float16 scales shall follow.
 
     Returns:
@@ -103,12 +104,13 @@ def quantize_network(
     Raises:
         OnnxError: the model is not FP32, or none of its convolutions can be quantised.
         CalibrationError: the range of a tensor is not known.
-        ValueError: `keep` names no convolution of the network.
+        ValueError: `keep` names neither a convolution nor an addition of the network.
     """
     if spec.precision != "fp32":
         raise OnnxError(f"{spec.model} is {spec.precision} already; start from the FP32 ONNX")
     names = convolution_names(model.graph)
-    unknown = sorted(keep - set(names))
+    additions = {node.name for node in model.graph.node if node.op_type == "Add"}
+    unknown = sorted(keep - additions.union(names))
     if unknown:
         raise ValueError(f"{spec.model} has no convolution {unknown[0]!r} to keep in float")
     quantised = copy_in_opset(model, QUANTISED_OPSET if precision == "fp8" else opset)
@@ -157,7 +159,8 @@ def _find_places(graph: onnx.GraphProto, keep: Set[str]) -> _Places:
             readers[name] = readers.get(name, 0) + 1
     skips = {}
     for node in graph.node:
-        if node.op_type == "Add" and constants.isdisjoint(node.input):
+        is_sum = node.op_type == "Add" and constants.isdisjoint(node.input)
+        if is_sum and node.name not in keep:
             fused = _fused_input(node, producers, readers)
             if fused is not None and producers[node.input[fused]].name in convolutions:
                 skips[node.name] = 1 - fused

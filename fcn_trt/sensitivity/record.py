@@ -1,0 +1,141 @@
+"""What was measured so far, in a file that is written after each network, to go on from later.
+
+A measurement is used again only if everything that it follows from is the same: network, ranges,
+images, labels, options, this package's code, OpenVINO and the CPU.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from fcn_trt.errors import OutputError
+from fcn_trt.files import write_atomic
+from fcn_trt.sensitivity.score import Score
+
+__all__ = ["FORMAT", "Record", "code_sha256", "combined_sha256"]
+
+FORMAT = 1
+PACKAGE = Path(__file__).parents[1]
+
+_CODE = (
+    "compare/images.py",
+    "engine/openvino.py",
+    "evaluate/agreement.py",
+    "evaluate/datasets.py",
+    "export/*.py",
+    "metrics.py",
+    "sensitivity/*.py",
+    "stages/*.py",
+    "video/image_source.py",
+)
+"""Files that a measurement follows from."""
+
+
+def code_sha256() -> str:
+    """SHA-256 of this package's files that a measurement follows from."""
+    paths = sorted({path for pattern in _CODE for path in PACKAGE.glob(pattern)})
+    return combined_sha256(
+        part for path in paths for part in (path.relative_to(PACKAGE).as_posix(), path.read_bytes())
+    )
+
+
+def combined_sha256(parts: Iterable[str | bytes]) -> str:
+    """SHA-256 of several things in their order, each with its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+class Record:
+    """Scores by the set of convolutions that were kept in float.
+
+    Args:
+        key: Hash of everything that the scores follow from.
+        layers: Names of all convolutions.
+        path: The file; what it holds of the same key is read. None keeps nothing.
+
+    Raises:
+        OutputError: the file is no record, and would be lost.
+    """
+
+    def __init__(self, key: str, layers: Iterable[str], path: Path | None) -> None:
+        self.key = key
+        self.path = path
+        self._layers = tuple(layers)
+        self._scores = self._load()
+        self.resumed = len(self._scores)
+
+    def __contains__(self, keep: frozenset[str]) -> bool:
+        return keep in self._scores
+
+    def __getitem__(self, keep: frozenset[str]) -> Score:
+        return self._scores[keep]
+
+    def add(self, keep: frozenset[str], score: Score) -> None:
+        """Note a measurement, on disk too.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        self._scores[keep] = score
+        self.write(None)
+
+    def write(self, result: dict[str, Any] | None) -> None:
+        """Write the file.
+
+        Args:
+            result: What follows from all measurements, in what JSON has; None as long as some are
+                missing.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.path is None:
+            return
+        content = {
+            "format": FORMAT,
+            "key": self.key,
+            "result": result,
+            "measurements": [
+                {**self._named(keep), "agreement": score.agreement, "miou": score.miou}
+                for keep, score in self._scores.items()
+            ],
+        }
+        write_atomic(self.path, (json.dumps(content, indent=1) + "\n").encode(), durable=False)
+
+    def _named(self, keep: frozenset[str]) -> dict[str, list[str]]:
+        """A set by its members, or by those that are missing, where they are fewer."""
+        kept = [name for name in self._layers if name in keep]
+        quantised = [name for name in self._layers if name not in keep]
+        return {"kept": kept} if len(kept) <= len(quantised) else {"quantised": quantised}
+
+    def _load(self) -> dict[frozenset[str], Score]:
+        if self.path is None or not self.path.exists():
+            return {}
+        try:
+            content = json.loads(self.path.read_bytes())
+            if content["format"] != FORMAT or content["key"] != self.key:
+                return {}
+            read = TypeAdapter(Score).validate_python
+            return {
+                self._kept(found): read({name: found[name] for name in ("agreement", "miou")})
+                for found in content["measurements"]
+            }
+        except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+            raise OutputError(
+                f"{self.path} is there already and is no result of `fcn-trt sensitivity`; choose "
+                "another name, or remove it"
+            ) from error
+
+    def _kept(self, found: dict[str, Any]) -> frozenset[str]:
+        if "kept" in found:
+            return frozenset(map(str, found["kept"]))
+        return frozenset(self._layers) - frozenset(map(str, found["quantised"]))

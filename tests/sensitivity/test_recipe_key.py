@@ -1,0 +1,143 @@
+"""The key is set, and nothing else in the file changes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from fcn_trt.errors import RecipeError
+from fcn_trt.recipe import read_recipe
+from fcn_trt.sensitivity.recipe_key import check_recipe, set_keep_float, write_keep_float
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+HEAD = """# A recipe.
+
+model = "fcn_r18-d8"
+size = "64x96"  # small
+# Why int8.
+precision = "int8" # and nothing else
+"""
+TAIL = """calibration = "c.json"
+target = "openvino"
+
+# What it is for.
+[device]
+name = "a device"
+"""
+RECIPE = Path("r.toml")
+
+
+def test_new_key_stands_behind_precision_and_all_else_stays():
+    found = set_keep_float(HEAD + TAIL, ["a.b", "c"], RECIPE)
+    assert found == HEAD + 'keep_float = ["a.b", "c"]\n' + TAIL
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        'keep_float = ["old"]\n',
+        '  "keep_float"=[ "old", \'older\' ]\n',
+        'keep_float = [\n  "old",  # because\n  # and\n  "[device]",\n]\n',
+    ],
+)
+@pytest.mark.parametrize("place", ["before", "behind"])
+def test_old_key_is_replaced_where_it_stands(old, place):
+    first, last = (HEAD, old + TAIL) if place == "behind" else (old + HEAD, TAIL)
+    new = 'keep_float = ["a"]\n'
+    wanted = HEAD + new + TAIL if place == "behind" else new + HEAD + TAIL
+    assert set_keep_float(first + last, ["a"], RECIPE) == wanted
+
+
+def test_comment_behind_the_old_value_stays():
+    old = 'keep_float = ["#1"]  # chosen # by hand\n'
+    found = set_keep_float(HEAD + old + TAIL, ["#2"], RECIPE)
+    assert found == HEAD + 'keep_float = ["#2"]  # chosen # by hand\n' + TAIL
+    assert set_keep_float(found, [], RECIPE) == HEAD + "# chosen # by hand\n" + TAIL
+
+
+def test_no_names_remove_the_key():
+    assert set_keep_float(HEAD + 'keep_float = ["a"]\n' + TAIL, [], RECIPE) == HEAD + TAIL
+    assert set_keep_float(HEAD + TAIL, [], RECIPE) == HEAD + TAIL
+
+
+def test_long_list_has_a_line_for_each_name():
+    names = [f"backbone.layer{index}.0.conv{index}" for index in range(8)]
+    found = set_keep_float(HEAD + TAIL, names, RECIPE)
+    listed = "".join(f'  "{name}",\n' for name in names)
+    assert found == f"{HEAD}keep_float = [\n{listed}]\n{TAIL}"
+    assert set_keep_float(found, ["a"], RECIPE) == HEAD + 'keep_float = ["a"]\n' + TAIL
+
+
+@pytest.mark.parametrize("name", ["/a:b c", 'a"b\\', "tab\t\x7f\x01", "naïve \U0001d518", "]\n["])
+def test_any_name_is_read_back(name):
+    found = tomllib.loads(set_keep_float(HEAD + TAIL, [name], RECIPE))
+    assert found["keep_float"] == [name]
+    assert list(found) == [*tomllib.loads(HEAD), "keep_float", "calibration", "target", "device"]
+
+
+def test_ends_of_line_stay_as_they_are():
+    text = (HEAD + TAIL).replace("\n", "\r\n")
+    found = set_keep_float(text, ["a"], RECIPE)
+    assert found == (HEAD + 'keep_float = ["a"]\n' + TAIL).replace("\n", "\r\n")
+    assert set_keep_float('precision = "int8"', ["a"], RECIPE) == (
+        'precision = "int8"\nkeep_float = ["a"]\n'
+    )
+
+
+def test_text_that_looks_like_the_key_is_not_taken_for_it():
+    trap = '[device]\nname = """\nkeep_float = ["x"]\nprecision = "int8"\n"""\nkeep_float = ["y"]\n'
+    text = 'other = """\nprecision = "fp16"\n"""\n' + HEAD + trap
+    found = set_keep_float(text, ["a"], RECIPE)
+    assert found == text.replace(HEAD, HEAD + 'keep_float = ["a"]\n')
+
+
+def test_file_without_a_place_for_the_key_is_refused():
+    with pytest.raises(
+        RecipeError, match=r'r\.toml is laid out .*write keep_float = \["a"\] there'
+    ):
+        set_keep_float('model = "m"\n', ["a"], RECIPE)
+    with pytest.raises(RecipeError, match=r"r\.toml is not a TOML file"):
+        set_keep_float("model = \n", ["a"], RECIPE)
+
+
+def test_recipe_is_read_with_the_key(tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(HEAD + TAIL)
+    write_keep_float(recipe, ["backbone.stem.0"])
+    assert recipe.read_text() == HEAD + 'keep_float = ["backbone.stem.0"]\n' + TAIL
+    quantisation = read_recipe(recipe).quantisation
+    assert quantisation is not None
+    assert quantisation.keep == {"backbone.stem.0"}
+    write_keep_float(recipe, [])
+    assert recipe.read_text() == HEAD + TAIL
+    assert list(tmp_path.iterdir()) == [recipe]
+
+
+@pytest.mark.parametrize("call", [write_keep_float, check_recipe])
+def test_recipe_that_the_key_does_not_fit_is_left_alone(tmp_path, call):
+    recipe = tmp_path / "r.toml"
+    text = HEAD.replace("int8", "fp32") + TAIL.replace('calibration = "c.json"\n', "")
+    recipe.write_text(text)
+    with pytest.raises(RecipeError, match=r"r\.toml is not valid at keep_float: ") as refused:
+        call(recipe, ["a"])
+    assert str(recipe) in str(refused.value)
+    assert recipe.read_text() == text
+    assert list(tmp_path.iterdir()) == [recipe]
+
+
+def test_check_changes_nothing(tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(HEAD + TAIL)
+    check_recipe(recipe, ["a"])
+    assert recipe.read_text() == HEAD + TAIL
+    with pytest.raises(RecipeError, match="cannot be read"):
+        check_recipe(tmp_path / "missing.toml", ["a"])
+    recipe.write_bytes(b"\xff")
+    with pytest.raises(RecipeError, match="not a TOML file"):
+        check_recipe(recipe, ["a"])
