@@ -280,8 +280,8 @@ def kept(exceptions: Mapping[str, str], otherwise: str) -> None:
     """
     for kind in dict.fromkeys(exceptions.values()):
         names = ", ".join(name for name, value in exceptions.items() if value == kind)
-        reason = f"because {otherwise} cannot hold it" if kind != otherwise else "as asked"
-        step(f"kept in {kind}, {reason}: {names}")
+        reason = f", because {otherwise} cannot hold it" if kind != otherwise else ""
+        step(f"kept in {kind}{reason}: {names}")
 
 
 def written(path: Path, what: str) -> None:

@@ -21,8 +21,9 @@ from fcn_trt.export.fp16_range import find_overflows, overflowing_nodes
 from fcn_trt.export.half import to_half
 from fcn_trt.export.import_onnx import import_onnx
 from fcn_trt.export.network import OPSET, load_network, save_network
+from fcn_trt.export.qdq_places import convolution_names
 from fcn_trt.export.quantisation import Quantisation, QuantisedPrecision
-from fcn_trt.export.quantize import QUANTISED_OPSET, convolution_names, quantize_network
+from fcn_trt.export.quantize import QUANTISED_OPSET, quantize_network
 from fcn_trt.export.to_onnx import to_onnx
 from fcn_trt.export.weights import RandomWeights, published_names, resolve_weights
 from fcn_trt.files import require_folder_of
@@ -201,7 +202,7 @@ def _quantised(
     """Insert Q/DQ and type the rest; what FP16 cannot hold is known from the calibration."""
     cache = read_calibration(how.calibration)
     require_made_for(cache, how.calibration, model, spec)
-    names = convolution_names(model.graph)
+    names = convolution_names(model.graph, "int8")
     ends = {"first": names[0], "last": names[-1]} if names else {}
     keep = {ends.get(name, name) for name in how.keep}
     is_half = how.float_precision == "fp16"

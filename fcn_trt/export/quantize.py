@@ -15,6 +15,8 @@ What is quantised, and why there:
 - Biases and logits stay in floating point: a bias is added to the 32-bit sum, and argmax needs what
   the last convolution made.
 - A tensor that several nodes read has one Q/DQ pair, which they share.
+- FP8 leaves convolutions of few channels and of large kernels in floating point, as ModelOpt does:
+  TensorRT has no FP8 kernels for them. The first is one of them, whose image costs E4M3 most.
 
 Weights are stored as their codes, which are a quarter of float32's size and the same on every
 target. All scales are numbers that float16 has, rounded up so that nothing more is clipped: the
@@ -25,12 +27,13 @@ The opset is 17, or 19 where it has to be: the first with float16 scales and wit
 
 Sources: TensorRT Developer Guide, "Working with Quantized Types" and "Q/DQ Layer-Placement
 Recommendations"; NVIDIA ModelOpt, modelopt/onnx/quantization (a2fbac7b); tensorflow-quantization,
-"Add custom Q/DQ cases" (v9.3.0); ONNX operators QuantizeLinear and DequantizeLinear.
+"Add custom Q/DQ cases" (v9.3.0); NVIDIA/TensorRT issue 3987 on FP8's kernels; ONNX operators
+QuantizeLinear and DequantizeLinear.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 import ml_dtypes
@@ -40,19 +43,23 @@ import onnx
 
 from fcn_trt.errors import CalibrationError, OnnxError
 from fcn_trt.export.network import OPSET, copy_in_opset, finish_network
+from fcn_trt.export.qdq_places import (
+    WEIGHT_AXIS,
+    Places,
+    concatenated,
+    convolution_names,
+    find_places,
+)
 from fcn_trt.export.quantisation import QuantisedPrecision
 from fcn_trt.spec import Precision, Spec
 
-__all__ = ["QUANTISED_OPSET", "convolution_names", "quantize_network"]
+__all__ = ["QUANTISED_OPSET", "quantize_network"]
 
 QUANTISED_OPSET = 19
 """The first opset whose Q and DQ have float16 scales and FP8."""
 
 LEAST_SCALE = 2.0**-24
 """The smallest positive float16; scales must be positive, also of a channel that is all zero."""
-
-_WEIGHT_AXIS = {"Conv": 0, "ConvTranspose": 1}
-"""Axis of the output channels in the weights of each operator that is quantised."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +115,15 @@ def quantize_network(
     """
     if spec.precision != "fp32":
         raise OnnxError(f"{spec.model} is {spec.precision} already; start from the FP32 ONNX")
-    names = convolution_names(model.graph)
+    names = [node.name for node in model.graph.node if node.op_type in WEIGHT_AXIS]
     additions = {node.name for node in model.graph.node if node.op_type == "Add"}
     unknown = sorted(keep - additions.union(names))
     if unknown:
         raise ValueError(f"{spec.model} has no convolution {unknown[0]!r} to keep in float")
     quantised = copy_in_opset(model, QUANTISED_OPSET if precision == "fp8" else opset)
-    places = _find_places(quantised.graph, keep)
+    places = find_places(
+        quantised.graph, set(convolution_names(model.graph, precision)) - keep, keep
+    )
     if not places.convolutions:
         raise OnnxError(f"{spec.model} has no convolution left to quantise; ask for fp16 instead")
     scales = _scales(quantised.graph, places, amaxes, _CODES[precision])
@@ -126,100 +135,12 @@ def quantize_network(
     return finish_network(quantised, typed), typed
 
 
-def convolution_names(graph: onnx.GraphProto) -> list[str]:
-    """Names of the convolutions of a network, in its order."""
-    return [node.name for node in graph.node if node.op_type in _WEIGHT_AXIS]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Places:
-    """Where Q/DQ goes.
-
-    Attributes:
-        convolutions: Nodes whose activation and weights are quantised.
-        skips: By name of an addition, the index of the input that is quantised.
-    """
-
-    convolutions: frozenset[str]
-    skips: dict[str, int]
-
-
-def _find_places(graph: onnx.GraphProto, keep: Set[str]) -> _Places:
-    """Convolutions with constant weights that are not kept, and the additions behind them."""
-    constants = {tensor.name for tensor in graph.initializer}
-    convolutions = frozenset(
-        node.name
-        for node in graph.node
-        if node.op_type in _WEIGHT_AXIS and node.name not in keep and node.input[1] in constants
-    )
-    producers = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
-    skips = {}
-    for node in graph.node:
-        is_sum = node.op_type == "Add" and constants.isdisjoint(node.input)
-        if is_sum and node.name not in keep:
-            fused = _fused_input(node, producers, readers)
-            if fused is not None and producers[node.input[fused]].name in convolutions:
-                skips[node.name] = 1 - fused
-    return _Places(convolutions=convolutions, skips=skips)
-
-
-def _fused_input(
-    add: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto], readers: Mapping[str, int]
-) -> int | None:
-    """The input of an addition that comes straight from the convolution it is fused with.
-
-    Where both do, as in a block that downsamples, the longer way is the convolution's branch.
-    """
-    candidates = [
-        index
-        for index, name in enumerate(add.input)
-        if name in producers and producers[name].op_type in _WEIGHT_AXIS and readers[name] == 1
-    ]
-    depths = _depths(add, producers)
-    return max(candidates, key=lambda index: depths[index], default=None)
-
-
-def _depths(add: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto]) -> list[int]:
-    """How many convolutions lie on each input's way back to the tensor that both come from."""
-    ways = [_way_back(name, producers) for name in add.input]
-    shared = set(ways[0]).intersection(ways[1])
-    return [min((way[name] for name in shared), default=0) for way in ways]
-
-
-def _way_back(tensor: str, producers: Mapping[str, onnx.NodeProto]) -> dict[str, int]:
-    """Every tensor that one is made from, and the fewest convolutions in between."""
-    found: dict[str, int] = {}
-    waiting = [(tensor, 0)]
-    while waiting:
-        name, depth = waiting.pop()
-        if found.get(name, depth + 1) <= depth:
-            continue
-        found[name] = depth
-        node = producers.get(name)
-        if node is not None:
-            step = 1 if node.op_type in _WEIGHT_AXIS else 0
-            waiting += [(before, depth + step) for before in node.input]
-    return found
-
-
 def _scales(
-    graph: onnx.GraphProto, places: _Places, amaxes: Mapping[str, float], code: _Code
+    graph: onnx.GraphProto, places: Places, amaxes: Mapping[str, float], code: _Code
 ) -> dict[str, float]:
     """The scale of each activation that is quantised, in the order in which they are computed."""
     tensors = dict.fromkeys(
-        node.input[index]
-        for node in graph.node
-        for index in (
-            [0]
-            if node.name in places.convolutions
-            else [places.skips[node.name]]
-            if node.name in places.skips
-            else []
-        )
+        node.input[index] for node in graph.node if (index := places.activation(node)) is not None
     )
     unknown = [name for name in tensors if name not in amaxes]
     if unknown:
@@ -228,24 +149,10 @@ def _scales(
             "with `fcn-trt calibrate`"
         )
     chosen = {name: amaxes[name] for name in tensors}
-    for group in _concatenated(graph, tensors):
+    for group in concatenated(graph, tensors):
         largest = max(amaxes[name] for name in group if name in amaxes)
         chosen |= {name: largest for name in group if name in chosen}
     return {name: float(_half_up(amax / code.largest, name)) for name, amax in chosen.items()}
-
-
-def _concatenated(graph: onnx.GraphProto, quantised: Iterable[str]) -> list[set[str]]:
-    """The tensors of each concatenation whose result is quantised; those that touch are one."""
-    groups: list[set[str]] = []
-    for node in graph.node:
-        if node.op_type != "Concat" or node.output[0] not in quantised:
-            continue
-        group = {*node.input, *node.output}
-        for other in [g for g in groups if not g.isdisjoint(group)]:
-            group |= other
-            groups.remove(other)
-        groups.append(group)
-    return groups
 
 
 def _half_up(scale: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
@@ -281,7 +188,7 @@ class _Writer:
     """
 
     def __init__(
-        self, graph: onnx.GraphProto, places: _Places, scales: Mapping[str, float], code: _Code
+        self, graph: onnx.GraphProto, places: Places, scales: Mapping[str, float], code: _Code
     ) -> None:
         self.graph = graph
         self.places = places
@@ -294,17 +201,17 @@ class _Writer:
     def write(self) -> None:
         """Write each node behind the Q/DQ that it is the first to read through."""
         for node in self.graph.node:
-            if node.name in self.places.convolutions:
-                node.input[0] = self._activation(node.input[0])
-                node.input[1] = self._weight(node.input[1], axis=_WEIGHT_AXIS[node.op_type])
-            elif node.name in self.places.skips:
-                index = self.places.skips[node.name]
+            index = self.places.activation(node)
+            if index is not None:
                 node.input[index] = self._activation(node.input[index])
+            if node.name in self.places.convolutions:
+                node.input[1] = self._weight(node.input[1], axis=WEIGHT_AXIS[node.op_type])
             self.nodes.append(node)
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
+        read = {name for node in self.nodes for name in node.input}
         del self.graph.initializer[:]
-        self.graph.initializer.extend(self.constants.values())
+        self.graph.initializer.extend(t for t in self.constants.values() if t.name in read)
 
     def _activation(self, name: str) -> str:
         """What an activation is called behind its Q/DQ, which is made on first use."""
@@ -317,16 +224,16 @@ class _Writer:
         return f"{name}.dequantized"
 
     def _weight(self, name: str, *, axis: int) -> str:
-        """What weights are called behind their DQ; the constant becomes their codes."""
+        """What weights are called behind their DQ; they themselves stay for who else reads them."""
         if name not in self.done:
             self.done.add(name)
             values = onnx.numpy_helper.to_array(self.constants[name]).astype(np.float32)
             others = tuple(i for i in range(values.ndim) if i != axis)
             scale = _half_up(np.abs(values).max(axis=others) / self.code.largest, name)
             codes = self.code.encode(values / np.expand_dims(scale, others))
-            self._constant(name, codes.shape, codes.tobytes())
+            stored = self._constant(f"{name}.quantized", codes.shape, codes.tobytes())
             ends = [self._scale(name, scale), self._zero_points(name, scale.shape)]
-            self._node("DequantizeLinear", [name, *ends], f"{name}.dequantized", axis=axis)
+            self._node("DequantizeLinear", [stored, *ends], f"{name}.dequantized", axis=axis)
         return f"{name}.dequantized"
 
     def _scale(self, name: str, scale: npt.NDArray[np.float32] | np.float32) -> str:

@@ -24,6 +24,7 @@ _QUANTISING = (
     "export/histogram.py",
     "export/network_sha256.py",
     "export/packed_histogram.py",
+    "export/qdq_places.py",
     "export/quantisation.py",
     "export/quantize.py",
 )

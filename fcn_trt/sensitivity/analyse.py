@@ -71,7 +71,7 @@ def analyse(
         raise ValueError("a bound of mean IoU needs labels; bound the agreement instead")
     model, spec, amaxes = _load(network, calibration, question)
     images = choice.find(spec)
-    layers = find_layers(model.graph)
+    layers = find_layers(model.graph, question.precision)
     key = _key(network, amaxes, question, images, choice)
     record = Record(key, (layer.name for layer in layers), out)
     if record.resumed:

@@ -10,6 +10,8 @@ from fcn_trt.engine.precision import convolution_gmac
 if TYPE_CHECKING:
     import onnx
 
+    from fcn_trt.export.quantisation import QuantisedPrecision
+
 __all__ = ["Layer", "find_layers"]
 
 
@@ -26,15 +28,16 @@ class Layer:
     gmac: float
 
 
-def find_layers(graph: onnx.GraphProto) -> tuple[Layer, ...]:
-    """The convolutions with constant weights, in the network's order.
+def find_layers(graph: onnx.GraphProto, precision: QuantisedPrecision) -> tuple[Layer, ...]:
+    """The convolutions that can be quantised, in the network's order.
 
     Args:
         graph: Of an FP32 network of static shape, with the shape of every tensor.
+        precision: What they are quantised to.
     """
-    from fcn_trt.export.quantize import convolution_names
+    from fcn_trt.export.qdq_places import convolution_names
 
-    names = set(convolution_names(graph))
+    names = set(convolution_names(graph, precision))
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for value in (*graph.input, *graph.output, *graph.value_info)
@@ -49,5 +52,5 @@ def find_layers(graph: onnx.GraphProto) -> tuple[Layer, ...]:
             ),
         )
         for node in graph.node
-        if node.name in names and node.input[1] in weights
+        if node.name in names
     )

@@ -71,7 +71,7 @@ class Trials:
         self._precision = precision
         self._float_precision = float_precision
         self._amaxes = amaxes
-        self._names = {layer.name for layer in find_layers(model.graph)}
+        self._names = {layer.name for layer in find_layers(model.graph, precision)}
         self._tensors: list[Tensor] = []
         self._sizes: list[Size] = []
         self._truths: list[LabelMap | None] = []

@@ -132,7 +132,7 @@ def test_type_that_the_cpu_does_not_compute_is_refused(make_trials):
 def test_layers_have_the_cost_that_profile_counts(tiny_network, tiny_model):
     torch = pytest.importorskip("torch")
     model, spec = load_network(tiny_network)
-    layers = find_layers(model.graph)
+    layers = find_layers(model.graph, "int8")
     assert [layer.name for layer in layers] == convolution_names(model.graph)
     counted = []
 
