@@ -35,6 +35,7 @@ test-gpu: $(VENV)/installed-dev
 bench: demo
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.video demo_out/bundle
+	$(BIN)/python -m benchmarks.precisions
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

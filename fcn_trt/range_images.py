@@ -18,6 +18,8 @@ from fcn_trt.video.image_source import folder_images, read_image
 __all__ = ["RangeImages"]
 
 STREETS = 8
+FIRST_STREET = HELD_OUT_SEED + 1000
+"""Streets from here on the demo was neither trained on, nor is it evaluated on them."""
 MOST_IMAGES = 64
 """More do not make a largest magnitude much larger, and take their time."""
 
@@ -37,7 +39,7 @@ class RangeImages(Sequence[Frame]):
     folders: tuple[Path, ...] = ()
     limit: int | None = MOST_IMAGES
     streets: int = 0
-    first_street: int = HELD_OUT_SEED
+    first_street: int = FIRST_STREET
     size: Size
 
     @classmethod
@@ -55,7 +57,7 @@ class RangeImages(Sequence[Frame]):
     @property
     def title(self) -> str:
         """The same without where on this machine they are."""
-        return self._named(["/".join(folder.resolve().parts[-3:]) for folder in self.folders])
+        return self._named([folder.resolve().name for folder in self.folders])
 
     @cached_property
     def paths(self) -> list[Path]:

@@ -53,7 +53,36 @@ def test_folders_and_streets_are_measured_together(cli, tiny_network, folder, tm
     assert found["images"] == 7
     assert found["calibration"] == str(out)
     assert found["histograms"] < found["tensors"]
-    assert read_calibration(out).images_name.endswith("cli0/frames and 2 drawn streets")
+    assert read_calibration(out).images_name == "frames and frames and 2 drawn streets"
+
+
+def test_what_is_read_is_not_written_over(cli, tiny_network, cache, tmp_path):
+    for source, options in ((tiny_network, ["--scenes", 1]), (cache, ["--method", "entropy"])):
+        before = source.read_bytes()
+        done = cli("calibrate", source, *options, "--out", source)
+        assert done.status == 2
+        assert "is read; write another file" in done.err
+        assert source.read_bytes() == before
+
+
+def test_other_json_is_not_written_over(cli, tiny_network, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text('{"a": 1}')
+    done = cli("calibrate", tiny_network, "--scenes", 1, "--out", other)
+    assert done.status == 1
+    assert "is there and no calibration cache" in done.err
+    assert other.read_text() == '{"a": 1}'
+
+
+def test_table_of_another_network_is_refused(cli, tiny_network, tmp_path):
+    (tmp_path / "t.table").write_text(
+        "TRT-100300-EntropyCalibration2\n(Unnamed Layer* 0) [Constant]_output: 3c010a14\n"
+    )
+    out = tmp_path / "c.json"
+    done = cli("calibrate", tiny_network, "--import", tmp_path / "t.table", "--out", out)
+    assert done.status == 1
+    assert "does not say how large 'image' gets" in done.err
+    assert not out.exists()
 
 
 def test_second_run_leaves_the_same_bytes_and_the_day_of_the_first(

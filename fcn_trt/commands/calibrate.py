@@ -13,7 +13,7 @@ import typer
 
 from fcn_trt import report
 from fcn_trt.commands.common import JsonOption, needing_export, parse_method, print_json
-from fcn_trt.errors import OutputError
+from fcn_trt.errors import CalibrationError, OutputError
 from fcn_trt.export.quantisation import DEFAULT_METHOD, Method
 from fcn_trt.files import cache_folder, require_folder_of, write_atomic
 from fcn_trt.spec import read_spec
@@ -31,9 +31,6 @@ LIMIT = 200
 TENSORRT = "10.3.0"
 """Of JetPack 6.1 and 6.2, and of DeepStream 7.1."""
 
-FIRST_STREET = 1_000_000 + 1000
-"""Streets that the demo was neither trained nor is evaluated on (see demo/held_out.py)."""
-
 
 def calibrate(
     source: Annotated[
@@ -49,7 +46,8 @@ def calibrate(
         str | None, typer.Option(help=f"{', '.join(get_args(Method))}; {DEFAULT_METHOD}.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help=f"Images at most, spread evenly; {LIMIT}.")
+        int | None,
+        typer.Option(min=1, help=f"Images of --images at most, spread evenly; {LIMIT}."),
     ] = None,
     table: Annotated[
         Path | None, typer.Option("--import", help="TensorRT's calibration table to import.")
@@ -78,7 +76,7 @@ def calibrate(
         raise typer.BadParameter(
             f"{export!r} is neither trt nor deepstream", param_hint="'--export'"
         )
-    require_folder_of(out)
+    _check_out(out, source, table)
     if mode == "export":
         found = needing_export(lambda: _export(source, out, tensorrt or TENSORRT))
     elif mode == "method":
@@ -91,6 +89,15 @@ def calibrate(
     _tell(found, out, as_json=as_json)
     if export == "deepstream":
         report.step(f"in nvinfer's [property] set network-mode=1 and int8-calib-file={out}")
+
+
+def _check_out(out: Path, source: Path, table: Path | None) -> None:
+    """Refuse to write over what is read, or over a file that is neither a cache nor a table."""
+    require_folder_of(out)
+    if out.resolve() in {path.resolve() for path in (source, table) if path is not None}:
+        raise typer.BadParameter(f"{out} is read; write another file", param_hint="'--out'")
+    if out.suffix == ".json" and out.is_file() and b'"network_sha256"' not in out.read_bytes():
+        raise OutputError(f"{out} is there and no calibration cache; give another --out")
 
 
 _ALLOWED = {
@@ -139,7 +146,6 @@ def _measure(
         folders=tuple(folders),
         limit=limit,
         streets=scenes,
-        first_street=FIRST_STREET,
         size=read_spec(network).input_size,
     )
     report.step(f"calibrating {network} on {len(frames)} images: {frames.name}")
@@ -185,6 +191,7 @@ def _export(source: Path, out: Path, version: str) -> CalibrationCache:
 
 
 def _import(network: Path, table: Path, out: Path) -> CalibrationCache:
+    from fcn_trt.export.calibrate import measured_tensors
     from fcn_trt.export.calibration_cache import write_calibration
     from fcn_trt.export.calibration_table import read_table, require_names
     from fcn_trt.export.imported import imported_calibration, known_names
@@ -193,6 +200,12 @@ def _import(network: Path, table: Path, out: Path) -> CalibrationCache:
     model, spec = load_network(network)
     found = read_table(table)
     require_names(found, known_names(model.graph), table)
+    missing = [name for name in measured_tensors(model.graph) if name not in found.amaxes]
+    if missing:
+        raise CalibrationError(
+            f"{table} does not say how large {missing[0]!r} gets, which a convolution or an "
+            "addition reads; it is of another network, so calibrate this one on images"
+        )
     cache = imported_calibration(
         model, spec, found.amaxes, name=f"TensorRT {found.version}, {table.name}", created=_today()
     )

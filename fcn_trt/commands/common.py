@@ -182,9 +182,10 @@ def type_network(network: Path, out: Path, typing: Typing) -> Spec:
         from fcn_trt.range_images import RangeImages
 
         precision = typing.precision or "fp32"
-        if precision != "fp16":
-            return write_typed(network, out, precision, quantisation=typing.quantisation)
         frames = RangeImages.few(typing.images, read_spec(network).input_size)
+        if precision != "fp16":
+            how = typing.quantisation
+            return write_typed(network, out, precision, images=frames, quantisation=how)
         report.step(f"{network} -> fp16, checked on {frames.name}")
         with report.count_bar("checking what fits fp16", len(frames)) as bar:
             return write_typed(network, out, precision, images=frames, on_image=bar)

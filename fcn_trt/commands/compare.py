@@ -78,10 +78,10 @@ def compare(
         limit=limit,
     )
     found = needing_export(lambda: _measure((a, b), size, weights, chosen, limits))
+    _say(found, as_json=as_json)
     if page is not None:
         write_page(found, page)
         report.written(page, "the report")
-    _say(found, as_json=as_json)
     failed = [verdict.describe() for verdict in found.verdicts if not verdict.passed]
     if failed:
         raise FcnTrtError(f"{b} differs too much from {a}: {'; '.join(failed)}")

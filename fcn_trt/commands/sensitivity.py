@@ -144,7 +144,7 @@ def _analyse(
     if picture is not None:
         import fcn_trt.sensitivity.picture  # noqa: F401  # what is missing is said before long work
     if recipe is not None:
-        check_recipe(recipe, ["any"])
+        check_recipe(recipe, ["any"], precision=question.precision, calibration=calibration)
     found = analyse(
         network,
         calibration,

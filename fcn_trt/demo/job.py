@@ -143,6 +143,8 @@ def _make_engine(
     with resources.as_file(resources.files("fcn_trt.demo") / "weights.safetensors") as weights:
         model = load_model(str(weights))
     export_model(model, network, size=size)
+    if precision in ("int8", "fp8") and images is not None:
+        on_step(f"calibrating on {len(images)} streets")
     _type(network, precision, images)
     exported = time.perf_counter()
     on_step("ONNX -> OpenVINO engine bundle")

@@ -148,11 +148,12 @@ def compile_network(network: Path, spec: Spec) -> CompiledNetwork:
 def _left_in_fp32(
     model: Any, found: Iterable[Convolution], spec: Spec
 ) -> dict[str, Literal["fp32"]]:
-    """Quantised convolutions that OpenVINO computes in FP32, on the same rounded values.
+    """Convolutions of a quantised network that OpenVINO computes in FP32 instead.
 
-    All of FP8, which it simulates. Of INT8, one of one pixel with a stride if nothing else reads
-    its quantised activation, as where the first convolution of its block was left in float: there
-    OpenVINO 2026.4 moves the stride over the Q. These cost time and no accuracy.
+    All of FP8, which it simulates on the same rounded values. What is FP16 where the CPU has none.
+    Of INT8, one of one pixel with a stride if nothing else reads its quantised activation, as where
+    the first convolution of its block was left in float: there OpenVINO 2026.4 moves the stride
+    over the Q. All these cost time and no accuracy.
     """
     strided = {
         _node_name(op.get_friendly_name(), (), spec)
@@ -161,11 +162,16 @@ def _left_in_fp32(
         and math.prod(op.input_value(1).shape[2:]) == 1
         and max(op.get_attributes()["strides"]) > 1
     }
+    halves = {name for name, kind in spec.exceptions.items() if kind == "fp16"}
     return {
         convolution.name: "fp32"
         for convolution in found
         if convolution.precision == "fp32"
-        and (spec.precision == "fp8" or (spec.precision == "int8" and convolution.name in strided))
+        and (
+            spec.precision == "fp8"
+            or (spec.precision == "int8" and convolution.name in strided)
+            or (convolution.name in halves and not computes("fp16"))
+        )
     }
 
 
@@ -266,28 +272,43 @@ def _convolutions(model: Any, compiled: Any, spec: Spec) -> Iterator[Convolution
         compiled: openvino.CompiledModel, which has the types.
         spec: The network.
     """
-    gmac = {
-        op.get_friendly_name(): _gmac(op)
-        for op in model.get_ops()
-        if op.get_type_name() in _CONVOLUTIONS
-    }
     kinds: dict[str, str] = {}
     for node in compiled.get_runtime_model().get_ops():
         info = node.get_rt_info()
         if info["layerType"].value in ("Convolution", "Deconvolution"):
             kind = info["runtimePrecision"].value
             kinds |= dict.fromkeys(info["originalLayersNames"].value.split(","), kind)
-    # Where FP8 is simulated, the division by the next scale is folded into the weights of some
-    # convolutions, and their names get lost; if all that have one are FP32, those are too.
-    lost = "f32" if spec.precision == "fp8" and set(kinds.values()) == {"f32"} else None
-    for name, cost in gmac.items():
-        found = kinds.get(name, lost)
-        if found is not None:
+    convolutions = [op for op in model.get_ops() if op.get_type_name() in _CONVOLUTIONS]
+    names = [op.get_friendly_name() for op in convolutions]
+    for op, name in zip(convolutions, names, strict=True):
+        found = next((kinds[alias] for alias in _aliases(op) if alias in kinds), None)
+        if found is None and spec.precision == "fp8":
+            found = "f32"  # some names get lost, but this plugin has no convolution in FP8
+        if found is None:
+            logger.warning("OpenVINO does not tell what %s of %s computes in", name, spec.model)
+        else:
             yield Convolution(
-                name=_node_name(name, gmac, spec),
+                name=_node_name(name, names, spec),
                 precision=_NAMES.get(found, found),
-                gmac=cost,
+                gmac=_gmac(op),
             )
+
+
+def _aliases(op: Any) -> Iterator[str]:
+    """The names that a convolution may be compiled under: its own, or what is computed with it.
+
+    OpenVINO folds a normalisation, or the division by the next scale where it simulates FP8, into
+    the weights, and calls the convolution after that.
+    """
+    yield op.get_friendly_name()
+    readers = op.output(0).get_target_inputs()
+    while len(readers) == 1:
+        (reader,) = readers
+        node = reader.get_node()
+        if node.get_type_name() in (*_CONVOLUTIONS, "Concat", "Result"):
+            return
+        yield node.get_friendly_name()
+        readers = node.output(0).get_target_inputs()
 
 
 def _gmac(op: Any) -> float:

@@ -105,7 +105,7 @@ class Dataset:
             raise DatasetError(
                 f"{labels} has label {known.max()}, but {self.name} has "
                 f"{len(self.labels.classes)} classes and leaves out {self.ignore}; its pixels must "
-                "be class indices"
+                "be class indices (compare and sensitivity leave out what --ignore says)"
             )
         return Sample(name=image.stem, frame=frame, truth=truth)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from fcn_trt.errors import OnnxError
+from fcn_trt.errors import CalibrationError, OnnxError
 from fcn_trt.export.architecture import ARCHITECTURES, Architecture, architecture
 from fcn_trt.export.calibration_cache import (
     calibration_sha256,
@@ -20,10 +20,10 @@ from fcn_trt.export.checkpoint import LoadedModel, load_checkpoint, random_model
 from fcn_trt.export.fp16_range import find_overflows, overflowing_nodes
 from fcn_trt.export.half import to_half
 from fcn_trt.export.import_onnx import import_onnx
-from fcn_trt.export.network import OPSET, load_network, save_network
+from fcn_trt.export.network import load_network, save_network
 from fcn_trt.export.qdq_places import convolution_names
 from fcn_trt.export.quantisation import Quantisation, QuantisedPrecision
-from fcn_trt.export.quantize import QUANTISED_OPSET, quantize_network
+from fcn_trt.export.quantize import quantize_and_type
 from fcn_trt.export.to_onnx import to_onnx
 from fcn_trt.export.weights import RandomWeights, published_names, resolve_weights
 from fcn_trt.files import require_folder_of
@@ -161,7 +161,8 @@ def type_network(
         out: The ONNX file to write.
         precision: What convolutions shall compute in.
         images: Frames such as the network will see, each (H, W, 3) uint8 BGR, on which FP16 finds
-            the activations that do not fit it. None finds only weights that do not.
+            the activations that do not fit it, as it does beside INT8 and FP8 if their calibration
+            was imported. None finds only weights that do not.
         on_image: Called after each of these images.
         quantisation: For "int8" and "fp8", and only for them.
 
@@ -186,7 +187,7 @@ def type_network(
     elif precision == spec.precision:
         typed, typed_spec = model, spec
     elif precision in ("int8", "fp8") and quantisation is not None:
-        typed, typed_spec = _quantised(model, spec, precision, quantisation)
+        typed, typed_spec = _quantised(network, precision, quantisation, images, on_image)
     else:
         raise OnnxError(f"{network} is {spec.precision} and cannot become {precision}")
     unfit = [name for name, kind in typed_spec.exceptions.items() if kind == "fp32"]
@@ -197,30 +198,34 @@ def type_network(
 
 
 def _quantised(
-    model: onnx.ModelProto, spec: Spec, precision: QuantisedPrecision, how: Quantisation
+    network: Path,
+    precision: QuantisedPrecision,
+    how: Quantisation,
+    images: Iterable[Frame] | None,
+    on_image: Callable[[], None],
 ) -> tuple[onnx.ModelProto, Spec]:
-    """Insert Q/DQ and type the rest; what FP16 cannot hold is known from the calibration."""
+    """Insert Q/DQ and type the rest."""
+    model, spec = load_network(network)
     cache = read_calibration(how.calibration)
     require_made_for(cache, how.calibration, model, spec)
+    too_large: dict[str, float] = {}
+    if how.float_precision == "fp16" and cache.method != "imported":
+        too_large = overflowing_nodes(model.graph, cache.maxima)
+    elif how.float_precision == "fp16":
+        if images is None:
+            raise CalibrationError(
+                f"{how.calibration} was imported and does not say what fp16 cannot hold; give "
+                "images, or leave the rest in fp32"
+            )
+        too_large = find_overflows(network, spec, images, on_image=on_image)
     names = convolution_names(model.graph, "int8")
     ends = {"first": names[0], "last": names[-1]} if names else {}
-    keep = {ends.get(name, name) for name in how.keep}
-    is_half = how.float_precision == "fp16"
-    too_large = overflowing_nodes(model.graph, cache.maxima) if is_half else {}
-    quantised, quantised_spec = quantize_network(
+    return quantize_and_type(
         model,
         replace(spec, calibration_sha256=calibration_sha256(how.calibration)),
         precision,
         cache.amaxes(how.method, precision),
-        keep=keep
-        | {
-            node.name
-            for node in model.graph.node
-            # Behind a DQ that is FP16, the skip branch of an addition would be infinite.
-            if node.name in too_large and node.op_type in ("Conv", "ConvTranspose", "Add")
-        },
-        opset=QUANTISED_OPSET if is_half else OPSET,
+        float_precision=how.float_precision,
+        keep={ends.get(name, name) for name in how.keep},
+        too_large=too_large.keys(),
     )
-    if not is_half:
-        return quantised, quantised_spec
-    return to_half(quantised, quantised_spec, "fp16", keep=too_large.keys())

@@ -56,8 +56,10 @@ def find_places(graph: onnx.GraphProto, names: Set[str], keep: Set[str]) -> Plac
         is_sum = node.op_type == "Add" and constants.isdisjoint(node.input)
         if is_sum and node.name not in keep:
             fused = _fused_input(node, producers, readers)
-            if fused is not None and producers[node.input[fused]].name in convolutions:
-                skips[node.name] = 1 - fused
+            if fused is not None:
+                behind = _convolution_behind(node.input[fused], producers, readers)
+                if behind in convolutions:
+                    skips[node.name] = 1 - fused
     return Places(convolutions=convolutions, skips=skips)
 
 
@@ -68,13 +70,32 @@ def _fused_input(
 
     Where both do, as in a block that downsamples, the longer way is the convolution's branch.
     """
+    depths = _depths(add, producers)
     candidates = [
         index
         for index, name in enumerate(add.input)
-        if name in producers and producers[name].op_type in WEIGHT_AXIS and readers[name] == 1
+        if _convolution_behind(name, producers, readers) is not None
     ]
-    depths = _depths(add, producers)
     return max(candidates, key=lambda index: depths[index], default=None)
+
+
+def _convolution_behind(
+    tensor: str, producers: Mapping[str, onnx.NodeProto], readers: Mapping[str, int]
+) -> str | None:
+    """The convolution that a tensor comes straight from, and that computes nothing else.
+
+    What an imported network has not folded into it, its normalisation and its bias, is part of it.
+    """
+    node = producers.get(tensor)
+    while node is not None and readers[tensor] == 1:
+        if node.op_type in WEIGHT_AXIS:
+            return str(node.name)
+        made = [name for name in node.input if name in producers]
+        if node.op_type not in ("BatchNormalization", "Add", "Mul") or len(made) != 1:
+            return None
+        tensor = made[0]
+        node = producers[tensor]
+    return None
 
 
 def _depths(add: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto]) -> list[int]:
@@ -118,12 +139,21 @@ def _has_fp8_kernel(shape: Sequence[int]) -> bool:
 
 
 def concatenated(graph: onnx.GraphProto, quantised: Iterable[str]) -> list[set[str]]:
-    """The tensors of each concatenation whose result is quantised; those that touch are one."""
+    """The tensors of each concatenation whose result is quantised; those that touch are one.
+
+    Between it and the Q there may be what Q commutes with, ReLU and max-pooling.
+    """
+    producers = {name: node for node in graph.node for name in node.output}
     groups: list[set[str]] = []
-    for node in graph.node:
-        if node.op_type != "Concat" or node.output[0] not in quantised:
+    for tensor in quantised:
+        behind = [tensor]
+        node = producers.get(tensor)
+        while node is not None and node.op_type in ("Relu", "MaxPool"):
+            behind.append(node.input[0])
+            node = producers.get(node.input[0])
+        if node is None or node.op_type != "Concat":
             continue
-        group = {*node.input, *node.output}
+        group = {*behind, *node.input}
         for other in [g for g in groups if not g.isdisjoint(group)]:
             group |= other
             groups.remove(other)

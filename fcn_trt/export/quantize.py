@@ -33,6 +33,7 @@ QuantizeLinear and DequantizeLinear.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,7 @@ import numpy.typing as npt
 import onnx
 
 from fcn_trt.errors import CalibrationError, OnnxError
+from fcn_trt.export.half import to_half
 from fcn_trt.export.network import OPSET, copy_in_opset, finish_network
 from fcn_trt.export.qdq_places import (
     WEIGHT_AXIS,
@@ -50,10 +52,10 @@ from fcn_trt.export.qdq_places import (
     convolution_names,
     find_places,
 )
-from fcn_trt.export.quantisation import QuantisedPrecision
+from fcn_trt.export.quantisation import FloatPrecision, QuantisedPrecision
 from fcn_trt.spec import Precision, Spec
 
-__all__ = ["QUANTISED_OPSET", "quantize_network"]
+__all__ = ["QUANTISED_OPSET", "quantize_and_type", "quantize_network"]
 
 QUANTISED_OPSET = 19
 """The first opset whose Q and DQ have float16 scales and FP8."""
@@ -119,7 +121,9 @@ def quantize_network(
     additions = {node.name for node in model.graph.node if node.op_type == "Add"}
     unknown = sorted(keep - additions.union(names))
     if unknown:
-        raise ValueError(f"{spec.model} has no convolution {unknown[0]!r} to keep in float")
+        near = difflib.get_close_matches(unknown[0], names, n=1)
+        meant = f"; did you mean {near[0]}?" if near else "; `fcn-trt sensitivity` lists them"
+        raise ValueError(f"{spec.model} has no convolution {unknown[0]!r} to keep in float{meant}")
     quantised = copy_in_opset(model, QUANTISED_OPSET if precision == "fp8" else opset)
     places = find_places(
         quantised.graph, set(convolution_names(model.graph, precision)) - keep, keep
@@ -133,6 +137,44 @@ def quantize_network(
     }
     typed = replace(spec, precision=precision, float_precision="fp32", exceptions=exceptions)
     return finish_network(quantised, typed), typed
+
+
+def quantize_and_type(
+    model: onnx.ModelProto,
+    spec: Spec,
+    precision: QuantisedPrecision,
+    amaxes: Mapping[str, float],
+    *,
+    float_precision: FloatPrecision,
+    keep: Set[str] = frozenset(),
+    too_large: Set[str] = frozenset(),
+) -> tuple[onnx.ModelProto, Spec]:
+    """Quantise an FP32 network, and type what is left.
+
+    Args:
+        model: As for `quantize_network`.
+        spec: As for `quantize_network`.
+        precision: As for `quantize_network`.
+        amaxes: As for `quantize_network`.
+        float_precision: Type of what is not quantised.
+        keep: As for `quantize_network`.
+        too_large: Names of nodes that fp16 cannot hold; with it as the rest they stay in fp32.
+
+    Raises:
+        OnnxError, CalibrationError, ValueError: as `quantize_network` says.
+    """
+    if float_precision == "fp32":
+        return quantize_network(model, spec, precision, amaxes, keep=keep)
+    # Behind a DQ that is FP16, the skip branch of an addition would be infinite.
+    with_q = {
+        node.name
+        for node in model.graph.node
+        if node.name in too_large and node.op_type in (*WEIGHT_AXIS, "Add")
+    }
+    quantised = quantize_network(
+        model, spec, precision, amaxes, keep=keep | with_q, opset=QUANTISED_OPSET
+    )
+    return to_half(*quantised, "fp16", keep=too_large)
 
 
 def _scales(
@@ -196,7 +238,10 @@ class _Writer:
         self.code = code
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
-        self.done: set[str] = set()
+        self.taken = {name for node in graph.node for name in (node.name, *node.output)}
+        self.taken |= {*self.constants, *(value.name for value in graph.input)}
+        # By what was quantised, and the axis of its scales: what it is called behind its DQ.
+        self.done: dict[tuple[str, int | None], str] = {}
 
     def write(self) -> None:
         """Write each node behind the Q/DQ that it is the first to read through."""
@@ -215,41 +260,49 @@ class _Writer:
 
     def _activation(self, name: str) -> str:
         """What an activation is called behind its Q/DQ, which is made on first use."""
-        if name not in self.done:
-            self.done.add(name)
-            scale = self._scale(name, np.float32(self.scales[name]))
-            ends = [scale, self._zero_points(name, ())]
-            self._node("QuantizeLinear", [name, *ends], f"{name}.quantized")
-            self._node("DequantizeLinear", [f"{name}.quantized", *ends], f"{name}.dequantized")
-        return f"{name}.dequantized"
+        if (name, None) not in self.done:
+            scale = np.asarray(np.float32(self.scales[name]))
+            ends = self._ends(name, scale)
+            coded = self._node("QuantizeLinear", [name, *ends], f"{name}.quantized")
+            self.done[name, None] = self._node(
+                "DequantizeLinear", [coded, *ends], f"{name}.dequantized"
+            )
+        return self.done[name, None]
 
     def _weight(self, name: str, *, axis: int) -> str:
         """What weights are called behind their DQ; they themselves stay for who else reads them."""
-        if name not in self.done:
-            self.done.add(name)
+        if (name, axis) not in self.done:
             values = onnx.numpy_helper.to_array(self.constants[name]).astype(np.float32)
             others = tuple(i for i in range(values.ndim) if i != axis)
             scale = _half_up(np.abs(values).max(axis=others) / self.code.largest, name)
             codes = self.code.encode(values / np.expand_dims(scale, others))
-            stored = self._constant(f"{name}.quantized", codes.shape, codes.tobytes())
-            ends = [self._scale(name, scale), self._zero_points(name, scale.shape)]
-            self._node("DequantizeLinear", [stored, *ends], f"{name}.dequantized", axis=axis)
-        return f"{name}.dequantized"
+            coded = self._constant(f"{name}.quantized", codes.shape, codes.tobytes())
+            ends = self._ends(name, scale)
+            self.done[name, axis] = self._node(
+                "DequantizeLinear", [coded, *ends], f"{name}.dequantized", axis=axis
+            )
+        return self.done[name, axis]
 
-    def _scale(self, name: str, scale: npt.NDArray[np.float32] | np.float32) -> str:
-        made = onnx.numpy_helper.from_array(np.asarray(scale), f"{name}.scale")
+    def _ends(self, name: str, scale: npt.NDArray[np.float32]) -> list[str]:
+        """Scales, and as many zero points, whose type says what the codes are."""
+        made = onnx.numpy_helper.from_array(scale, self._free(f"{name}.scale"))
+        self.constants[made.name] = made
+        return [made.name, self._constant(f"{name}.zero_point", scale.shape, bytes(scale.size))]
+
+    def _constant(self, name: str, shape: tuple[int, ...], data: bytes) -> str:
+        made = onnx.helper.make_tensor(self._free(name), self.code.onnx, shape, data, raw=True)
         self.constants[made.name] = made
         return str(made.name)
 
-    def _zero_points(self, name: str, shape: tuple[int, ...]) -> str:
-        """Zeros, whose type says what the codes are."""
-        size = int(np.prod(shape))
-        return self._constant(f"{name}.zero_point", shape, bytes(size))
-
-    def _constant(self, name: str, shape: tuple[int, ...], data: bytes) -> str:
-        made = onnx.helper.make_tensor(name, self.code.onnx, shape, data, raw=True)
-        self.constants[name] = made
+    def _node(self, kind: str, inputs: list[str], wanted: str, **attributes: int) -> str:
+        name = self._free(wanted)
+        self.nodes.append(onnx.helper.make_node(kind, inputs, [name], name=name, **attributes))
         return name
 
-    def _node(self, kind: str, inputs: list[str], output: str, **attributes: int) -> None:
-        self.nodes.append(onnx.helper.make_node(kind, inputs, [output], name=output, **attributes))
+    def _free(self, wanted: str) -> str:
+        """A name that nothing else has; an imported network may have any."""
+        name = wanted
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name

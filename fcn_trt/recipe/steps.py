@@ -272,10 +272,11 @@ class _Work:
         from fcn_trt.range_images import RangeImages
 
         recipe, done = self.recipe, 0
-        if recipe.precision != "fp16":
-            type_network(network, out, recipe.precision, quantisation=recipe.quantisation)
-            return
         images = RangeImages.few(recipe.images, recipe.size)
+        if recipe.precision != "fp16":
+            how = recipe.quantisation
+            type_network(network, out, recipe.precision, images=images, quantisation=how)
+            return
         total = len(images)
 
         def count() -> None:

@@ -69,7 +69,7 @@ def analyse(
     """
     if question.bound.max_drop is not None and choice.labels is None:
         raise ValueError("a bound of mean IoU needs labels; bound the agreement instead")
-    model, spec, amaxes = _load(network, calibration, question)
+    model, spec, amaxes, too_large = _load(network, calibration, question)
     images = choice.find(spec)
     layers = find_layers(model.graph, question.precision)
     key = _key(network, amaxes, question, images, choice)
@@ -84,6 +84,7 @@ def analyse(
             precision=question.precision,
             float_precision=question.float_precision,
             amaxes=amaxes,
+            too_large=too_large,
             on_image=tick,
         )
     if trials.reference.miou is not None and math.isnan(trials.reference.miou):
@@ -104,9 +105,10 @@ def analyse(
 
 def _load(
     network: Path, calibration: Path, question: Question
-) -> tuple[onnx.ModelProto, Spec, dict[str, float]]:
-    """The network and its ranges, if they belong together."""
+) -> tuple[onnx.ModelProto, Spec, dict[str, float], frozenset[str]]:
+    """The network, its ranges if they belong together, and the nodes that fp16 cannot hold."""
     from fcn_trt.export.calibration_cache import read_calibration, require_made_for
+    from fcn_trt.export.fp16_range import overflowing_nodes
     from fcn_trt.export.network import load_network
 
     model, spec = load_network(network)
@@ -121,7 +123,9 @@ def _load(
         )
     cache = read_calibration(calibration)
     require_made_for(cache, calibration, model, spec)
-    return model, spec, cache.amaxes(question.method, question.precision)
+    too_large = overflowing_nodes(model.graph, cache.maxima)
+    amaxes = cache.amaxes(question.method, question.precision)
+    return model, spec, amaxes, frozenset(too_large)
 
 
 def _key(

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fcn_trt.errors import RecipeError
-from fcn_trt.files import atomic_path, temporary_folder
+from fcn_trt.export.quantisation import QuantisedPrecision
+from fcn_trt.files import atomic_path, sha256, temporary_folder
 from fcn_trt.recipe import read_recipe
 
 if sys.version_info >= (3, 11):
@@ -46,21 +47,45 @@ def write_keep_float(recipe: Path, names: Sequence[str]) -> None:
         _require_recipe(temporary, recipe)
 
 
-def check_recipe(recipe: Path, names: Sequence[str]) -> None:
+def check_recipe(
+    recipe: Path, names: Sequence[str], *, precision: QuantisedPrecision, calibration: Path
+) -> None:
     """Refuse before long work a recipe that could not take the key after it.
 
     Args:
         recipe: The file.
         names: Any that the key may get.
+        precision: What is measured.
+        calibration: With which it is measured.
 
     Raises:
-        RecipeError: as `write_keep_float` says.
+        RecipeError: as `write_keep_float` says, or it is for another precision or calibration.
     """
+    asked = read_recipe(recipe)
+    if asked.precision != precision:
+        raise RecipeError(
+            f"{recipe} is for {asked.precision}, but {precision} is measured; choose --precision "
+            f"{asked.precision}"
+        )
+    theirs = asked.quantisation.calibration if asked.quantisation else None
+    if theirs is None or not _same_content(theirs, calibration):
+        raise RecipeError(
+            f"{recipe} has the calibration {theirs}, whose content is not that of {calibration}; "
+            "measure with the recipe's own"
+        )
     text = set_keep_float(_read(recipe), names, recipe)
     with temporary_folder() as folder:
         trial = folder / recipe.name
         trial.write_bytes(text.encode())
         _require_recipe(trial, recipe)
+
+
+def _same_content(first: Path, second: Path) -> bool:
+    """Whether two files are equal; one that cannot be read is equal to none."""
+    try:
+        return sha256(first) == sha256(second)
+    except OSError:
+        return False
 
 
 def set_keep_float(text: str, names: Sequence[str], recipe: Path) -> str:

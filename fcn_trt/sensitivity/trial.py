@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -45,6 +45,7 @@ class Trials:
         precision: What convolutions compute in.
         float_precision: What everything else does.
         amaxes: By tensor, the magnitude that becomes the largest code.
+        too_large: Names of nodes that fp16 cannot hold.
         on_image: Called after each image that FP32 has labelled.
 
     Raises:
@@ -61,6 +62,7 @@ class Trials:
         precision: QuantisedPrecision,
         float_precision: FloatPrecision,
         amaxes: Mapping[str, float],
+        too_large: Set[str] = frozenset(),
         on_image: Callable[[], None] = lambda: None,
     ) -> None:
         require_computed(precision)
@@ -71,6 +73,7 @@ class Trials:
         self._precision = precision
         self._float_precision = float_precision
         self._amaxes = amaxes
+        self._too_large = too_large
         self._names = {layer.name for layer in find_layers(model.graph, precision)}
         self._tensors: list[Tensor] = []
         self._sizes: list[Size] = []
@@ -126,16 +129,21 @@ class Trials:
     def _typed(self, keep: frozenset[str]) -> tuple[onnx.ModelProto, Spec]:
         """The network to run; it is not quantised at all where every convolution is kept."""
         from fcn_trt.export.half import to_half
-        from fcn_trt.export.quantize import QUANTISED_OPSET, quantize_network
+        from fcn_trt.export.quantize import quantize_and_type
 
-        model, spec = self._model, self._spec
         if not keep >= self._names:
-            model, spec = quantize_network(
-                model, spec, self._precision, self._amaxes, keep=keep, opset=QUANTISED_OPSET
+            return quantize_and_type(
+                self._model,
+                self._spec,
+                self._precision,
+                self._amaxes,
+                float_precision=self._float_precision,
+                keep=keep,
+                too_large=self._too_large,
             )
         if self._float_precision == "fp32":
-            return model, spec
-        return to_half(model, spec, self._float_precision)
+            return self._model, self._spec
+        return to_half(self._model, self._spec, self._float_precision, keep=self._too_large)
 
     def _run(self, model: onnx.ModelProto, spec: Spec) -> Iterator[LabelMap]:
         """Label every image."""

@@ -119,25 +119,49 @@ def test_recipe_is_read_with_the_key(tmp_path):
     assert list(tmp_path.iterdir()) == [recipe]
 
 
-@pytest.mark.parametrize("call", [write_keep_float, check_recipe])
-def test_recipe_that_the_key_does_not_fit_is_left_alone(tmp_path, call):
+def test_recipe_that_the_key_does_not_fit_is_left_alone(tmp_path):
     recipe = tmp_path / "r.toml"
     text = HEAD.replace("int8", "fp32") + TAIL.replace('calibration = "c.json"\n', "")
     recipe.write_text(text)
     with pytest.raises(RecipeError, match=r"r\.toml is not valid at keep_float: ") as refused:
-        call(recipe, ["a"])
+        write_keep_float(recipe, ["a"])
     assert str(recipe) in str(refused.value)
     assert recipe.read_text() == text
     assert list(tmp_path.iterdir()) == [recipe]
 
 
-def test_check_changes_nothing(tmp_path):
-    recipe = tmp_path / "r.toml"
-    recipe.write_text(HEAD + TAIL)
-    check_recipe(recipe, ["a"])
-    assert recipe.read_text() == HEAD + TAIL
-    with pytest.raises(RecipeError, match="cannot be read"):
-        check_recipe(tmp_path / "missing.toml", ["a"])
-    recipe.write_bytes(b"\xff")
-    with pytest.raises(RecipeError, match="not a TOML file"):
-        check_recipe(recipe, ["a"])
+class TestCheck:
+    @pytest.fixture
+    def calibration(self, tmp_path) -> Path:
+        path: Path = tmp_path / "c.json"
+        path.write_text("{}")
+        return path
+
+    def check(self, recipe: Path, calibration: Path) -> None:
+        check_recipe(recipe, ["a"], precision="int8", calibration=calibration)
+
+    def test_nothing_changes(self, tmp_path, calibration):
+        recipe = tmp_path / "r.toml"
+        recipe.write_text(HEAD + TAIL)
+        self.check(recipe, calibration)
+        assert recipe.read_text() == HEAD + TAIL
+        with pytest.raises(RecipeError, match="cannot be read"):
+            self.check(tmp_path / "missing.toml", calibration)
+        recipe.write_bytes(b"\xff")
+        with pytest.raises(RecipeError, match="not a TOML file"):
+            self.check(recipe, calibration)
+
+    def test_recipe_of_another_precision_is_refused(self, tmp_path, calibration):
+        recipe = tmp_path / "r.toml"
+        recipe.write_text(HEAD.replace("int8", "fp8") + TAIL)
+        with pytest.raises(RecipeError, match="is for fp8, but int8 is measured; choose --precis"):
+            self.check(recipe, calibration)
+
+    @pytest.mark.parametrize("content", ["[]", None])
+    def test_recipe_with_another_calibration_is_refused(self, tmp_path, calibration, content):
+        recipe, other = tmp_path / "r.toml", tmp_path / "other.json"
+        recipe.write_text(HEAD + TAIL.replace("c.json", "other.json"))
+        if content is not None:
+            other.write_text(content)
+        with pytest.raises(RecipeError, match=r"has the calibration .*other\.json, whose content"):
+            self.check(recipe, calibration)
