@@ -74,7 +74,7 @@ def test_other_json_is_not_written_over(cli, tiny_network, tmp_path):
     assert other.read_text() == '{"a": 1}'
 
 
-def test_table_of_another_network_is_refused(cli, tiny_network, tmp_path):
+def test_table_that_lacks_a_tensor_is_refused(cli, tiny_network, tmp_path):
     (tmp_path / "t.table").write_text(
         "TRT-100300-EntropyCalibration2\n(Unnamed Layer* 0) [Constant]_output: 3c010a14\n"
     )
