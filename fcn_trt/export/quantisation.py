@@ -12,7 +12,7 @@ Method: TypeAlias = Literal["entropy", "minmax", "percentile", "mse"]
 """How amax, the magnitude that becomes the largest code, is chosen; see amax.py."""
 
 DEFAULT_METHOD: Method = "mse"
-"""The one that kept most labels of CamVid, beside percentile; README, "What has been run"."""
+"""The one that kept most labels of CamVid, beside percentile; README, "INT8 and FP8"."""
 
 QuantisedPrecision: TypeAlias = Literal["int8", "fp8"]
 

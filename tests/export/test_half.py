@@ -2,9 +2,11 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from fcn_trt.engine.openvino import build_openvino, computes, openvino_core
+from fcn_trt.engine.tensor_maxima import tensor_maxima
 from fcn_trt.errors import OnnxError
 from fcn_trt.export.half import to_half
 from fcn_trt.export.network import (
@@ -15,6 +17,7 @@ from fcn_trt.export.network import (
     logits_shape,
     save_network,
 )
+from fcn_trt.export.quantize import quantize_network
 from fcn_trt.export.to_onnx import to_onnx
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import ShapeRange
@@ -329,3 +332,137 @@ class TestResize:
         graph.node[-1].input[0] = "sum"
         typed, _ = to_half(finish_network(model, spec), spec, precision)
         assert types_of(typed)["zero.float"] == TYPES[precision]
+
+
+CODES = {"int8": onnx.TensorProto.INT8, "fp8": onnx.TensorProto.FLOAT8E4M3FN}
+
+
+@pytest.fixture(params=["int8", "fp8"])
+def code(request):
+    return request.param
+
+
+class TestQuantisedNetwork:
+    """Its rest becomes FP16; codes and scales stay what they are."""
+
+    KEPT = ("backbone.stem.0", "backbone.layer1.0.conv2", "decode_head.conv_seg")
+
+    @pytest.fixture
+    def quantised(self, fp32, code, tiny_network, monkeypatch):
+        """Quantise all of the tiny network with the ranges of one image.
+
+        FP8 would leave most of so narrow a network in float.
+        """
+        monkeypatch.setattr("fcn_trt.export.qdq_places.FP8_CHANNELS", 0)
+        model, spec = fp32
+        amaxes = tensor_maxima(tiny_network, spec)(image_of())
+
+        def make(keep=(), opset=19):
+            return quantize_network(model, spec, code, amaxes, keep=frozenset(keep), opset=opset)
+
+        return make
+
+    def test_scales_are_float16_and_equal_and_codes_are_the_same_bytes(self, quantised, code):
+        full = weights_of(quantised(opset=17)[0])
+        typed = weights_of(half_of(quantised(), "fp16")[0])
+        assert set(typed) == set(full)
+        kinds = {name: tensor.data_type for name, tensor in typed.items()}
+        scales = [name for name in typed if name.endswith(".scale")]
+        codes = [name for name in typed if kinds[name] == CODES[code]]
+        assert len(scales) == 26 + 26  # activations, 3 of them skip branches, and weights
+        assert {kinds[name] for name in set(typed) - set(codes)} == {TYPES["fp16"]}
+        for name in scales:
+            found, expected = (onnx.numpy_helper.to_array(w[name]) for w in (typed, full))
+            np.testing.assert_array_equal(found.astype(np.float32), expected)
+        for name in codes:
+            assert typed[name] == full[name]
+
+    def test_everything_between_the_two_casts_is_float16_or_codes(self, quantised, code):
+        model, _ = half_of(quantised(), "fp16")
+        onnx.checker.check_model(model, full_check=True)
+        assert [o.version for o in model.opset_import] == [19]
+        assert casts_of(model) == [("image", "image.fp16"), ("logits.fp16", "logits")]
+        types = types_of(model)
+        assert types.pop("image") == types.pop("logits") == FLOAT
+        stored = {name for name, kind in types.items() if kind == CODES[code]}
+        assert stored == {n.output[0] for n in model.graph.node if n.op_type == "QuantizeLinear"}
+        assert {types[name] for name in set(types) - stored} == {TYPES["fp16"]}
+
+    def test_spec_says_what_the_rest_is(self, fp32, quantised, code):
+        _, spec = half_of(quantised(), "fp16")
+        assert spec == replace(fp32[1], precision=code, float_precision="fp16")
+
+    def test_convolutions_in_float_become_fp16_and_those_that_do_not_fit_stay_fp32(self, quantised):
+        network = quantised(self.KEPT)
+        assert set(network[1].exceptions.values()) == {"fp32"}
+        model, spec = half_of(network, "fp16", keep=["backbone.layer1.0.conv2"])
+        assert spec.exceptions == dict.fromkeys(self.KEPT, "fp16") | {
+            "backbone.layer1.0.conv2": "fp32"
+        }
+        onnx.checker.check_model(model, full_check=True)
+        types, weights = types_of(model), weights_of(model)
+        for node in model.graph.node:
+            if node.name in self.KEPT:
+                kind = FLOAT if node.name == "backbone.layer1.0.conv2" else TYPES["fp16"]
+                assert {weights[name].data_type for name in node.input[1:]} == {kind}
+                assert types[node.output[0]] == kind
+        before, after = "backbone.layer1.0.relu", "backbone.layer1.0.conv2"
+        inner = [(before, f"{before}.fp32"), (after, f"{after}.fp16")]
+        assert casts_of(model)[1:-1] == inner
+
+    def test_what_fp8_has_no_kernels_for_becomes_fp16(self, fp32, tiny_network):
+        model, spec = fp32
+        amaxes = tensor_maxima(tiny_network, spec)(image_of())
+        model, spec = half_of(quantize_network(model, spec, "fp8", amaxes), "fp16")
+        onnx.checker.check_model(model, full_check=True)
+        assert {"backbone.stem.0", "decode_head.conv_seg"} < set(spec.exceptions)
+        assert set(spec.exceptions.values()) == {"fp16"}
+        weights = weights_of(model)
+        convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+        for node in convolutions:
+            if node.name in spec.exceptions:
+                assert {weights[name].data_type for name in node.input[1:]} == {TYPES["fp16"]}
+            else:
+                assert weights[f"{node.name}.weight.quantized"].data_type == CODES["fp8"]
+                assert f"{node.name}.weight" not in weights
+        assert 0 < len(spec.exceptions) < len(convolutions)
+
+    def test_weights_that_a_kept_convolution_reads_too_are_fp16_beside_the_codes(
+        self, fp32, tiny_network
+    ):
+        model, spec = fp32
+        amaxes = tensor_maxima(tiny_network, spec)(image_of())
+        first, second = (f"backbone.layer3.1.conv{i}" for i in (1, 2))
+        (node,) = (n for n in model.graph.node if n.name == second)
+        node.input[1] = f"{first}.weight"
+        network = quantize_network(model, spec, "int8", amaxes, keep={second}, opset=19)
+        typed, _ = half_of(network, "fp16")
+        onnx.checker.check_model(typed, full_check=True)
+        weights = weights_of(typed)
+        assert weights[f"{first}.weight"].data_type == TYPES["fp16"]
+        assert weights[f"{first}.weight.quantized"].data_type == CODES["int8"]
+        assert np.isfinite(self.with_onnxruntime(typed)).all()
+
+    def test_network_whose_rest_is_fp16_already_is_refused(self, quantised, code):
+        with pytest.raises(OnnxError, match=f"fcn_r18-d8 is {code} already; start from the FP32"):
+            half_of(half_of(quantised(), "fp16"), "fp16")
+
+    def test_rest_cannot_be_bf16_which_would_round_the_scales(self, quantised, code):
+        message = f"fcn_r18-d8 is {code}, whose rest can be fp16 or fp32 but not bf16"
+        with pytest.raises(OnnxError, match=message):
+            half_of(quantised(), "bf16")
+
+    def test_it_is_as_near_fp32_as_with_a_float32_rest(self, fp32, quantised):
+        """A value between two codes may fall to the other side, which is no worse on average."""
+        full = self.with_onnxruntime(fp32[0])
+        expected = self.with_onnxruntime(quantised()[0])
+        found = self.with_onnxruntime(half_of(quantised(), "fp16")[0])
+        assert not np.array_equal(found, expected)
+        assert np.abs(found - full).mean() < 1.1 * np.abs(expected - full).mean()
+
+    def with_onnxruntime(self, model):
+        """Logits without any optimisation; each FP16 node is computed in FP32 and rounded."""
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        return session.run(None, {"image": image_of()})[0]

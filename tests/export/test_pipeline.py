@@ -1,13 +1,19 @@
 import numpy as np
+import onnx
 import pytest
 import torch
 
-from fcn_trt.errors import CheckpointError, OnnxError, OutputError, WeightsError
+from fcn_trt.errors import CalibrationError, CheckpointError, OnnxError, OutputError, WeightsError
 from fcn_trt.export import weights as published_weights
 from fcn_trt.export.architecture import ARCHITECTURES, architecture
-from fcn_trt.export.network import load_network
+from fcn_trt.export.calibrate import calibrate
+from fcn_trt.export.calibration_cache import read_calibration, write_calibration
+from fcn_trt.export.network import load_network, save_network
 from fcn_trt.export.pipeline import default_labels, export_network, load_model, type_network
+from fcn_trt.export.qdq_places import convolution_names
+from fcn_trt.export.quantisation import Quantisation
 from fcn_trt.files import sha256
+from fcn_trt.range_images import RangeImages
 from fcn_trt.spec import ShapeRange, read_spec
 
 SIZE = (32, 64)
@@ -201,3 +207,171 @@ def test_precision_that_cannot_be_had_is_named(tiny_network, tmp_path):
         with pytest.raises(OnnxError, match="bf16"):
             type_network(typed, tmp_path / "m.onnx", precision, images=[])
     assert [path.name for path in tmp_path.iterdir()] == ["typed.onnx"]
+
+
+def calibrated(network, path, method="mse"):
+    """Calibrate on four drawn streets; gives the path of the cache."""
+    images = RangeImages(streets=4, size=read_spec(network).input_size)
+    write_calibration(calibrate(network, images, method=method, created="2026-11-21"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def calibration(tiny_network, tmp_path_factory):
+    """The cache of the tiny network. Read only."""
+    return calibrated(tiny_network, tmp_path_factory.mktemp("ranges") / "ranges.json")
+
+
+@pytest.fixture
+def quantise(tiny_network, calibration, tmp_path):
+    """Type the tiny network; gives its spec and its graph."""
+
+    def make(precision="int8", *, network=tiny_network, ranges=calibration, **options):
+        out = tmp_path / "typed.onnx"
+        how = Quantisation(calibration=ranges, **options)
+        spec = type_network(network, out, precision, quantisation=how)
+        model, stored = load_network(out)
+        assert stored == spec
+        onnx.checker.check_model(model, full_check=True)
+        return spec, model
+
+    return make
+
+
+def weights_of(model):
+    return {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def convolutions_of(model):
+    return [node.name for node in model.graph.node if node.op_type == "Conv"]
+
+
+class TestQuantisation:
+    @pytest.mark.parametrize("precision", ["int8", "fp8"])
+    @pytest.mark.parametrize(("rest", "kind"), [("fp16", np.float16), ("fp32", np.float32)])
+    def test_spec_says_all_of_it(self, quantise, tiny_network, calibration, precision, rest, kind):
+        fp32 = load_network(tiny_network)[0].graph
+        spec, model = quantise(precision, float_precision=rest)
+        assert (spec.precision, spec.float_precision) == (precision, rest)
+        left = set(convolutions_of(model)) - set(convolution_names(fp32, precision))
+        assert spec.exceptions == dict.fromkeys(left, rest)
+        assert len(left) == {"int8": 0, "fp8": 26 - 8}[precision]  # 8 have 32 channels and more
+        assert spec.calibration_sha256 == sha256(calibration)
+        weights = weights_of(model)
+        scale = weights["backbone.layer4.0.relu.scale"]
+        assert scale.dtype == weights["backbone.stem.0.bias"].dtype == kind
+
+    def test_rest_is_fp16_unless_asked_otherwise(self, quantise):
+        assert quantise()[0].float_precision == "fp16"
+
+    def test_rest_in_fp32_keeps_the_opset_of_the_network(self, quantise):
+        for options, opset in (({"float_precision": "fp32"}, 17), ({}, 19)):
+            assert [o.version for o in quantise(**options)[1].opset_import] == [opset]
+
+    @pytest.mark.parametrize("rest", ["fp16", "fp32"])
+    def test_first_and_last_stand_for_the_ends(self, quantise, rest):
+        keep = frozenset({"first", "last", "backbone.layer1.0.conv1"})
+        spec, model = quantise(keep=keep, float_precision=rest)
+        kept = ["backbone.stem.0", "backbone.layer1.0.conv1", "decode_head.conv_seg"]
+        assert list(spec.exceptions.items()) == [(name, rest) for name in kept]
+        quantised = {n.name for n in model.graph.node if n.op_type == "DequantizeLinear"}
+        for name in convolutions_of(model):
+            assert (f"{name}.weight.dequantized" in quantised) == (name not in kept)
+
+    def test_method_may_be_another_than_the_cache_s(self, quantise):
+        found = {
+            method: float(weights_of(quantise(method=method)[1])["backbone.maxpool.scale"])
+            for method in (None, "mse", "minmax")
+        }
+        assert found[None] == found["mse"] < found["minmax"]
+
+    @pytest.mark.parametrize(("precision", "largest"), [("int8", 127), ("fp8", 448)])
+    def test_mse_is_chosen_for_the_precision(self, quantise, calibration, precision, largest):
+        cache, name = read_calibration(calibration), "backbone.layer4.0.relu"
+        chosen = {kind: cache.amaxes("mse", kind)[name] for kind in ("int8", "fp8")}
+        assert chosen["fp8"] != pytest.approx(chosen["int8"], rel=0.01)
+        scale = float(weights_of(quantise(precision)[1])[f"{name}.scale"])
+        assert scale * largest == pytest.approx(chosen[precision], rel=2**-10)
+
+    def test_name_that_there_is_not_is_refused(self, quantise, tmp_path):
+        with pytest.raises(ValueError, match="fcn_r18-d8 has no convolution 'conv9' to keep in fl"):
+            quantise(keep=frozenset({"conv9", "first"}))
+        assert not list(tmp_path.iterdir())
+
+    def test_cache_of_another_network_is_refused(
+        self, make_model, write_network, quantise, tmp_path
+    ):
+        other = write_network(make_model(seed=5), tmp_path / "other.onnx")
+        message = r"ranges\.json was made for another network, fcn_r18-d8 with random \(seed 0\)"
+        with pytest.raises(CalibrationError, match=message):
+            quantise(network=other)
+        assert not (tmp_path / "typed.onnx").exists()
+
+    def test_cache_holds_for_another_size(self, tiny_model, write_network, quantise, tmp_path):
+        larger = write_network(tiny_model, tmp_path / "larger.onnx", size=(96, 128))
+        spec, _ = quantise(network=larger)
+        assert spec.input_size == (96, 128)
+
+    def test_missing_cache_is_refused(self, quantise, tmp_path):
+        with pytest.raises(CalibrationError, match=r"gone\.json cannot be read: No such file"):
+            quantise(ranges=tmp_path / "gone.json")
+
+    @pytest.mark.parametrize("precision", ["int8", "fp8"])
+    def test_network_without_a_calibration_is_refused(self, tiny_network, tmp_path, precision):
+        message = rf"tiny\.onnx is fp32 and cannot become {precision}"
+        with pytest.raises(OnnxError, match=message):
+            type_network(tiny_network, tmp_path / "m.onnx", precision)
+        assert not list(tmp_path.iterdir())
+
+
+class TestQuantisationOfWhatDoesNotFitFp16:
+    @pytest.fixture
+    def large(self, tiny_network, tmp_path):
+        """The tiny network with a residual of 1e5 and more, beside which a branch stays small."""
+        model, _ = load_network(tiny_network)
+        for name, factor in (
+            ("backbone.stem.6.weight", 1e6),
+            ("backbone.stem.6.bias", 1e6),
+            ("backbone.layer1.0.conv1.weight", 1e-6),
+            ("backbone.layer1.1.conv1.weight", 1e-6),
+            ("backbone.layer2.0.conv1.weight", 1e-6),
+            ("backbone.layer2.0.downsample.0.weight", 1e-6),
+        ):
+            (tensor,) = (t for t in model.graph.initializer if t.name == name)
+            values = onnx.numpy_helper.to_array(tensor) * np.float32(factor)
+            tensor.raw_data = values.tobytes()
+        save_network(model, tmp_path / "large.onnx")
+        return tmp_path / "large.onnx"
+
+    LARGE = (
+        "backbone.stem.6",
+        "backbone.stem.8",
+        "backbone.maxpool",
+        "backbone.layer1.0.conv1",
+        "backbone.layer1.0.add",
+        "backbone.layer1.0.relu.2",
+        "backbone.layer1.1.conv1",
+        "backbone.layer1.1.add",
+        "backbone.layer1.1.relu.2",
+        "backbone.layer2.0.conv1",
+        "backbone.layer2.0.downsample.0",
+    )
+    """The nodes that read or write it."""
+
+    def test_its_nodes_stay_fp32_and_are_not_quantised(self, large, quantise, tmp_path):
+        ranges = calibrated(large, tmp_path / "large.json")
+        spec, model = quantise(network=large, ranges=ranges)
+        assert spec.exceptions == dict.fromkeys(self.LARGE, "fp32")
+        assert (spec.precision, spec.float_precision) == ("int8", "fp16")
+        made = {name for node in model.graph.node for name in node.output}
+        # Behind a DQ whose result is FP16 they would be infinite.
+        small = "backbone.layer2.0.downsample.0"  # which reads what is large
+        assert {f"{name}.dequantized" for name in self.LARGE} & made == {f"{small}.dequantized"}
+        assert "backbone.layer1.0.relu.dequantized" in made
+
+    def test_with_an_fp32_rest_they_are_quantised_as_any_other(self, large, quantise, tmp_path):
+        ranges = calibrated(large, tmp_path / "large.json")
+        spec, model = quantise(network=large, ranges=ranges, float_precision="fp32")
+        assert spec.exceptions == {}
+        made = {name for node in model.graph.node for name in node.output}
+        assert {"backbone.maxpool.dequantized", "backbone.layer1.0.relu.2.dequantized"} < made

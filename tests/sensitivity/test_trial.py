@@ -22,7 +22,8 @@ pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export
 
 from fcn_trt.export.calibration_cache import read_calibration
 from fcn_trt.export.network import load_network, save_network
-from fcn_trt.export.quantize import convolution_names, quantize_network
+from fcn_trt.export.qdq_places import convolution_names
+from fcn_trt.export.quantize import quantize_network
 
 CLASSES = 3
 
@@ -94,9 +95,11 @@ def test_score_is_that_of_the_bundle(tiny_network, amaxes, labelled, make_trials
 
 def test_network_with_everything_in_float_is_fp32(make_trials, tiny_network):
     model, _ = load_network(tiny_network)
-    trials = make_trials(precision="fp8")
-    assert trials.measure(frozenset(convolution_names(model.graph))) == trials.reference
-    assert trials.measure(frozenset()) != trials.reference
+    for precision in ("int8", "fp8"):
+        trials = make_trials(precision=precision)
+        everything = frozenset(convolution_names(model.graph, precision))
+        assert trials.measure(everything) == trials.reference
+        assert trials.measure(frozenset()) != trials.reference
 
 
 def test_images_that_there_is_no_room_for_are_read_again(make_trials, monkeypatch):
@@ -133,7 +136,7 @@ def test_layers_have_the_cost_that_profile_counts(tiny_network, tiny_model):
     torch = pytest.importorskip("torch")
     model, spec = load_network(tiny_network)
     layers = find_layers(model.graph, "int8")
-    assert [layer.name for layer in layers] == convolution_names(model.graph)
+    assert [layer.name for layer in layers] == convolution_names(model.graph, "int8")
     counted = []
 
     def count(layer, inputs, output):
@@ -149,3 +152,21 @@ def test_layers_have_the_cost_that_profile_counts(tiny_network, tiny_model):
     for handle in handles:
         handle.remove()
     assert sorted(layer.gmac for layer in layers) == pytest.approx(sorted(counted))
+
+
+def test_layers_are_those_that_the_precision_quantises(tiny_network):
+    """Those of more than 16 channels, in FP8; their cost is the same in both."""
+    model, _ = load_network(tiny_network)
+    fp8, int8 = (find_layers(model.graph, precision) for precision in ("fp8", "int8"))
+    assert [layer.name for layer in fp8] == [
+        "backbone.layer3.0.conv2",
+        "backbone.layer3.1.conv1",
+        "backbone.layer3.1.conv2",
+        "backbone.layer4.0.conv1",
+        "backbone.layer4.0.conv2",
+        "backbone.layer4.0.downsample.0",
+        "backbone.layer4.1.conv1",
+        "backbone.layer4.1.conv2",
+    ]
+    assert set(fp8) < set(int8)
+    assert len(int8) == 26

@@ -2,18 +2,21 @@
 
 A model is exported and typed once, at full width with weights from a seed, and then declared at
 each size: the nodes of an FCN do not depend on it. Each compilation is for all the GPUs that have
-the type at once.
+the type at once. In INT8 and FP8 each tensor has the same made-up range, as the builder compiles
+any; the rest is FP16, in FP8 with the convolutions that it has no kernels for.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fcn_trt.errors import EngineError
 from fcn_trt.options import LEAST_CAPABILITY, BuildOptions, parse_capability
 from fcn_trt.spec import ShapeRange, Spec
 
@@ -21,7 +24,7 @@ onnx = pytest.importorskip("onnx")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("rtx")]
 
 LADDER = ((256, 512), (512, 1024), (1024, 2048))
-PRECISIONS = ("fp32", "fp16", "bf16")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 CAPABILITIES = ("7.5", "8.6", "8.9", "12.0")
 RANGE = ShapeRange(min_size=LADDER[0], max_size=LADDER[-1], min_batch=1, max_batch=4)
 MODELS = {
@@ -101,9 +104,29 @@ def _write_zoo_style(path):
 def typed(path, precision):
     from fcn_trt.export.half import to_half
     from fcn_trt.export.network import load_network
+    from fcn_trt.export.quantize import quantize_network
 
     graph, spec = load_network(path)
-    return Typed(graph, spec) if precision == "fp32" else Typed(*to_half(graph, spec, precision))
+    if precision == "fp32":
+        return Typed(graph, spec)
+    if precision in ("fp16", "bf16"):
+        return Typed(*to_half(graph, spec, precision))
+    amaxes = dict.fromkeys(["image", *(name for n in graph.graph.node for name in n.output)], 4.0)
+    return Typed(*to_half(*quantize_network(graph, spec, precision, amaxes, opset=19), "fp16"))
+
+
+def convolutions(network):
+    """How many there are of each type: that of the network, and that of what it leaves."""
+    names = [n.name for n in network.graph.graph.node if n.op_type in ("Conv", "ConvTranspose")]
+    assert set(network.spec.exceptions) <= set(names)
+    return Counter(network.spec.exceptions.get(name, network.spec.precision) for name in names)
+
+
+def left_by_fp8(network):
+    """By name, the (out, in, height, width) of what is not FP8."""
+    shapes = {t.name: tuple(t.dims) for t in network.graph.graph.initializer}
+    nodes = {n.name: n for n in network.graph.graph.node}
+    return {name: shapes[nodes[name].input[1]] for name in network.spec.exceptions}
 
 
 def declared(network, size):
@@ -136,7 +159,7 @@ def test_static_network_compiles_at_every_size_in_every_type(model, exported):
         for size in MODELS[model]:
             compiled = compile_it(declared(network, size))
             assert compiled.plan
-            assert list(compiled.precision_proven.convolutions) == [precision]
+            assert compiled.precision_proven.convolutions == convolutions(network)
 
 
 def test_dynamic_network_compiles_with_a_profile_in_every_type(model, exported):
@@ -148,4 +171,41 @@ def test_dynamic_network_compiles_with_a_profile_in_every_type(model, exported):
         assert network.spec.dynamic is not None
         compiled = compile_it(network)
         assert compiled.plan
-        assert list(compiled.precision_proven.convolutions) == [precision]
+        assert compiled.precision_proven.convolutions == convolutions(network)
+
+
+STEM_7X7, STEM_3X3 = (64, 3, 7, 7), (32, 3, 3, 3)
+LEFT_BY_FP8 = {
+    "fcn_resnet50": [STEM_7X7],
+    "fcn_resnet101": [STEM_7X7],
+    "fcn_r18-d8": [STEM_3X3],
+    "fcn_r50-d8": [STEM_3X3],
+    "fcn_r50b-d8_769x769": [STEM_7X7],
+    "fcn_d6_r50-d16": [STEM_3X3],
+    "demo": [(16, 3, 3, 3), (16, 16, 3, 3), (32, 16, 3, 3), (11, 64, 1, 1)],
+    "zoo": [STEM_7X7],
+}
+"""What FP8 leaves in FP16: stems that read the image or are 7x7, and heads of few classes."""
+
+
+def test_stems_and_heads_of_few_classes_are_fp16_in_fp8(model, exported):
+    network = typed(exported(), "fp8")
+    assert list(left_by_fp8(network).values()) == LEFT_BY_FP8[model]
+    assert set(network.spec.exceptions.values()) == {"fp16"}
+
+
+def test_fp8_for_a_gpu_without_it_is_refused_in_one_sentence(tiny_network):
+    from fcn_trt.engine.tensorrt.builder import compile_tensorrt
+
+    network = typed(tiny_network, "fp8")
+    sentence = (
+        r"fp8 needs a GPU of compute capability 8\.9 or more, but 8\.6 was asked for; choose fp16"
+    )
+    with pytest.raises(EngineError, match=f"^{sentence}$"):
+        compile_tensorrt(
+            network.graph.SerializeToString(),
+            network.spec,
+            name=tiny_network,
+            target="tensorrt-rtx",
+            options=BuildOptions(compute_capabilities=("8.9", "8.6")),
+        )
