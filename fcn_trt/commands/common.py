@@ -15,14 +15,16 @@ import typer
 from fcn_trt import report
 from fcn_trt.errors import MissingExtraError
 from fcn_trt.export.quantisation import FloatPrecision, Method, Quantisation
-from fcn_trt.spec import Precision, Size, Spec, parse_size, read_spec
+from fcn_trt.spec import NO_LABEL, Precision, Size, Spec, parse_size, read_spec
 
 __all__ = [
     "BundleArgument",
     "CalibrationOption",
+    "IgnoreOption",
     "ImagesOption",
     "JsonOption",
     "KeepOption",
+    "LabelsOption",
     "MethodOption",
     "OptionalSize",
     "RebuildOption",
@@ -35,6 +37,7 @@ __all__ = [
     "plain",
     "print_json",
     "rebuild_here",
+    "require_labels",
     "type_network",
 ]
 
@@ -67,6 +70,13 @@ ImagesOption = Annotated[
     typer.Option(
         "--images", help="Images such as the network will see, to find what fp16 cannot hold."
     ),
+]
+LabelsOption = Annotated[
+    Path | None, typer.Option(help="Folder of their labels: a PNG of class indices for each.")
+]
+IgnoreOption = Annotated[
+    int | None,
+    typer.Option(min=0, max=NO_LABEL, help="Label left out besides 255, such as CamVid's 11."),
 ]
 CalibrationOption = Annotated[
     Path | None, typer.Option(help="Calibration cache of int8 and fp8, from `fcn-trt calibrate`.")
@@ -148,6 +158,19 @@ def parse_typing(
         float_precision=cast("FloatPrecision | None", float_precision) or default_float,
     )
     return Typing(precision=asked, quantisation=how)
+
+
+def require_labels(labels: Path | None, **given: object) -> None:
+    """Refuse options that need --labels where there are none.
+
+    Args:
+        labels: As given.
+        given: By the option's name with underscores, its value; None is not given.
+    """
+    wrong = [name for name, value in given.items() if value is not None]
+    if labels is None and wrong:
+        option = f"--{wrong[0].replace('_', '-')}"
+        raise typer.BadParameter("it needs --labels", param_hint=f"'{option}'")
 
 
 def parse_precision(text: str | None) -> Precision | None:

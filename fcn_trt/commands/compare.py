@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcn_trt import report
-from fcn_trt.commands.common import JsonOption, SizeOption, needing_export, print_json
+from fcn_trt.commands.common import (
+    IgnoreOption,
+    JsonOption,
+    LabelsOption,
+    SizeOption,
+    needing_export,
+    print_json,
+    require_labels,
+)
 from fcn_trt.errors import FcnTrtError
 from fcn_trt.files import require_folder_of
 from fcn_trt.spec import NO_LABEL, Size
@@ -29,13 +37,8 @@ def compare(
     a: Name,
     b: Name,
     images: Annotated[Path, typer.Option(help="Folder of the images.")],
-    labels: Annotated[
-        Path | None, typer.Option(help="Folder of their labels: a PNG of class indices for each.")
-    ] = None,
-    ignore: Annotated[
-        int | None,
-        typer.Option(min=0, max=NO_LABEL, help="Label left out besides 255, such as CamVid's 11."),
-    ] = None,
+    labels: LabelsOption = None,
+    ignore: IgnoreOption = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="So many images at most, spread evenly.")
     ] = None,
@@ -66,9 +69,7 @@ def compare(
         min_agreement=min_agreement, min_boundary=min_boundary, max_miou_drop=max_miou_drop
     )
     _check_usage((a, b), size, weights, page)
-    if labels is None and (ignore is not None or max_miou_drop is not None):
-        hint = "'--max-miou-drop'" if ignore is None else "'--ignore'"
-        raise typer.BadParameter("it needs --labels", param_hint=hint)
+    require_labels(labels, ignore=ignore, max_miou_drop=max_miou_drop)
     if page is not None:
         require_folder_of(page)
     chosen = ImageChoice(

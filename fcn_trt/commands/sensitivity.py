@@ -9,11 +9,14 @@ import typer
 
 from fcn_trt import report
 from fcn_trt.commands.common import (
+    IgnoreOption,
     JsonOption,
+    LabelsOption,
     MethodOption,
     needing_export,
     parse_method,
     print_json,
+    require_labels,
 )
 from fcn_trt.errors import FcnTrtError
 from fcn_trt.files import require_folder_of
@@ -34,13 +37,8 @@ def sensitivity(
     network: Annotated[Path, typer.Argument(help="FP32 ONNX file from `fcn-trt export`.")],
     calibration: Annotated[Path, typer.Option(help="Its cache from `fcn-trt calibrate`.")],
     images: Annotated[Path, typer.Option(help="Folder of images other than the calibrated ones.")],
-    labels: Annotated[
-        Path | None, typer.Option(help="Folder of their labels: a PNG of class indices for each.")
-    ] = None,
-    ignore: Annotated[
-        int | None,
-        typer.Option(min=0, max=NO_LABEL, help="Label left out besides 255, such as CamVid's 11."),
-    ] = None,
+    labels: LabelsOption = None,
+    ignore: IgnoreOption = None,
     limit: Annotated[
         int, typer.Option(min=1, help="So many images at most, spread evenly.")
     ] = LIMIT,
@@ -111,9 +109,7 @@ def _bound(
     """What may be lost; each default is the bound of what there is to measure."""
     from fcn_trt.sensitivity.score import MAX_DROP, MIN_AGREEMENT, Bound
 
-    if labels is None and (ignore is not None or max_drop is not None):
-        hint = "'--max-drop'" if ignore is None else "'--ignore'"
-        raise typer.BadParameter("it needs --labels", param_hint=hint)
+    require_labels(labels, ignore=ignore, max_drop=max_drop)
     if max_drop is not None and min_agreement is not None:
         raise typer.BadParameter("choose it or --max-drop", param_hint="'--min-agreement'")
     if max_drop is None and min_agreement is None:
