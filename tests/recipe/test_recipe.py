@@ -61,6 +61,10 @@ def whole(**keys: Any) -> str:
     return "\n".join(f"{key} = {value}" for key, value in (lines | keys).items() if value) + "\n"
 
 
+PUBLISHED = sorted(ENGINES.glob("*_*[0-9]x[0-9]*.toml"))
+"""Recipes of published weights."""
+
+
 class TestRecipesOfTheRepository:
     def test_there_is_one_for_each_device_and_size(self):
         names = {path.stem for path in ENGINES.glob("*.toml")}
@@ -77,7 +81,7 @@ class TestRecipesOfTheRepository:
         assert recipe.output == ENGINES / f"{device}_{size}"
         assert recipe.precision in ("fp32", "fp16", "bf16")
 
-    @pytest.mark.parametrize("path", ENGINES.glob("*_*[0-9]x[0-9]*.toml"), ids=lambda p: p.stem)
+    @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
     def test_weights_are_published_for_the_model(self, path):
         recipe = read_recipe(path)
         assert recipe.model in ARCHITECTURES
