@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.openvino import computes
 from fcn_trt.engine.preflight import Obstacle, obstacle, require_runs_here
 from fcn_trt.errors import BundleError
 from fcn_trt.machine import Gpu, Machine
@@ -234,6 +235,13 @@ def test_rtx_plan_runs_on_each_gpu_it_was_compiled_for(bundle):
 def test_cpu_bundle_runs_wherever_its_type_is_computed(bundle, tiny_network):
     spec = read_spec(tiny_network)
     assert obstacle(bundle(target="openvino", spec=spec)) is None
-    found = obstacle(bundle(target="openvino", spec=replace(spec, precision="fp8")))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_cpu_bundle_whose_type_is_not_computed_does_not_run(bundle, tiny_network, precision):
+    if computes(precision):
+        pytest.skip(f"this CPU computes {precision}")
+    spec = replace(read_spec(tiny_network), precision=precision)
+    found = obstacle(bundle(target="openvino", spec=spec))
     assert found is not None
-    assert found.reason.startswith("it is fp8, which this CPU (")
+    assert found.reason.startswith(f"it is {precision}, which this CPU (")

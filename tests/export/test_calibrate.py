@@ -132,6 +132,8 @@ from pathlib import Path
 from fcn_trt.export.calibrate import calibrate
 from fcn_trt.range_images import RangeImages
 network, folder, states, count, signal_number = sys.argv[1:]
+# A shell that runs its jobs in the background has them ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 done = []
 def on_image():
     done.append(1)
