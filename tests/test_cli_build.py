@@ -155,8 +155,8 @@ class TestRefused:
     def test_int8_without_a_calibration_cache(self, refusal, here):
         write_recipe(here / "r.toml", precision="int8")
         assert refusal("build", "r.toml") == (
-            "r.toml lacks the key 'calibration': int8 needs the path of a calibration cache; add "
-            "it, or choose fp16"
+            "r.toml lacks the key 'calibration': int8 needs the path of a cache from `fcn-trt "
+            "calibrate`; add it, or choose fp16"
         )
 
     @pytest.mark.parametrize("target", ["tensorrt", RTX])
@@ -170,12 +170,18 @@ class TestRefused:
 
     @pytest.mark.parametrize("precision", ["int8", "fp8"])
     @pytest.mark.parametrize("command", ["build", "quantize"])
-    def test_precision_that_no_onnx_is_typed_to(self, refusal, command, precision):
+    def test_quantised_precision_without_a_calibration(self, refusal, command, precision):
         arguments = [command, "m.onnx", "--precision", precision, "--out", "new"]
         assert refusal(*arguments, status=2) == (
-            f"Invalid value for '--precision': '{precision}' is none of fp32, fp16, bf16; see "
-            f"`fcn-trt {command} --help`"
+            f"Invalid value for '--calibration': {precision} needs a cache from `fcn-trt "
+            f"calibrate`; see `fcn-trt {command} --help`"
         )
+
+    @pytest.mark.parametrize("command", ["build", "quantize"])
+    def test_calibration_that_is_none(self, refusal, here, command):
+        (here / "c.json").write_text("{}")
+        arguments = ["--precision", "int8", "--calibration", "c.json", "--out", "new"]
+        assert refusal(command, "m.onnx", *arguments).startswith("c.json has format None, but this")
 
     @pytest.mark.parametrize("network", ["b.onnx", "m.onnx --precision bf16"])
     def test_bf16_for_a_device_below_8_0(self, refusal, here, rtx, cli, network):

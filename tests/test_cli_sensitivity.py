@@ -97,6 +97,7 @@ def test_tables_and_picture_are_for_people(ask, result, tmp_path):
 
 
 def test_set_is_written_into_the_recipe(ask, folder, result, tmp_path, tiny_network, cli):
+    shutil.copy(folder / "c.json", tmp_path)
     recipe = tmp_path / "r.toml"
     recipe.write_text(RECIPE + 'keep_float = ["old"]\n')
     assert ask("--out", result, "--recipe", recipe).status == 0
@@ -121,7 +122,7 @@ def test_recipe_that_could_not_take_the_key_is_refused_before_the_work(ask, resu
     before = result.read_bytes()
     done = ask("--out", result, "--recipe", recipe)
     assert done.status == 1
-    assert done.sentence.startswith(f"{recipe} is not valid at keep_float: ")
+    assert done.sentence.startswith(f"{recipe} is for fp32, but int8 is measured; ")
     assert recipe.read_text() == text
     assert result.read_bytes() == before
 
@@ -141,6 +142,7 @@ def test_bound_that_nothing_keeps_is_an_error_behind_the_tables(
         *({"quantised": [name]} | score for name in names),
     ]
     path.write_text(json.dumps(content | {"measurements": ordered}))
+    shutil.copy(folder / "c.json", tmp_path)
     recipe = tmp_path / "r.toml"
     recipe.write_text(RECIPE)
     done = cli(

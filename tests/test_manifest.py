@@ -96,7 +96,9 @@ GOLDEN = """{
     "source_sha256": "",
     "licence": "",
     "dynamic": null,
-    "exceptions": {}
+    "exceptions": {},
+    "float_precision": null,
+    "calibration_sha256": ""
   },
   "target": "openvino",
   "target_version": "2026.4.1",
@@ -131,7 +133,7 @@ GOLDEN = """{
       "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     }
   },
-  "sha256": "ae6fc75541745345cf3cdf273352290b4fdb3146b5c99ab0844419d0661882f7"
+  "sha256": "a8e0aaf1f86778813c859c5f8985ff2c439184a780ae58b1852fd62dee69532a"
 }
 """
 
