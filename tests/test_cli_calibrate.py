@@ -197,7 +197,13 @@ def test_ctrl_c_leaves_a_state_and_the_next_run_goes_on(
     command = ["calibrate", tiny_network, *(["--images", folder] * 50), "--out", out]
     states = user_cache / "fcn_trt" / "calibration"
     arguments = [sys.executable, "-c", EAGER, *map(str, command)]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs its jobs in the background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.perf_counter() + 60
     while not list(states.glob("[!.]*.npz")) and time.perf_counter() < deadline:
         time.sleep(0.01)
