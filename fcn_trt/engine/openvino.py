@@ -220,13 +220,17 @@ def _shield_concatenations(model: Any) -> None:
     were right. It does not move one over a max-pooling and a Concat.
     """
     for op in model.get_ops():
-        if op.get_type_name() == "FakeQuantize":
-            source = op.input_value(0)
-            while source.get_node().get_type_name() == "Convert":  # from float16
-                source = source.get_node().input_value(0)
-            if source.get_node().get_type_name() == "Concat" and len(source.shape) == 4:
-                pool = opset13.max_pool(op.input_value(0), *_ONE_PIXEL)
-                op.input(0).replace_source_output(pool.output(0))
+        if op.get_type_name() == "FakeQuantize" and _comes_from_concat(op.input_value(0)):
+            pool = opset13.max_pool(op.input_value(0), *_ONE_PIXEL)
+            op.input(0).replace_source_output(pool.output(0))
+
+
+def _comes_from_concat(tensor: Any) -> bool:
+    """Whether a tensor is a Concat's, or is made of one by what a FakeQuantize is moved over."""
+    node = tensor.get_node()
+    while node.get_type_name() in ("Convert", "Relu", "Clamp"):  # Convert is from float16
+        node = node.input_value(0).get_node()
+    return node.get_type_name() == "Concat" and len(tensor.shape) == 4
 
 
 _ONE_PIXEL = ([1, 1], [1, 1], [0, 0], [0, 0], [1, 1])
