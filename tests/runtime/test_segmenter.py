@@ -396,6 +396,6 @@ class TestLoad:
         spec = replace(tiny_bundle.manifest.spec, precision="int8")
         path = self.rewrite(tiny_bundle, tmp_path / "int8", spec=spec)
         with pytest.raises(
-            EngineError, match="int8 was asked for, but OpenVINO .* in another type"
+            EngineError, match=r"int8 was asked for, but OpenVINO .* in another type"
         ):
             Segmenter.load(path)
