@@ -30,6 +30,7 @@ from fcn_trt.engine.bundle import (
     write_bundle,
 )
 from fcn_trt.engine.precision import Convolution, convolution_gmac, prove
+from fcn_trt.engine.sideways import lay_on_side
 from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.files import cache_folder, sha256
 from fcn_trt.manifest import Proof
@@ -208,6 +209,7 @@ def _compile(network: Path, spec: Spec, cache_option: dict[str, str]) -> tuple[A
         if spec.dynamic is not None:
             model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
         _shield_concatenations(model)
+        lay_on_side(model, spec)
         return model, openvino_core().compile_model(model, "CPU", config)
 
 
