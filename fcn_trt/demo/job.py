@@ -27,9 +27,7 @@ from fcn_trt.files import write_atomic
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import Frame, Precision, Size
-from fcn_trt.stages.decode import decode
 from fcn_trt.stages.overlay import colour
-from fcn_trt.stages.preprocess import preprocess
 from fcn_trt.video.loop import LoopReport, Progress, run_loop
 from fcn_trt.video.sink import open_sink
 
@@ -218,13 +216,9 @@ def _measure(out: Path, made: _Engine, segmenter: Segmenter, loop: LoopReport) -
 
 def _agreement(model: LoadedModel, segmenter: Segmenter, frame: Frame) -> float:
     """Share of pixels to which the engine and the PyTorch module give the same class."""
-    import torch
+    from fcn_trt.export.torch_process import torch_process
 
-    spec = segmenter.spec
-    image = preprocess(frame, spec.input_size, mean=spec.mean, std=spec.std)
-    with torch.no_grad():
-        logits = model.module(torch.from_numpy(image)[None])[0].numpy()
-    expected = decode(logits, frame.shape[:2], align_corners=spec.align_corners)
+    ((_, expected),) = torch_process(model, segmenter.spec)([frame])
     return float(np.mean(expected == segmenter.segment(frame)))
 
 

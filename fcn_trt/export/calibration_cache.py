@@ -1,15 +1,15 @@
 """The calibration cache: how large each tensor of a network gets, made once and kept in a file.
 
-Format 1 is one JSON object in UTF-8 with exactly the keys of `_Content` and `sha256`, the hash of
-the others. A reader refuses another format number, another hash, a missing or an extra key, and a
-histogram that does not fit its maximum.
+Format 1 is one JSON object in UTF-8 with exactly the keys of `_Content`, `format` and `sha256`, the
+hash of the others. A reader refuses another format number, another hash, a missing or an extra key,
+and a histogram that does not fit its maximum.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -68,8 +68,8 @@ class TensorRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalibrationCache:
-    """The ranges of a network's tensors, and where they come from.
+class _Provenance:
+    """Where ranges come from.
 
     Attributes:
         model: Name of the architecture.
@@ -85,7 +85,6 @@ class CalibrationCache:
         created: The day, such as "2026-11-21", in UTC.
         made_by: This package and its version.
         openvino: Version of the library that ran the network, or "" where ranges were imported.
-        tensors: By ONNX name, in the order in which they are computed.
     """
 
     model: str
@@ -101,6 +100,20 @@ class CalibrationCache:
     created: str
     made_by: str
     openvino: str
+
+    def provenance(self) -> dict[str, Any]:
+        """Its attributes by name."""
+        return {field.name: getattr(self, field.name) for field in fields(_Provenance)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationCache(_Provenance):
+    """The ranges of a network's tensors, and where they come from.
+
+    Attributes:
+        tensors: By ONNX name, in the order in which they are computed.
+    """
+
     tensors: dict[str, TensorRange]
 
     @property
@@ -157,7 +170,8 @@ class CalibrationCache:
 
     def to_json(self) -> str:
         """The cache as it stands on disk."""
-        content: dict[str, Any] = TypeAdapter(_Content).dump_python(_pack(self), mode="json")
+        packed: dict[str, Any] = TypeAdapter(_Content).dump_python(_pack(self), mode="json")
+        content = {"format": FORMAT} | packed
         return json.dumps(content | {DIGEST: _digest(content)}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -229,9 +243,8 @@ def read_calibration(path: Path) -> CalibrationCache:
         raise CalibrationError(
             f"{path} is not valid at {where}: {first['msg']}; {AGAIN}"
         ) from error
-    fields = {name: getattr(packed, name) for name in CalibrationCache.__slots__}
     tensors = {name: _unpack(name, tensor, path) for name, tensor in packed.tensors.items()}
-    return CalibrationCache(**fields | {"tensors": tensors})
+    return CalibrationCache(**packed.provenance(), tensors=tensors)
 
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -249,30 +262,15 @@ class _Tensor:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Content:
-    """A `CalibrationCache` as it is written."""
+class _Content(_Provenance):
+    """A `CalibrationCache` as it is written, behind the number of its format."""
 
     __pydantic_config__ = _STRICT
 
-    format: int
-    model: str
-    weights: str
-    network_sha256: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    input_size: Size
-    images: int
-    images_sha256: str
-    images_name: str
-    method: Source
-    created: str
-    made_by: str
-    openvino: str
     tensors: dict[str, _Tensor]
 
 
 def _pack(cache: CalibrationCache) -> _Content:
-    fields = {name: getattr(cache, name) for name in CalibrationCache.__slots__}
     tensors = {
         name: _Tensor(
             maximum=tensor.maximum,
@@ -281,7 +279,7 @@ def _pack(cache: CalibrationCache) -> _Content:
         )
         for name, tensor in cache.tensors.items()
     }
-    return _Content(format=FORMAT, **fields | {"tensors": tensors})
+    return _Content(**cache.provenance(), tensors=tensors)
 
 
 def _unpack(name: str, tensor: _Tensor, path: Path) -> TensorRange:
@@ -325,4 +323,5 @@ def _checked_content(path: Path, data: bytes) -> dict[str, Any]:
             f"{path} was altered: its content does not have the SHA-256 that it states; copy it "
             f"again or {AGAIN}"
         )
+    del content["format"]
     return content

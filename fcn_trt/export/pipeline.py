@@ -30,15 +30,7 @@ from fcn_trt.files import require_folder_of
 from fcn_trt.labels import label_set
 from fcn_trt.spec import Frame, Precision, ShapeRange, Size, Spec
 
-__all__ = [
-    "Quantisation",
-    "default_labels",
-    "export_model",
-    "export_network",
-    "load_model",
-    "type_network",
-]
-
+__all__ = ["default_labels", "export_model", "export_network", "load_model", "type_network"]
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +179,9 @@ def type_network(
     elif precision == spec.precision:
         typed, typed_spec = model, spec
     elif precision in ("int8", "fp8") and quantisation is not None:
-        typed, typed_spec = _quantised(network, precision, quantisation, images, on_image)
+        typed, typed_spec = _quantised(
+            network, model, spec, precision, quantisation, images=images, on_image=on_image
+        )
     else:
         raise OnnxError(f"{network} is {spec.precision} and cannot become {precision}")
     unfit = [name for name, kind in typed_spec.exceptions.items() if kind == "fp32"]
@@ -199,13 +193,15 @@ def type_network(
 
 def _quantised(
     network: Path,
+    model: onnx.ModelProto,
+    spec: Spec,
     precision: QuantisedPrecision,
     how: Quantisation,
+    *,
     images: Iterable[Frame] | None,
     on_image: Callable[[], None],
 ) -> tuple[onnx.ModelProto, Spec]:
     """Insert Q/DQ and type the rest."""
-    model, spec = load_network(network)
     cache = read_calibration(how.calibration)
     require_made_for(cache, how.calibration, model, spec)
     too_large: dict[str, float] = {}

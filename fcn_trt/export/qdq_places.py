@@ -55,28 +55,26 @@ def find_places(graph: onnx.GraphProto, names: Set[str], keep: Set[str]) -> Plac
     for node in graph.node:
         is_sum = node.op_type == "Add" and constants.isdisjoint(node.input)
         if is_sum and node.name not in keep:
-            fused = _fused_input(node, producers, readers)
-            if fused is not None:
-                behind = _convolution_behind(node.input[fused], producers, readers)
-                if behind in convolutions:
-                    skips[node.name] = 1 - fused
+            fused = _fused(node, producers, readers)
+            if fused is not None and fused[1] in convolutions:
+                skips[node.name] = 1 - fused[0]
     return Places(convolutions=convolutions, skips=skips)
 
 
-def _fused_input(
+def _fused(
     add: onnx.NodeProto, producers: Mapping[str, onnx.NodeProto], readers: Mapping[str, int]
-) -> int | None:
-    """The input of an addition that comes straight from the convolution it is fused with.
+) -> tuple[int, str] | None:
+    """The input of an addition that it is fused with, and the convolution that this comes from.
 
     Where both do, as in a block that downsamples, the longer way is the convolution's branch.
     """
     depths = _depths(add, producers)
     candidates = [
-        index
+        (index, behind)
         for index, name in enumerate(add.input)
-        if _convolution_behind(name, producers, readers) is not None
+        if (behind := _convolution_behind(name, producers, readers)) is not None
     ]
-    return max(candidates, key=lambda index: depths[index], default=None)
+    return max(candidates, key=lambda found: depths[found[0]], default=None)
 
 
 def _convolution_behind(

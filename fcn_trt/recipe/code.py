@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fcn_trt.spec import Precision
 
-__all__ = ["build_code", "export_code", "type_code"]
+__all__ = ["build_code", "export_code", "package_sha256", "type_code"]
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -46,7 +46,7 @@ _RANGE = ("engine/tensor_maxima.py", "stages/preprocess.py", "range_images.py")
 def export_code() -> str:
     """SHA-256 of what makes an FP32 network of a model."""
     others = (*_TYPING, *_QUANTISING, *_ELSEWHERE)
-    return _sha256("export/*.py", "export/*.json", "spec.py", "labels.*", leave_out=others)
+    return package_sha256("export/*.py", "export/*.json", "spec.py", "labels.*", leave_out=others)
 
 
 def type_code(precision: Precision, *, streets: bool) -> str:
@@ -61,16 +61,21 @@ def type_code(precision: Precision, *, streets: bool) -> str:
         files += _QUANTISING
     if precision == "fp16":
         files += [*_RANGE, "demo/*.py" if streets else "video/image_source.py"]
-    return _sha256(*files)
+    return package_sha256(*files)
 
 
 def build_code() -> str:
     """SHA-256 of what makes a bundle of a typed network."""
-    return _sha256("engine/**/*.py")
+    return package_sha256("engine/**/*.py")
 
 
-def _sha256(*patterns: str, leave_out: tuple[str, ...] = ()) -> str:
-    """Of the names and the content of the files, whatever order the disk lists them in."""
+def package_sha256(*patterns: str, leave_out: tuple[str, ...] = ()) -> str:
+    """SHA-256 of this package's files, of names and content, in whatever order the disk has them.
+
+    Args:
+        patterns: Globs within the package.
+        leave_out: Paths within the package.
+    """
     found = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
     found -= {PACKAGE / name for name in leave_out}
     digest = hashlib.sha256()

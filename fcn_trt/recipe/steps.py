@@ -273,10 +273,6 @@ class _Work:
 
         recipe, done = self.recipe, 0
         images = RangeImages.few(recipe.images, recipe.size)
-        if recipe.precision != "fp16":
-            how = recipe.quantisation
-            type_network(network, out, recipe.precision, images=images, quantisation=how)
-            return
         total = len(images)
 
         def count() -> None:
@@ -284,7 +280,14 @@ class _Work:
             done += 1
             self.watcher.on_image(done, total)
 
-        type_network(network, out, recipe.precision, images=images, on_image=count)
+        type_network(
+            network,
+            out,
+            recipe.precision,
+            images=images,
+            on_image=count,
+            quantisation=recipe.quantisation,
+        )
 
     def _reason_in_cache(self, step: Step) -> str:
         """Why a network has to be made whose inputs are not known to have changed."""

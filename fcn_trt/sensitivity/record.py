@@ -16,16 +16,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from fcn_trt.errors import OutputError
 from fcn_trt.files import write_atomic
+from fcn_trt.recipe.code import package_sha256
 from fcn_trt.sensitivity.score import Score
 
 __all__ = ["FORMAT", "Record", "code_sha256", "combined_sha256"]
 
 FORMAT = 1
-PACKAGE = Path(__file__).parents[1]
 
 _CODE = (
     "compare/images.py",
     "engine/openvino.py",
+    "engine/sideways.py",
     "evaluate/agreement.py",
     "evaluate/datasets.py",
     "export/*.py",
@@ -39,10 +40,7 @@ _CODE = (
 
 def code_sha256() -> str:
     """SHA-256 of this package's files that a measurement follows from."""
-    paths = sorted({path for pattern in _CODE for path in PACKAGE.glob(pattern)})
-    return combined_sha256(
-        part for path in paths for part in (path.relative_to(PACKAGE).as_posix(), path.read_bytes())
-    )
+    return package_sha256(*_CODE)
 
 
 def combined_sha256(parts: Iterable[str | bytes]) -> str:
