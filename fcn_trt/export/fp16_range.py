@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from fcn_trt.engine.tensor_maxima import Maxima, tensor_maxima
+from fcn_trt.engine.tensor_values import Maxima, TensorValues
 from fcn_trt.export.half import FP16_MAX
 from fcn_trt.export.network import load_onnx
 from fcn_trt.spec import Frame, Spec
@@ -52,10 +52,10 @@ def find_overflows(
         OnnxError: the network is damaged.
         EngineError: OpenVINO cannot run it.
     """
-    measure = tensor_maxima(network, spec)
+    values = TensorValues(network, spec)
     largest: Maxima = {}
     for tensor, count in _batches(images, spec):
-        for name, value in measure(tensor).items():
+        for name, value in values.measure(tensor).items():
             largest[name] = max(value, largest.get(name, 0.0))
         for _ in range(count):
             on_image()

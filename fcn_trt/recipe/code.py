@@ -39,7 +39,7 @@ _ELSEWHERE = (
 )
 """Files of the export folder that no recipe runs."""
 
-_RANGE = ("engine/tensor_maxima.py", "stages/preprocess.py", "range_images.py")
+_RANGE = ("engine/tensor_values.py", "stages/preprocess.py", "range_images.py")
 """What finds on images what fp16 cannot hold, beside `_TYPING`."""
 
 

@@ -301,13 +301,13 @@ class TestQuantised:
     def quantised(self, tiny_network, tmp_path):
         """Write the tiny network as INT8 or FP8."""
         pytest.importorskip("onnx")
-        from fcn_trt.engine.tensor_maxima import tensor_maxima
+        from fcn_trt.engine.tensor_values import TensorValues
         from fcn_trt.export.half import to_half
         from fcn_trt.export.network import load_network, save_network
         from fcn_trt.export.quantize import quantize_network
 
         model, spec = load_network(tiny_network)
-        amaxes = tensor_maxima(tiny_network, spec)(self.IMAGE)
+        amaxes = TensorValues(tiny_network, spec).measure(self.IMAGE)
 
         def make(precision, rest="fp32", keep=()):
             opset = 19 if rest == "fp16" else 17

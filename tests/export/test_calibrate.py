@@ -11,7 +11,6 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
 
-from fcn_trt.engine.tensor_maxima import tensor_maxima  # noqa: E402
 from fcn_trt.engine.tensor_values import TensorValues  # noqa: E402
 from fcn_trt.errors import EngineError, OnnxError  # noqa: E402
 from fcn_trt.export.calibrate import calibrate, measured_tensors, tensor_names  # noqa: E402
@@ -80,8 +79,8 @@ def test_histograms_are_those_of_each_image_alone(tiny_network, images, undistur
 
 def test_all_other_tensors_have_their_largest_magnitude(tiny_network, images, undisturbed):
     cache = undisturbed
-    maxima = tensor_maxima(tiny_network, read_spec(tiny_network))
-    runs = [maxima(tensor_of(tiny_network, images, place)) for place in range(len(images))]
+    values = TensorValues(tiny_network, read_spec(tiny_network))
+    runs = [values.measure(tensor_of(tiny_network, images, place)) for place in range(len(images))]
     found = {name: tensor.maximum for name, tensor in cache.tensors.items()}
     assert found == pytest.approx({n: max(run[n] for run in runs) for n in runs[0]}, rel=1e-5)
     assert list(found) == tensor_names(load_network(tiny_network)[0].graph)

@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 
 from fcn_trt.engine.openvino import build_openvino, computes, openvino_core
-from fcn_trt.engine.tensor_maxima import tensor_maxima
+from fcn_trt.engine.tensor_values import TensorValues
 from fcn_trt.errors import OnnxError
 from fcn_trt.export.half import to_half
 from fcn_trt.export.network import (
@@ -355,7 +355,7 @@ class TestQuantisedNetwork:
         """
         monkeypatch.setattr("fcn_trt.export.qdq_places.FP8_CHANNELS", 0)
         model, spec = fp32
-        amaxes = tensor_maxima(tiny_network, spec)(image_of())
+        amaxes = TensorValues(tiny_network, spec).measure(image_of())
 
         def make(keep=(), opset=19):
             return quantize_network(model, spec, code, amaxes, keep=frozenset(keep), opset=opset)
@@ -412,7 +412,7 @@ class TestQuantisedNetwork:
 
     def test_what_fp8_has_no_kernels_for_becomes_fp16(self, fp32, tiny_network):
         model, spec = fp32
-        amaxes = tensor_maxima(tiny_network, spec)(image_of())
+        amaxes = TensorValues(tiny_network, spec).measure(image_of())
         model, spec = half_of(quantize_network(model, spec, "fp8", amaxes), "fp16")
         onnx.checker.check_model(model, full_check=True)
         assert {"backbone.stem.0", "decode_head.conv_seg"} < set(spec.exceptions)
@@ -431,7 +431,7 @@ class TestQuantisedNetwork:
         self, fp32, tiny_network
     ):
         model, spec = fp32
-        amaxes = tensor_maxima(tiny_network, spec)(image_of())
+        amaxes = TensorValues(tiny_network, spec).measure(image_of())
         first, second = (f"backbone.layer3.1.conv{i}" for i in (1, 2))
         (node,) = (n for n in model.graph.node if n.name == second)
         node.input[1] = f"{first}.weight"
