@@ -55,14 +55,15 @@ class TensorValues:
             model = openvino_core().read_model(network)
             if spec.dynamic is not None:
                 model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
-            shown, rest = list[_Show](), []
+            shown, self._rest = list[_Show](), list[tuple[int, list[str]]]()
+            outputs: list[Any] = []  # OpenVINO computes in their order
             for tensor in _float_tensors(model):
                 if names := sorted(tensor.get_names().intersection(wanted)):
                     shown.append(_Show([tensor], names, self._audience))
+                    outputs.append(shown[-1].output(0))
                 else:
-                    rest.append(tensor)
-            self._rest = [sorted(tensor.get_names()) for tensor in rest]
-            outputs = [*map(_maximum, rest), *(show.output(0) for show in shown)]
+                    self._rest.append((len(outputs), sorted(tensor.get_names())))
+                    outputs.append(_maximum(tensor))
             measuring = ov.Model(list(map(opset13.result, outputs)), model.get_parameters())
             self._request = (
                 openvino_core()
@@ -81,7 +82,8 @@ class TensorValues:
 
         Args:
             images: (batch, 3, height, width) normalised images.
-            on_tensor: Called with each wanted tensor. What it raises comes through, after the run.
+            on_tensor: Called with each wanted tensor, in the order in which they are computed. What
+                it raises comes through, after the run.
 
         Returns:
             The largest magnitude over all images of each float tensor that is not wanted, in the
@@ -92,10 +94,7 @@ class TensorValues:
         """
         with self._audience.listening(on_tensor), openvino_errors(f"run {self._network}"):
             results = self._request.infer([images], share_inputs=True)
-            values = [float(results[index]) for index in range(len(self._rest))]
-        return {
-            name: value for names, value in zip(self._rest, values, strict=True) for name in names
-        }
+        return {name: float(results[place]) for place, names in self._rest for name in names}
 
 
 @dataclass(slots=True)
