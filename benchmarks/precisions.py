@@ -3,7 +3,8 @@
     python -m benchmarks.precisions [--size 512x1024 ...] [--runs 7]
 
 "torch" is the code of PyTorch Hub's page on FCN: ToTensor, Normalize, the model in eager mode, the
-argmax of its full-size output. The others are `Segmenter.segment` on the bundles that `fcn-trt
+argmax of its full-size output; as the pretrained model there has it, with the auxiliary head, which
+it computes and throws away. The others are `Segmenter.segment` on the bundles that `fcn-trt
 build` makes for this CPU. All have the same random weights, and get the same street.
 """
 
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("precisions.json"))
     options = parser.parse_args()
     torch.manual_seed(0)
-    module = fcn_resnet50(weights=None, weights_backbone=None, num_classes=21).eval()
+    module = fcn_resnet50(weights=None, weights_backbone=None, num_classes=21, aux_loss=True).eval()
     eager = _example(module)
     with tempfile.TemporaryDirectory() as name:
         torch.save(module.state_dict(), Path(name) / "random.pth")

@@ -31,6 +31,7 @@ from fcn_trt.engine.bundle import (
 )
 from fcn_trt.engine.precision import Convolution, convolution_gmac, prove
 from fcn_trt.engine.sideways import lay_on_side
+from fcn_trt.engine.zero_points import drop_zero_points
 from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.files import cache_folder, sha256
 from fcn_trt.manifest import Proof
@@ -209,6 +210,7 @@ def _compile(network: Path, spec: Spec, cache_option: dict[str, str]) -> tuple[A
         if spec.dynamic is not None:
             model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
         _shield_concatenations(model)
+        drop_zero_points(model)
         lay_on_side(model, spec)
         return model, openvino_core().compile_model(model, "CPU", config)
 
