@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fcn_trt.spec import LabelMap, Logits, Size
+from fcn_trt.spec import NO_LABEL, LabelMap, Logits, Size
 from fcn_trt.stages.interpolate import Band, bands
 
 __all__ = ["decode", "decode_with_confidence"]
@@ -36,7 +36,8 @@ def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelM
     """Upsample logits to the frame and take the best class of each pixel.
 
     Args:
-        logits: (C, h, w) float16 or float32, before softmax; C at most 255.
+        logits: (C, h, w) float16 or float32, before softmax; C at most 256. The label of class 255
+            is also what means "no label" everywhere else, so that a palette shows it black.
         size: (height, width) of the frame in pixels.
         align_corners: Whether the corners of both grids coincide, instead of their edges.
 
@@ -46,7 +47,7 @@ def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelM
         no class, the label is 0.
 
     Raises:
-        ValueError: logits has another rank or type, or more than 255 classes.
+        ValueError: logits has another rank or type, or more than 256 classes.
 
     Source: torch.nn.functional.interpolate(mode="bilinear"), then argmax.
     """
@@ -55,7 +56,7 @@ def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelM
 
 
 def decode_with_confidence(
-    logits: Logits, size: Size, *, align_corners: bool = False
+    logits: Logits, size: Size, *, align_corners: bool = False, unknown_below: int = 0
 ) -> tuple[LabelMap, Confidence]:
     """`decode`, and how sure the network is of each pixel.
 
@@ -63,17 +64,22 @@ def decode_with_confidence(
         logits: As for `decode`.
         size: As for `decode`.
         align_corners: As for `decode`.
+        unknown_below: Pixels whose confidence is less than this become 255, "no label"; 0 to 255.
 
     Returns:
         The label map, and (height, width) uint8: the softmax of the winning class, 255 is 1.0; it
         is 0 where no softmax is defined, with +inf or nothing but NaN and -inf.
 
     Raises:
-        ValueError: As for `decode`.
+        ValueError: As for `decode`, or unknown_below is not between 0 and 255.
     """
     _check(logits, size)
+    if not 0 <= unknown_below <= 255:
+        raise ValueError(f"unknown_below {unknown_below} is not between 0 and 255")
     confidence = np.empty(size, dtype=np.uint8)
-    return _decode(logits, size, align_corners, confidence), confidence
+    label_map = _decode(logits, size, align_corners, confidence)
+    label_map[confidence < unknown_below] = NO_LABEL
+    return label_map, confidence
 
 
 def _decode(
@@ -102,8 +108,8 @@ def _check(logits: Logits, size: Size) -> None:
         raise ValueError(
             f"logits are (classes, h, w) float16 or float32, not {logits.shape} {logits.dtype}"
         )
-    if not 1 <= logits.shape[0] <= 255 or 0 in logits.shape:
-        raise ValueError(f"logits have 1 to 255 classes and no empty side, not {logits.shape}")
+    if not 1 <= logits.shape[0] <= 256 or 0 in logits.shape:
+        raise ValueError(f"logits have 1 to 256 classes and no empty side, not {logits.shape}")
     if min(size) < 1:
         raise ValueError(f"a frame of {size} has no pixels")
 

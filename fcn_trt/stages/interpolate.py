@@ -147,7 +147,7 @@ def _aligned_bands(source: Size, target: Size, height: int) -> list[Band]:
 
 
 def _aligned_taps(source: int, target: int) -> _Taps:
-    # In float64: float32 is off by 1e-5 of a sample at 2048 targets.
-    position = np.arange(target) * ((source - 1) / (target - 1) if target > 1 else 0.0)
-    first = position.astype(np.intp)
-    return _Taps(first, (position - first).astype(np.float32))
+    # In integers: a position on a sample must not fall short of it by a rounding.
+    numerator, denominator = np.arange(target) * (source - 1), max(target - 1, 1)
+    first = numerator // denominator
+    return _Taps(first, ((numerator - first * denominator) / denominator).astype(np.float32))

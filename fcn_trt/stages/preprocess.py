@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from fcn_trt.spec import Frame, Size
 
-__all__ = ["check_frame", "preprocess", "preprocess_into"]
+__all__ = ["bgrx_to_frame", "check_frame", "nv12_to_frame", "preprocess", "preprocess_into"]
 
 
 def check_frame(frame: Frame) -> None:
@@ -82,3 +82,53 @@ def preprocess_into(
         plane = cv2.extractChannel(frame, 2 - channel)
         np.multiply(plane, np.float32(1.0 / s), out=tensor[channel], dtype=np.float32)
         np.subtract(tensor[channel], np.float32(m / s), out=tensor[channel])
+
+
+def bgrx_to_frame(bgrx: npt.NDArray[np.uint8]) -> Frame:
+    """Drop the fourth byte of each pixel.
+
+    Args:
+        bgrx: (H, W, 4) uint8: B, G, R and a byte without meaning.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+
+    Raises:
+        ValueError: bgrx has another shape or type.
+    """
+    if bgrx.dtype != np.uint8 or bgrx.ndim != 3 or bgrx.shape[2] != 4 or 0 in bgrx.shape:
+        raise ValueError(
+            f"BGRx is (height, width, 4) uint8, but this one is {bgrx.shape} {bgrx.dtype}"
+        )
+    frame: Frame = cv2.cvtColor(bgrx, cv2.COLOR_BGRA2BGR)
+    return frame
+
+
+def nv12_to_frame(nv12: npt.NDArray[np.uint8]) -> Frame:
+    """Make a colour frame of what cameras and video decoders give.
+
+    Args:
+        nv12: (1.5 H, W) uint8, H and W even: H rows of luma, then H / 2 rows of U and V in turn,
+            one pair for each 2x2 pixels. BT.601, limited range.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+
+    Raises:
+        ValueError: nv12 has another shape or type.
+
+    Source: ITU-R BT.601, in the fixed-point numbers of cv2.COLOR_YUV2BGR_NV12.
+    """
+    if (
+        nv12.dtype != np.uint8
+        or nv12.ndim != 2
+        or nv12.shape[0] % 3
+        or nv12.shape[1] % 2
+        or 0 in nv12.shape
+    ):
+        raise ValueError(
+            "NV12 is (1.5 x height, width) uint8 with an even height and width, but this one is "
+            f"{nv12.shape} {nv12.dtype}"
+        )
+    frame: Frame = cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12)
+    return frame

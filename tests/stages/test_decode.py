@@ -75,7 +75,7 @@ ALIGNMENTS = pytest.mark.parametrize("align_corners", [False, True], ids=["edges
         (4, (40, 70), (80, 13)),
         (4, (8, 12), (8, 12)),
         (2, (30, 40), (1, 400)),
-        (255, (4, 6), (33, 47)),
+        (256, (4, 6), (33, 47)),
         (3, (4, 4), (700, 200)),
     ],
 )
@@ -127,6 +127,12 @@ def test_pruning_changes_no_pixel(monkeypatch):
 
 def test_one_class_is_everywhere_class_0():
     assert not decode(noise(1, 5, 7), (33, 47)).any()
+
+
+def test_last_of_256_classes_has_the_label_255():
+    logits = np.zeros((256, 3, 5), np.float32)
+    logits[255] = 1
+    assert (decode(logits, (24, 40)) == 255).all()
 
 
 def test_ties_take_the_lower_index():
@@ -244,6 +250,21 @@ class TestConfidence:
         _, confidence = decode_with_confidence(logits, (40, 48))
         assert np.median(confidence) == 255
 
+    @pytest.mark.parametrize("unknown_below", [0, 1, 128, 255])
+    def test_pixels_below_the_threshold_have_no_label(self, unknown_below):
+        logits, size = smooth(6, 32, 40) / 8, (96, 120)
+        label_map, confidence = decode_with_confidence(logits, size)
+        unknown = confidence < unknown_below
+        found = decode_with_confidence(logits, size, unknown_below=unknown_below)
+        np.testing.assert_array_equal(found[0], np.where(unknown, 255, label_map))
+        np.testing.assert_array_equal(found[1], confidence)
+        assert unknown.any() == (unknown_below > 1)
+
+    @pytest.mark.parametrize("unknown_below", [-1, 256])
+    def test_threshold_that_is_no_confidence_is_refused(self, unknown_below):
+        with pytest.raises(ValueError, match=r"unknown_below .* is not between 0 and 255"):
+            decode_with_confidence(noise(2, 3, 3), (6, 6), unknown_below=unknown_below)
+
     def test_equally_good_classes_share_it(self):
         _, confidence = decode_with_confidence(np.zeros((5, 2, 2), np.float32), (16, 16))
         assert (confidence == 51).all()
@@ -257,8 +278,8 @@ class TestConfidence:
         (np.zeros((4, 5), np.float32), (8, 8), r"not \(4, 5\) float32"),
         (np.zeros((3, 4, 5)), (8, 8), r"not \(3, 4, 5\) float64"),
         (np.zeros((3, 4, 5), np.uint8), (8, 8), r"not \(3, 4, 5\) uint8"),
-        (np.zeros((256, 4, 5), np.float32), (8, 8), r"1 to 255 classes .* not \(256, 4, 5\)"),
-        (np.zeros((0, 4, 5), np.float32), (8, 8), r"1 to 255 classes .* not \(0, 4, 5\)"),
+        (np.zeros((257, 4, 5), np.float32), (8, 8), r"1 to 256 classes .* not \(257, 4, 5\)"),
+        (np.zeros((0, 4, 5), np.float32), (8, 8), r"1 to 256 classes .* not \(0, 4, 5\)"),
         (np.zeros((3, 0, 5), np.float32), (8, 8), r"no empty side, not \(3, 0, 5\)"),
         (np.zeros((3, 4, 5), np.float32), (0, 8), r"a frame of \(0, 8\) has no pixels"),
         (np.zeros((3, 4, 5), np.float32), (8, -1), r"a frame of \(8, -1\) has no pixels"),

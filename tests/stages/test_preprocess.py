@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from fcn_trt.stages.preprocess import preprocess, preprocess_into
+from fcn_trt.stages.preprocess import (
+    bgrx_to_frame,
+    nv12_to_frame,
+    preprocess,
+    preprocess_into,
+)
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 RAW = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -90,3 +95,54 @@ def test_what_is_no_colour_frame_is_refused_with_its_shape_and_type(frame, found
     message = rf"a frame is \(height, width, 3\) uint8 BGR, but this one is {found}"
     with pytest.raises(ValueError, match=message):
         preprocess(frame, (4, 6), **RAW)
+
+
+def test_fourth_byte_of_bgrx_is_dropped():
+    bgrx = np.random.default_rng(0).integers(0, 256, (5, 7, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(bgrx_to_frame(bgrx), bgrx[..., :3])
+
+
+@pytest.mark.parametrize(
+    ("yuv", "bgr"),
+    [
+        ((16, 128, 128), (0, 0, 0)),
+        ((235, 128, 128), (255, 255, 255)),
+        ((126, 128, 128), (128, 128, 128)),
+        ((81, 90, 240), (0, 0, 255)),
+        ((145, 54, 34), (0, 255, 0)),
+        ((41, 240, 110), (255, 0, 0)),
+    ],
+    ids=["black", "white", "grey", "red", "green", "blue"],
+)
+def test_nv12_has_the_colours_of_bt601(yuv, bgr):
+    """The well-known values of colour bars, each rounded to whole ones."""
+    nv12 = np.empty((6, 6), np.uint8)
+    nv12[:4] = yuv[0]
+    nv12[4:, 0::2], nv12[4:, 1::2] = yuv[1:]
+    frame = nv12_to_frame(nv12)
+    assert frame.shape == (4, 6, 3)
+    assert np.abs(frame.astype(int) - bgr).max() <= 2
+
+
+def test_each_four_pixels_of_nv12_share_a_colour():
+    nv12 = np.full((6, 4), 126, np.uint8)
+    nv12[4:] = 128
+    nv12[5, 2:] = (90, 240)  # the lower right of 2x2 blocks
+    frame = nv12_to_frame(nv12)
+    is_red = frame[..., 2] > 200
+    np.testing.assert_array_equal(is_red[2:, 2:], np.ones((2, 2), bool))
+    assert is_red.sum() == 4
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (6, 5), (6, 4, 1), (0, 4), (6, 0)])
+def test_what_is_no_nv12_is_refused_with_its_shape(shape):
+    with pytest.raises(ValueError, match=r"NV12 is \(1\.5 x height, width\) .* this one is \("):
+        nv12_to_frame(np.zeros(shape, np.uint8))
+    with pytest.raises(ValueError, match="float32"):
+        nv12_to_frame(np.zeros((6, 4), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6), (0, 6, 4)])
+def test_what_is_no_bgrx_is_refused_with_its_shape(shape):
+    with pytest.raises(ValueError, match=r"BGRx is \(height, width, 4\) .* this one is \("):
+        bgrx_to_frame(np.zeros(shape, np.uint8))
