@@ -1,6 +1,6 @@
 """manifest.json: what a bundle is, in a form that is checked before anything else is read.
 
-Format 2 is one JSON object in UTF-8 with exactly the keys of `Manifest` and `sha256`, the hash of
+Format 3 is one JSON object in UTF-8 with exactly the keys of `Manifest` and `sha256`, the hash of
 the others. A reader refuses: another format number, another hash, a missing or an extra key, a
 value of another type, a file name that is not a plain name, and a file whose size or SHA-256
 differs from its record.
@@ -24,7 +24,6 @@ from fcn_trt.spec import Precision, Spec
 __all__ = [
     "FORMAT",
     "MANIFEST_NAME",
-    "RUNNABLE",
     "TARGET_MODULES",
     "TARGET_NAMES",
     "FileRecord",
@@ -50,10 +49,7 @@ TARGET_NAMES: dict[Target, str] = {
 }
 """What each target's library is called."""
 
-RUNNABLE: tuple[Target, ...] = ("openvino",)
-"""Targets whose bundles this version runs; it builds for each."""
-
-FORMAT = 2
+FORMAT = 3
 MANIFEST_NAME = "manifest.json"
 DIGEST = "sha256"
 MAX_BYTES = 1 << 20
@@ -122,6 +118,7 @@ class Manifest:
         calibration_sha256: Of the calibration cache, or None.
         inputs_sha256: Of everything that a recipe made it from, or "" without a recipe.
         files: Record of each file beside the manifest, by plain name.
+        kernels_sha256: Of the sources of the compiled kernels, or "" where it carries none.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -141,6 +138,7 @@ class Manifest:
     calibration_sha256: str | None
     inputs_sha256: str
     files: dict[str, FileRecord]
+    kernels_sha256: str
 
     def __post_init__(self) -> None:
         for name in self.files:

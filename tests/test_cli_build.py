@@ -318,7 +318,11 @@ class TestRtx:
         )
         assert "26 fp32 (100.0 % of GMAC); read from the typed ONNX" in done.out
         assert "no: built for sm_86, sm_120 with TensorRT-RTX" in done.out
-        assert names(here / "rtx") == ["engine.plan", "manifest.json", "network.onnx"]
+        kernels = [
+            f"{k}-{c}.cubin" for k in ("decode", "overlay", "preprocess") for c in gpus[1::2]
+        ]
+        own = ["engine.plan", "manifest.json", "network.onnx"]
+        assert names(here / "rtx") == sorted([*kernels, *own])
 
     def test_json_is_the_manifest_with_every_limit_that_was_given(self, cli, here, rtx):
         limits = "--compute-capability 8.9 --workspace 64MiB --tactic-memory 1GiB"
@@ -359,8 +363,7 @@ class TestRebuild:
         before = load_bundle(rtx_bundle)
         done = cli("inspect", "rtx", "--rebuild", "--json")
         assert done.json["obstacle"] == (
-            "built for tensorrt-rtx, which this version builds and does not run yet; build it with "
-            "--target openvino"
+            "running on a GPU needs PyCUDA and cuda-bindings; pip install 'fcn-trt[cuda]'"
         )
         assert done.err == (
             f":: building again: built for sm_86 with TensorRT-RTX {rtx.__version__}, this "

@@ -42,7 +42,12 @@ DESKTOP = Machine(
     ),
     cuda="13.0",
     driver="580.142",
-    libraries={"tensorrt_rtx": "1.7.1.116", "tensorrt": "11.4.0.106", "pycuda": "2026.1"},
+    libraries={
+        "tensorrt_rtx": "1.7.1.116",
+        "tensorrt": "11.4.0.106",
+        "pycuda": "2026.1",
+        "cuda-bindings": "13.5.0",
+    },
 )
 NO_GPU = Machine(
     gpu_problem="no NVIDIA driver: libcuda.so.1: cannot open shared object file",
@@ -457,31 +462,36 @@ class TestTargets:
             (
                 NO_GPU,
                 "tensorrt",
-                "neither builds nor runs here: no TensorRT 10.0 to 11.x, no GPU",
+                "neither builds nor runs here: no TensorRT 10.0 to 11.x, no GPU, no cuda-bindings",
             ),
-            (NO_GPU, "tensorrt-rtx", "builds here; this version does not run it yet"),
-            (DESKTOP, "tensorrt", "builds here; this version does not run it yet"),
-            (DESKTOP, "tensorrt-rtx", "builds here; this version does not run it yet"),
-            (ORIN, "tensorrt", "builds here; this version does not run it yet"),
+            (NO_GPU, "tensorrt-rtx", "neither builds nor runs here: no cuda-bindings"),
+            (
+                replace(NO_GPU, libraries=DESKTOP.libraries),
+                "tensorrt-rtx",
+                "builds here, but does not run: no GPU",
+            ),
+            (DESKTOP, "tensorrt", "builds and runs here"),
+            (DESKTOP, "tensorrt-rtx", "builds and runs here"),
+            (ORIN, "tensorrt", "builds and runs here"),
             (
                 ORIN,
                 "tensorrt-rtx",
                 "neither builds nor runs here: no TensorRT-RTX",
             ),
             (
-                replace(ORIN, libraries={"tensorrt": "10.3.0"}),
+                replace(ORIN, libraries={"tensorrt": "10.3.0", "cuda-bindings": "12.9.10"}),
                 "tensorrt",
-                "builds here; this version does not run it yet",
+                "builds here, but does not run: no PyCUDA",
             ),
             (
-                replace(ORIN, libraries={"tensorrt": "8.6.2", "pycuda": "2026.1"}),
+                replace(ORIN, libraries=ORIN.libraries | {"tensorrt": "8.6.2"}),
                 "tensorrt",
                 "neither builds nor runs here: no TensorRT 10.0 to 11.x",
             ),
             (
                 replace(DESKTOP, gpu=H200),
                 "tensorrt-rtx",
-                "builds here; this version does not run it yet",
+                "builds here, but does not run: no compute capability 7.5 to 12.1",
             ),
         ],
     )

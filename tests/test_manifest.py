@@ -50,6 +50,7 @@ MANIFEST = Manifest(
     scratch_bytes=None,
     calibration_sha256=None,
     inputs_sha256="",
+    kernels_sha256="",
     files={
         "network.onnx": FileRecord(
             size_bytes=3,
@@ -58,7 +59,7 @@ MANIFEST = Manifest(
     },
 )
 GOLDEN = """{
-  "format": 2,
+  "format": 3,
   "created": "2026-01-31T12:00:00+00:00",
   "built_by": "fcn_trt 0.1.0",
   "spec": {
@@ -133,7 +134,8 @@ GOLDEN = """{
       "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     }
   },
-  "sha256": "a8e0aaf1f86778813c859c5f8985ff2c439184a780ae58b1852fd62dee69532a"
+  "kernels_sha256": "",
+  "sha256": "88d0fcb3613048b5bea9847edc8ae86730e88a77d6ff46d69c345b65c1bdc17d"
 }
 """
 
@@ -244,11 +246,11 @@ class TestManifestIsRefused:
         edited(bundle, lambda content: content.update(format=found))
         with pytest.raises(BundleError) as refusal:
             read_manifest(bundle)
-        assert f"has format {found!r}, but this version reads format 2" in str(refusal.value)
+        assert f"has format {found!r}, but this version reads format 3" in str(refusal.value)
 
     def test_when_another_format_has_other_keys(self, bundle):
-        (bundle / MANIFEST_NAME).write_text('{"format": 3, "engine": {}}')
-        with pytest.raises(BundleError, match="has format 3, but this version reads format 2"):
+        (bundle / MANIFEST_NAME).write_text('{"format": 4, "engine": {}}')
+        with pytest.raises(BundleError, match="has format 4, but this version reads format 3"):
             read_manifest(bundle)
 
     @pytest.mark.parametrize(

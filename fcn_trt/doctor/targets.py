@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from fcn_trt.doctor.finding import Finding
 from fcn_trt.machine import Machine
-from fcn_trt.manifest import RUNNABLE, Target
-from fcn_trt.options import SUPPORTED_TENSORRT, is_supported_tensorrt
+from fcn_trt.manifest import Target
+from fcn_trt.options import RTX_CAPABILITIES, SUPPORTED_TENSORRT, is_supported_tensorrt
 
 __all__ = ["target_findings"]
 
@@ -13,31 +16,46 @@ __all__ = ["target_findings"]
 def target_findings(machine: Machine, *, has_openvino: bool) -> list[Finding]:
     """Each target, whether it builds and runs here, and what it lacks for that."""
     libraries = machine.libraries
-    tensorrt = {
-        f"TensorRT {SUPPORTED_TENSORRT}": is_supported_tensorrt(libraries.get("tensorrt", "")),
-        "GPU": machine.gpu is not None,
+    gpu = {"GPU": machine.gpu is not None}
+    release = {
+        f"TensorRT {SUPPORTED_TENSORRT}": is_supported_tensorrt(libraries.get("tensorrt", ""))
     }
+    rtx = {"TensorRT-RTX": "tensorrt_rtx" in libraries}
+    compiles = {"cuda-bindings": "cuda-bindings" in libraries}
+    runs = gpu | {"PyCUDA": "pycuda" in libraries}
     return [
-        _target("openvino", {"OpenVINO": has_openvino}),
-        _target("tensorrt", tensorrt),
-        _target("tensorrt-rtx", {"TensorRT-RTX": "tensorrt_rtx" in libraries}),
+        _target("openvino", builds={"OpenVINO": has_openvino}),
+        _target("tensorrt", builds=release | gpu | compiles, runs=runs),
+        _target("tensorrt-rtx", builds=rtx | compiles, runs=runs | _rtx_gpu(machine)),
     ]
 
 
-def _target(name: Target, needs: dict[str, bool]) -> Finding:
+def _rtx_gpu(machine: Machine) -> dict[str, bool]:
+    """Whether the GPU, where there is one, is one of those that TensorRT-RTX runs on."""
+    known = machine.gpu is None or machine.gpu.compute_capability in RTX_CAPABILITIES
+    return {f"compute capability {RTX_CAPABILITIES[0]} to {RTX_CAPABILITIES[-1]}": known}
+
+
+def _target(
+    name: Target, *, builds: dict[str, bool], runs: Mapping[str, bool] = MappingProxyType({})
+) -> Finding:
     """One target.
 
     Args:
         name: The target.
-        needs: What building needs, and whether it is there; what this version runs needs no more.
+        builds: What building needs, and whether it is there.
+        runs: What running needs beside that.
     """
-    lacks = ", ".join(f"no {part}" for part, there in needs.items() if not there)
+    lacks, run_lacks = (
+        ", ".join(f"no {part}" for part, there in needs.items() if not there)
+        for needs in (builds, runs)
+    )
     if lacks:
         found = f"neither builds nor runs here: {lacks}"
-    elif name in RUNNABLE:
-        found = "builds and runs here"
+    elif run_lacks:
+        found = f"builds here, but does not run: {run_lacks}"
     else:
-        found = "builds here; this version does not run it yet"
+        found = "builds and runs here"
     return Finding(
         part=f"target {name}",
         found=found,

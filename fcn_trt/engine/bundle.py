@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fcn_trt import __version__
@@ -19,7 +21,7 @@ from fcn_trt.manifest import (
     check_files,
     read_manifest,
 )
-from fcn_trt.options import BuildOptions
+from fcn_trt.options import BuildOptions, parse_capability
 from fcn_trt.spec import Spec
 
 __all__ = [
@@ -37,6 +39,9 @@ __all__ = [
 NETWORK_NAME = "network.onnx"
 PLAN_NAME = "engine.plan"
 LAYERS_NAME = "layers.json"
+
+_KERNEL = re.compile(r"([a-z]+)-([0-9]+\.[0-9]+)\.cubin")
+"""A compiled kernel: its name and the compute capability that it is for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +74,51 @@ class Bundle:
         """
         return self._recorded(PLAN_NAME)
 
+    @property
+    def plan_sha256(self) -> str:
+        """SHA-256 of the engine.
+
+        Raises:
+            BundleError: the manifest records none.
+        """
+        return self.manifest.files[self.plan.name].sha256
+
+    def kernels(self, compute_capability: str) -> dict[str, bytes]:
+        """The compiled kernels that a GPU runs, by file name, such as "decode.cubin".
+
+        Args:
+            compute_capability: Of the GPU, such as "8.7".
+
+        Raises:
+            BundleError: it carries none for that GPU.
+        """
+        names = self._kernel_names(compute_capability)
+        if not names:
+            raise BundleError(
+                f"{self.path} carries no kernels for compute capability {compute_capability}; "
+                "build the bundle again for this GPU"
+            )
+        return {kernel: (self.path / name).read_bytes() for kernel, name in names.items()}
+
+    def has_kernels(self, compute_capability: str) -> bool:
+        """Whether it carries kernels that a GPU runs."""
+        return bool(self._kernel_names(compute_capability))
+
+    def _kernel_names(self, compute_capability: str) -> dict[str, str]:
+        """File names by kernel, of those compiled for the GPU, or else for an earlier one.
+
+        A cubin also runs on later GPUs of the same major compute capability.
+        """
+        files = {name: match for name in self.manifest.files if (match := _KERNEL.fullmatch(name))}
+        major, minor = parse_capability(compute_capability)
+        built = {name: parse_capability(match[2]) for name, match in files.items()}
+        fitting = [made for made in built.values() if (major, 0) <= made <= (major, minor)]
+        return {
+            f"{files[name][1]}.cubin": name
+            for name, made in built.items()
+            if fitting and made == max(fitting)
+        }
+
     def _recorded(self, name: str) -> Path:
         if name not in self.manifest.files:
             raise BundleError(f"{self.path} carries no {name}; build the bundle again")
@@ -88,6 +138,8 @@ class Compiled:
         scratch_bytes: Device memory of one execution context, or None where it is not known.
         plan: The serialised engine, or None where the network is compiled when it is loaded.
         layers: The engine's own report of its layers as JSON, where it could be asked.
+        kernels: Compiled device kernels by compute capability, then by file name.
+        kernels_sha256: Of their sources.
     """
 
     target: Target
@@ -98,6 +150,8 @@ class Compiled:
     scratch_bytes: int | None
     plan: bytes | None
     layers: str | None = None
+    kernels: Mapping[str, Mapping[str, bytes]] = field(default_factory=dict)
+    kernels_sha256: str = ""
 
 
 def write_bundle(
@@ -131,6 +185,9 @@ def write_bundle(
             (folder / PLAN_NAME).write_bytes(compiled.plan)
         if compiled.layers is not None:
             (folder / LAYERS_NAME).write_text(compiled.layers, encoding="utf-8")
+        for capability, kernels in compiled.kernels.items():
+            for name, cubin in kernels.items():
+                (folder / f"{Path(name).stem}-{capability}.cubin").write_bytes(cubin)
         manifest = Manifest(
             format=FORMAT,
             created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
@@ -146,6 +203,7 @@ def write_bundle(
             scratch_bytes=compiled.scratch_bytes,
             calibration_sha256=spec.calibration_sha256 or None,
             inputs_sha256=inputs_sha256,
+            kernels_sha256=compiled.kernels_sha256,
             files={file.name: FileRecord.of(file) for file in sorted(folder.iterdir())},
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
@@ -174,6 +232,7 @@ def refuse_foreign_files(path: Path) -> None:
         entry.name
         for entry in (path.iterdir() if path.is_dir() else ())
         if entry.name not in (MANIFEST_NAME, NETWORK_NAME, PLAN_NAME, LAYERS_NAME)
+        and not _KERNEL.fullmatch(entry.name)
     ]
     if foreign:
         raise BundleError(

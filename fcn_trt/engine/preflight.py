@@ -10,10 +10,11 @@ import shlex
 from dataclasses import dataclass
 from itertools import takewhile
 
+from fcn_trt.cuda.nvrtc import kernel_sources_sha256
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.errors import BundleError
 from fcn_trt.machine import Machine, this_machine
-from fcn_trt.manifest import RUNNABLE, TARGET_MODULES, TARGET_NAMES, Manifest
+from fcn_trt.manifest import TARGET_MODULES, TARGET_NAMES, Manifest
 from fcn_trt.options import (
     RTX_CAPABILITIES,
     SUPPORTED_TENSORRT,
@@ -34,6 +35,10 @@ _FLAGS = {
     "--strip": "strip",
 }
 """Options of `fcn-trt build` by attribute of `BuildOptions`, but for the GPUs to compile for."""
+
+
+_RUNNING = {"PyCUDA": "pycuda", "cuda-bindings": "cuda-bindings"}
+"""What the GPU backend needs beside the target's library, by its name for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +63,7 @@ def require_runs_here(bundle: Bundle, machine: Machine | None = None) -> None:
 
     Raises:
         BundleError: it was built for another GPU or release, and where that helps the command that
-            rebuilds is named; or this version does not run its target.
+            rebuilds is named.
     """
     found = obstacle(bundle, machine)
     if found is not None:
@@ -86,24 +91,23 @@ def obstacle(bundle: Bundle, machine: Machine | None = None) -> Obstacle | None:
         here = f"this machine has no {name}; `fcn-trt doctor` says how to install it"
         return Obstacle(reason=f"{built}, {here}", is_cured_by_rebuild=False)
     capability = machine.gpu.compute_capability
-    if _runs_on(manifest, capability) and _runs_with(manifest, version):
-        return _unwritten_obstacle(manifest)
     here = f"this machine has {_sm(capability)} with {version}"
+    if _runs_on(manifest, capability) and _runs_with(manifest, version):
+        lacks = [name for name, library in _RUNNING.items() if library not in machine.libraries]
+        if lacks:
+            reason = f"running on a GPU needs {' and '.join(lacks)}; pip install 'fcn-trt[cuda]'"
+            return Obstacle(reason=reason, is_cured_by_rebuild=False)
+        if not bundle.has_kernels(capability):
+            built = f"it carries no kernels for {_sm(capability)}"
+        elif manifest.kernels_sha256 != kernel_sources_sha256():
+            built = f"its kernels are those of another release ({manifest.built_by})"
+        else:
+            return None
     hopeless = _why_no_rebuild(manifest, capability, version)
     if hopeless is not None:
         return Obstacle(reason=f"{built}, {here}{hopeless}", is_cured_by_rebuild=False)
     again = f"run `{_build_command(bundle)}`, or add --rebuild"
     return Obstacle(reason=f"{built}, {here}: {again}", is_cured_by_rebuild=True)
-
-
-def _unwritten_obstacle(manifest: Manifest) -> Obstacle | None:
-    if manifest.target in RUNNABLE:
-        return None
-    reason = (
-        f"built for {manifest.target}, which this version builds and does not run yet; build it "
-        "with --target openvino"
-    )
-    return Obstacle(reason=reason, is_cured_by_rebuild=False)
 
 
 def _why_no_rebuild(manifest: Manifest, capability: str, version: str) -> str | None:

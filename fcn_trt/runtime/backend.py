@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fcn_trt.spec import Frame, LabelMap, Logits
 
-__all__ = ["Backend"]
+__all__ = ["ArrayBackend", "Backend"]
 
 
 class Backend(Protocol):
@@ -46,5 +46,26 @@ class Backend(Protocol):
             EngineError: the network failed.
         """
 
+    def render(self, frame: Frame, opacity: float) -> Frame:
+        """Segment one frame and paint its classes over it; nothing else is in flight.
+
+        Raises:
+            ValueError: the frame is not (H, W, 3) uint8.
+            EngineError: the network failed.
+        """
+
     def close(self) -> None:
         """Free everything; a second call does nothing."""
+
+
+@runtime_checkable
+class ArrayBackend(Protocol):
+    """What a backend on a GPU can do besides."""
+
+    def segment_array(self, frame: object, out: object) -> None:
+        """Segment a frame on the device into a label map on the device; nothing is in flight.
+
+        Raises:
+            ValueError: an array has another shape, type or layout.
+            EngineError: the network failed.
+        """

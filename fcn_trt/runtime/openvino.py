@@ -22,8 +22,10 @@ from fcn_trt.engine.openvino import (
     openvino_version,
 )
 from fcn_trt.errors import EngineError
+from fcn_trt.labels import palette_array
 from fcn_trt.spec import Frame, LabelMap, Logits, Size
 from fcn_trt.stages.decode import decode
+from fcn_trt.stages.overlay import overlay
 from fcn_trt.stages.preprocess import check_frame, preprocess_into
 
 __all__ = ["OpenVinoBackend"]
@@ -72,6 +74,7 @@ class OpenVinoBackend:
 
     def __init__(self, bundle: Bundle) -> None:
         self._spec = bundle.manifest.spec
+        self._palette = palette_array(self._spec.palette)
         compiled = compile_network(bundle.network, self._spec)
         shape = (self._spec.batch, 3, *self._spec.input_size)
         self._slots = [_Slot(compiled.model, shape) for _ in range(SLOTS)]
@@ -112,6 +115,12 @@ class OpenVinoBackend:
         """Wait for the network and copy its logits."""
         logits: Logits = self._slots[slot].logits().copy()
         return logits
+
+    def render(self, frame: Frame, opacity: float) -> Frame:
+        """Segment one frame and paint its classes over it."""
+        self.submit(0, [frame])
+        (label_map,) = self.collect(0)
+        return overlay(frame, label_map, self._palette, opacity=opacity)
 
     def close(self) -> None:
         """Wait for what is in flight, then let go of the requests."""

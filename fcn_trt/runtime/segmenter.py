@@ -16,7 +16,7 @@ from fcn_trt.engine.preflight import require_runs_here
 from fcn_trt.errors import EngineError
 from fcn_trt.labels import palette_array
 from fcn_trt.manifest import Manifest
-from fcn_trt.runtime.backend import Backend
+from fcn_trt.runtime.backend import ArrayBackend, Backend
 from fcn_trt.spec import Frame, LabelMap, Logits, Spec
 from fcn_trt.stages.overlay import DEFAULT_OPACITY, overlay
 
@@ -132,9 +132,34 @@ class Segmenter:
             ValueError: a shape or type is wrong, or opacity is out of range.
             RuntimeError: label_map is None and the segmenter is closed or busy.
         """
-        if label_map is None:
-            label_map = self.segment(frame)
-        return overlay(frame, label_map, self._palette, opacity=opacity)
+        if label_map is not None:
+            return overlay(frame, label_map, self._palette, opacity=opacity)
+        if not 0 <= opacity <= 1:
+            raise ValueError(f"opacity {opacity} is not between 0 and 1")
+        with self._claim():
+            return self._backend.render(frame, opacity)
+
+    def segment_array(self, frame: object, out: object) -> None:
+        """Segment a frame that is on the GPU into a label map on the GPU; no copy is made.
+
+        Args:
+            frame: Anything with `__cuda_array_interface__`, such as a torch or CuPy array: uint8,
+                (H, W, 3) BGR, (H, W, 4) BGRx, or (3 H / 2, W) NV12, contiguous. If the interface
+                names no stream, the work that wrote it must have ended: synchronise first.
+            out: The same, (H, W) uint8; holds the label map when this returns.
+
+        Raises:
+            ValueError: an array has another shape, type or layout.
+            EngineError: this bundle runs on the CPU, or the GPU failed.
+            RuntimeError: the segmenter is closed, or busy in another thread.
+        """
+        with self._claim():
+            if not isinstance(self._backend, ArrayBackend):
+                raise EngineError(
+                    "this bundle runs on the CPU and takes no arrays on a GPU; use segment, or "
+                    "build it for tensorrt or tensorrt-rtx"
+                )
+            self._backend.segment_array(frame, out)
 
     def stream(
         self, frames: Iterable[Frame], *, in_flight: int | None = None
@@ -221,7 +246,11 @@ class Segmenter:
 
 
 def _backend(bundle: Bundle) -> Backend:
-    """The backend of a bundle of the one target in `RUNNABLE`; others were refused before."""
-    from fcn_trt.runtime.openvino import OpenVinoBackend
+    """What runs a bundle of its target."""
+    if bundle.manifest.target == "openvino":
+        from fcn_trt.runtime.openvino import OpenVinoBackend
 
-    return OpenVinoBackend(bundle)
+        return OpenVinoBackend(bundle)
+    from fcn_trt.runtime.tensorrt import load_tensorrt
+
+    return load_tensorrt(bundle)

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from fcn_trt.cuda.nvrtc import kernel_sources_sha256
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.openvino import computes
 from fcn_trt.engine.preflight import Obstacle, obstacle, require_runs_here
 from fcn_trt.errors import BundleError
 from fcn_trt.machine import Gpu, Machine
-from fcn_trt.manifest import Manifest, Proof
+from fcn_trt.manifest import FileRecord, Manifest, Proof
 from fcn_trt.options import BuildOptions
 from fcn_trt.spec import read_spec
 
@@ -19,15 +20,12 @@ H200 = Gpu(name="H200", compute_capability="9.0", memory_bytes=140 << 30, integr
 
 UNLIMITED = BuildOptions()
 
-NOT_YET = Obstacle(
-    reason="built for tensorrt, which this version builds and does not run yet; build it with "
-    "--target openvino",
-    is_cured_by_rebuild=False,
-)
-"""All that stands in the way where GPU and release are right."""
+KERNEL = FileRecord(size_bytes=1, sha256="0" * 64)
+RUNNING = {"pycuda": "2026.1", "cuda_bindings": "13.5.0"}
 
 
 def machine(gpu, **libraries):
+    libraries = RUNNING | libraries
     return Machine(
         gpu=gpu,
         gpu_problem="" if gpu else "libcuda.so.1 is missing",
@@ -37,7 +35,7 @@ def machine(gpu, **libraries):
         jetpack=None,
         power_mode=None,
         board=None,
-        libraries=libraries,
+        libraries={name.replace("a_b", "a-b"): text for name, text in libraries.items()},
     )
 
 
@@ -45,9 +43,9 @@ def machine(gpu, **libraries):
 def bundle(tiny_network, tmp_path):
     """A bundle for an Orin with TensorRT 10.3.0; only its manifest is looked at."""
 
-    def make(*, options=UNLIMITED, **changes):
+    def make(*, options=UNLIMITED, kernels=("8.0", "8.7", "9.0", "12.0"), **changes):
         manifest = Manifest(
-            format=2,
+            format=3,
             created="2026-01-31T12:00:00+00:00",
             built_by="fcn_trt 0.1.0",
             spec=read_spec(tiny_network),
@@ -61,23 +59,47 @@ def bundle(tiny_network, tmp_path):
             scratch_bytes=None,
             calibration_sha256=None,
             inputs_sha256="",
-            files={},
+            kernels_sha256=kernel_sources_sha256(),
+            files={f"decode-{each}.cubin": KERNEL for each in kernels},
         )
         return Bundle(path=tmp_path / "orin", manifest=replace(manifest, **changes))
 
     return make
 
 
-def test_tensorrt_bundle_is_not_run_yet_even_where_gpu_and_release_are_right(bundle):
-    assert obstacle(bundle(), machine(ORIN, tensorrt="10.3.0")) == NOT_YET
-    with pytest.raises(BundleError, match="orin cannot run here: built for tensorrt, which this"):
-        require_runs_here(bundle(), machine(ORIN, tensorrt="10.3.0"))
-
-
-def test_bundle_of_a_target_that_is_run_has_no_obstacle(bundle, monkeypatch):
-    monkeypatch.setattr("fcn_trt.engine.preflight.RUNNABLE", ("openvino", "tensorrt"))
+def test_bundle_runs_where_gpu_and_release_are_right(bundle):
     assert obstacle(bundle(), machine(ORIN, tensorrt="10.3.0")) is None
     require_runs_here(bundle(), machine(ORIN, tensorrt="10.3.0"))
+
+
+@pytest.mark.parametrize(
+    ("there", "missing"), [("pycuda", "cuda-bindings"), ("cuda_bindings", "PyCUDA")]
+)
+def test_what_running_on_a_gpu_needs_is_named(bundle, monkeypatch, there, missing):
+    monkeypatch.setattr(f"{__name__}.RUNNING", {there: "13.0"})
+    found = obstacle(bundle(), machine(ORIN, tensorrt="10.3.0"))
+    reason = f"running on a GPU needs {missing}; pip install 'fcn-trt[cuda]'"
+    assert found == Obstacle(reason=reason, is_cured_by_rebuild=False)
+
+
+@pytest.mark.parametrize("kernels", [(), ("8.9", "9.0"), ("7.5",)])
+def test_bundle_without_kernels_for_the_gpu_is_built_again(bundle, kernels):
+    found = obstacle(bundle(kernels=kernels), machine(ORIN, tensorrt="10.3.0"))
+    assert found is not None
+    assert found.is_cured_by_rebuild
+    assert found.reason.startswith("it carries no kernels for sm_87, this machine has sm_87 with ")
+    assert "run `fcn-trt build " in found.reason
+
+
+def test_bundle_with_kernels_of_another_release_is_built_again(bundle):
+    found = obstacle(bundle(kernels_sha256="0" * 64), machine(ORIN, tensorrt="10.3.0"))
+    assert found is not None
+    assert found.is_cured_by_rebuild
+    assert found.reason.startswith("its kernels are those of another release (fcn_trt 0.1.0), this")
+
+
+def test_kernels_of_an_earlier_gpu_of_the_generation_do(bundle):
+    assert obstacle(bundle(kernels=("8.6",)), machine(ORIN, tensorrt="10.3.0")) is None
 
 
 def test_both_sides_and_the_command_that_rebuilds_are_named(bundle, tmp_path):
@@ -105,13 +127,13 @@ def test_another_gpu_or_release_is_an_obstacle(bundle, gpu, version):
 
 @pytest.mark.parametrize("version", ["10.3.0.30", "10.3.0.30-1+cuda12.5", "10.3"])
 def test_release_is_compared_as_far_as_both_sides_state_it(bundle, version):
-    assert obstacle(bundle(), machine(ORIN, tensorrt=version)) == NOT_YET
+    assert obstacle(bundle(), machine(ORIN, tensorrt=version)) is None
 
 
 def test_release_of_debian_is_compared_without_what_is_no_number(bundle):
     plan = bundle(target_version="10.3.0.30.7")
     here = machine(ORIN, tensorrt="10.3.0.30-1+cuda12.5")
-    assert obstacle(plan, here) == NOT_YET
+    assert obstacle(plan, here) is None
 
 
 def test_command_keeps_the_limits_and_quotes_the_path(bundle, tmp_path):
@@ -198,7 +220,7 @@ def test_missing_library_is_said_with_where_help_is(bundle):
 
 def test_version_compatible_plan_runs_with_later_releases_of_its_major(bundle):
     plan = bundle(options=BuildOptions(version_compatible=True))
-    assert obstacle(plan, machine(ORIN, tensorrt="10.13.3.9")) == NOT_YET
+    assert obstacle(plan, machine(ORIN, tensorrt="10.13.3.9")) is None
     for version in ("10.0.1", "11.0.0"):
         found = obstacle(plan, machine(ORIN, tensorrt=version))
         assert found is not None
@@ -211,7 +233,7 @@ def test_hardware_compatible_plan_runs_on_ampere_and_later(bundle):
         options=BuildOptions(hardware_compatibility="ampere_plus"), compute_capabilities=("8.6",)
     )
     turing = replace(H200, compute_capability="7.5")
-    assert obstacle(plan, machine(H200, tensorrt="10.3.0")) == NOT_YET
+    assert obstacle(plan, machine(H200, tensorrt="10.3.0")) is None
     found = obstacle(plan, machine(turing, tensorrt="10.3.0"))
     assert found is not None
     assert "sm_75" in found.reason
@@ -222,9 +244,7 @@ def test_rtx_plan_runs_on_each_gpu_it_was_compiled_for(bundle):
         target="tensorrt-rtx", target_version="1.7.1.116", compute_capabilities=("8.6", "12.0")
     )
     blackwell = replace(H200, compute_capability="12.0")
-    stands = obstacle(plan, machine(blackwell, tensorrt_rtx="1.7.1.116"))
-    assert stands is not None
-    assert stands.reason.startswith("built for tensorrt-rtx, which this version builds and does")
+    assert obstacle(plan, machine(blackwell, tensorrt_rtx="1.7.1.116")) is None
     found = obstacle(plan, machine(H200, tensorrt_rtx="1.7.1.116"))
     assert found is not None
     assert found.reason.startswith(

@@ -1,19 +1,43 @@
 """What `Segmenter` relies on, of every backend.
 
-A backend is added with one entry in `BACKENDS`: how its bundle is built, and how it is opened.
+A backend is added with one entry in `BACKENDS`: how it is opened for a network. The GPU's runs on a
+fake driver here, see `fake_device`.
 """
 
 from __future__ import annotations
+
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from fcn_trt.engine.openvino import build_openvino
+from fcn_trt.labels import palette_array
 from fcn_trt.runtime.openvino import OpenVinoBackend
+from fcn_trt.spec import read_spec
 from fcn_trt.stages.decode import decode
+from fcn_trt.stages.overlay import overlay
 from fcn_trt.stages.preprocess import preprocess
+from tests.cuda.fake_driver import installed_fake
+from tests.runtime.fake_device import open_fake_device
 
-BACKENDS = {"openvino": (build_openvino, OpenVinoBackend)}
+
+@contextmanager
+def openvino(network, folder):
+    backend = OpenVinoBackend(build_openvino(network, folder / "bundle"))
+    yield backend
+    backend.close()
+
+
+@contextmanager
+def fake_gpu(network, folder):
+    with pytest.MonkeyPatch.context() as patch, installed_fake(patch) as gpu:
+        backend = open_fake_device(gpu, network)
+        yield backend
+        backend.close()
+
+
+BACKENDS = {"OpenVINO": openvino, "fake GPU": fake_gpu}
 
 BATCH = 3
 SIZE = (64, 96)
@@ -21,20 +45,18 @@ TOLERANCE = 1e-4
 """Relative difference of logits that FP32 kernels of other makers may show."""
 
 
-@pytest.fixture(scope="module", params=list(BACKENDS))
-def bundle(request, tiny_model, write_network, tmp_path_factory):
+@pytest.fixture(scope="module")
+def network(tiny_model, write_network, tmp_path_factory):
     """The tiny model at batch 3."""
-    build, _ = BACKENDS[request.param]
-    folder = tmp_path_factory.mktemp(request.param)
-    network = write_network(tiny_model, folder / "n.onnx", size=SIZE, batch=BATCH)
-    return build(network, folder / "bundle")
+    return write_network(
+        tiny_model, tmp_path_factory.mktemp("backends") / "n.onnx", size=SIZE, batch=BATCH
+    )
 
 
-@pytest.fixture
-def backend(bundle):
-    opened = BACKENDS[bundle.manifest.target][1](bundle)
-    yield opened
-    opened.close()
+@pytest.fixture(params=list(BACKENDS))
+def backend(request, network, tmp_path):
+    with BACKENDS[request.param](network, tmp_path) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -70,7 +92,8 @@ class TestEveryBackend:
         backend.submit(0, frames)
         for frame, label_map, one in zip(frames, backend.collect(0), logits, strict=True):
             assert label_map.dtype == np.uint8
-            np.testing.assert_array_equal(label_map, decode(one, frame.shape[:2]))
+            # Ties may break another way; tests/cuda says where a kernel may differ.
+            assert np.mean(label_map != decode(one, frame.shape[:2])) <= 1e-3
 
     @pytest.mark.parametrize("count", [1, 2])
     def test_batch_may_be_filled_in_part(self, backend, make_frame, logits_of, count):
@@ -121,16 +144,20 @@ class TestEveryBackend:
         backend.submit(0, [make_frame()])
         assert len(backend.collect(0)) == 1
 
-    def test_description_says_what_computes_where_and_in_which_type(self, backend, bundle):
-        manifest = bundle.manifest
-        assert manifest.device in backend.description
-        assert manifest.target_version in backend.description
-        assert "26 fp32" in backend.description
-        assert "\n" not in backend.description
+    def test_render_is_the_overlay_of_the_label_map(self, backend, network, make_frame):
+        palette = palette_array(read_spec(network).palette)
+        frame = make_frame((120, 70), seed=3)
+        backend.submit(0, [frame])
+        (label_map,) = backend.collect(0)
+        for opacity in (0.0, 0.3, 1.0):
+            painted = overlay(frame, label_map, palette, opacity=opacity)
+            found = backend.render(frame, opacity)
+            assert np.abs(found.astype(int) - painted).max() <= 1
+        backend.submit(0, [frame])
+        np.testing.assert_array_equal(backend.collect(0)[0], label_map)
 
-    def test_close_ends_what_is_in_flight_and_may_be_called_twice(self, bundle, make_frame):
-        opened = BACKENDS[bundle.manifest.target][1](bundle)
-        for slot in range(opened.slots):
-            opened.submit(slot, [make_frame()])
-        opened.close()
-        opened.close()
+    def test_close_ends_what_is_in_flight_and_may_be_called_twice(self, backend, make_frame):
+        for slot in range(backend.slots):
+            backend.submit(slot, [make_frame()])
+        backend.close()
+        backend.close()

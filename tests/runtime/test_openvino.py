@@ -56,6 +56,16 @@ def grey(value=255):
     return np.full((*SIZE, 3), value, np.uint8)
 
 
+def test_description_says_what_computes_where_and_in_which_type(tiny_bundle):
+    manifest = tiny_bundle.manifest
+    backend = OpenVinoBackend(tiny_bundle)
+    assert manifest.device in backend.description
+    assert manifest.target_version in backend.description
+    assert "26 fp32" in backend.description
+    assert "\n" not in backend.description
+    backend.close()
+
+
 def test_a_network_that_fails_is_an_engine_error_of_one_line(failing):
     backend = OpenVinoBackend(failing)
     backend.submit(0, [grey(7)])

@@ -368,15 +368,13 @@ class TestLoad:
         with pytest.raises(BundleError, match=message):
             Segmenter.load(orin)
 
-    def test_bundle_that_could_run_here_is_refused_until_this_package_runs_it(
-        self, orin, monkeypatch
-    ):
+    def test_bundle_for_this_gpu_is_refused_without_what_runs_it(self, orin, monkeypatch):
         here = Machine(
             gpu=Gpu(name="Orin", compute_capability="8.7", memory_bytes=1, integrated=True),
             libraries={"tensorrt": "10.3.0"},
         )
         monkeypatch.setattr("fcn_trt.engine.preflight.this_machine", lambda: here)
-        message = "orin cannot run here: built for tensorrt, which this version builds and does not"
+        message = "orin cannot run here: running on a GPU needs PyCUDA and cuda-bindings; pip inst"
         with pytest.raises(BundleError, match=message):
             Segmenter.load(orin)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fcn_trt.cuda.nvrtc import compile_kernels, kernel_sources_sha256
 from fcn_trt.engine.bundle import (
     Bundle,
     Compiled,
@@ -50,6 +51,9 @@ __all__ = ["build_tensorrt", "compile_tensorrt"]
 
 _log = logging.getLogger(__name__)
 
+_AMPERE_PLUS = ("8.0", "8.7", "9.0", "10.0", "11.0", "12.0")
+"""The first GPU of each generation since Ampere, and the Orin of a Jetson."""
+
 
 def build_tensorrt(
     network: Path,
@@ -74,7 +78,7 @@ def build_tensorrt(
 
     Raises:
         OnnxError: the file is damaged or carries no spec.
-        MissingExtraError: the library is not installed.
+        MissingExtraError: the library is not installed, or cuda-bindings, which compiles kernels.
         EngineError: there is no GPU that it needs, it cannot compile the network, or compiles it to
             another precision.
         BundleError: the folder holds files that are no bundle's.
@@ -120,14 +124,22 @@ def compile_tensorrt(
     """
     device = find_device(target, spec.precision, options)
     library = load_library(target)
+    kernels = {c: compile_kernels(c) for c in _kernel_capabilities(device, options)}
     try:
         with collector_paused():
-            return _compile(_Compiler(library, name), network, spec, options, device, on_phase)
+            found = _compile(_Compiler(library, name), network, spec, options, device, on_phase)
+            return replace(found, kernels=kernels, kernels_sha256=kernel_sources_sha256())
     except FcnTrtError:
         raise
     except (RuntimeError, TypeError) as error:  # what pybind11 makes of the library's own checks
         reason = " ".join(str(error).split())[:400]
         raise EngineError(f"{library.name} does not take {name}: {reason}") from error
+
+
+def _kernel_capabilities(device: Device, options: BuildOptions) -> list[str]:
+    """The GPUs that kernels are compiled for; a cubin also runs on later ones of its generation."""
+    more = _AMPERE_PLUS if options.hardware_compatibility == "ampere_plus" else ()
+    return list(dict.fromkeys([*device.compute_capabilities, *more]))
 
 
 def _compile(

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from fcn_trt.cuda.nvrtc import kernel_sources_sha256
 from fcn_trt.engine.bundle import NETWORK_NAME, PLAN_NAME, load_bundle
 from fcn_trt.engine.tensorrt.builder import build_tensorrt, compile_tensorrt
 from fcn_trt.engine.tensorrt.library import TensorRtTarget
@@ -21,6 +22,7 @@ from fcn_trt.options import RTX_CAPABILITIES, BuildOptions
 from fcn_trt.spec import read_spec
 
 pytestmark = pytest.mark.usefixtures("rtx")
+KERNELS = ("decode", "overlay", "preprocess")
 RTX: TensorRtTarget = "tensorrt-rtx"
 TOLD = BuildOptions(compute_capabilities=("8.6", "12.0"))
 
@@ -46,12 +48,27 @@ def edited(tiny_network, tmp_path):
 def test_bundle_holds_plan_network_and_what_they_are(tiny_network, tmp_path, rtx):
     bundle = build_tensorrt(tiny_network, tmp_path / "tiny", target=RTX, options=TOLD)
     manifest = bundle.manifest
-    assert sorted(p.name for p in bundle.path.iterdir()) == [PLAN_NAME, MANIFEST_NAME, NETWORK_NAME]
+    kernels = [f"{name}-{c}.cubin" for name in KERNELS for c in ("12.0", "8.6")]
+    expected = sorted([*kernels, PLAN_NAME, MANIFEST_NAME, NETWORK_NAME])
+    assert sorted(p.name for p in bundle.path.iterdir()) == expected
     assert (manifest.target, manifest.target_version) == (RTX, rtx.__version__)
     assert manifest.compute_capabilities == ("8.6", "12.0")
     assert manifest.options == TOLD
     assert bundle.plan.read_bytes()[:4] == b"vtrt"
     assert load_bundle(bundle.path) == bundle
+
+
+def test_kernels_are_compiled_for_each_gpu_and_their_sources_are_known(tiny_network, tmp_path):
+    bundle = build_tensorrt(tiny_network, tmp_path / "tiny", target=RTX, options=TOLD)
+    assert bundle.manifest.kernels_sha256 == kernel_sources_sha256()
+    found = {capability: bundle.kernels(capability) for capability in ("8.6", "8.9", "12.0")}
+    assert found["8.6"] == found["8.9"] != found["12.0"]
+    for kernels in found.values():
+        assert set(kernels) == {f"{name}.cubin" for name in KERNELS}
+        assert all(cubin.startswith(b"\x7fELF") for cubin in kernels.values())
+    for capability in ("8.0", "7.5", "9.0"):
+        with pytest.raises(BundleError, match=f"no kernels for compute capability {capability}; b"):
+            bundle.kernels(capability)
 
 
 def test_proof_says_that_only_the_typed_network_could_be_asked(tiny_network, tmp_path):

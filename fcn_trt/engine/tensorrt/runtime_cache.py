@@ -1,0 +1,98 @@
+"""What TensorRT-RTX compiles when a plan first runs, kept for the next start on the same machine.
+
+TensorRT compiles everything while it builds and has no such cache.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcn_trt.engine.tensorrt.library import TensorRtLibrary
+from fcn_trt.errors import EngineError, OutputError
+from fcn_trt.files import cache_folder, write_atomic
+
+if TYPE_CHECKING:
+    from tensorrt_types import ICudaEngine, IExecutionContext
+
+__all__ = ["RuntimeCache"]
+
+_log = logging.getLogger(__name__)
+
+
+class RuntimeCache:
+    """Makes execution contexts that share what was compiled for them.
+
+    Args:
+        library: Which.
+        config: Of the engine, with the cache in it; None where the library has none.
+        cache: The library's own cache; None where it has none.
+        path: Where it is kept; None keeps nothing.
+    """
+
+    def __init__(
+        self, library: TensorRtLibrary, config: Any, cache: Any, path: Path | None
+    ) -> None:
+        self._library, self._config, self._cache, self._path = library, config, cache, path
+
+    @classmethod
+    def of(cls, library: TensorRtLibrary, engine: ICudaEngine, plan_sha256: str) -> RuntimeCache:
+        """The cache of a plan; empty where there is none yet, or none that the library takes."""
+        if library.target != "tensorrt-rtx" or not hasattr(engine, "create_runtime_config"):
+            return cls(library, None, None, None)
+        config: Any = engine.create_runtime_config()
+        cache = config.create_runtime_cache()
+        path = _path(library, plan_sha256)
+        known = _read(path)
+        if known and not cache.deserialize(known):
+            _log.warning("starting without what was compiled before: %s refuses it", library.name)
+        config.set_runtime_cache(cache)
+        return cls(library, config, cache, path)
+
+    def context(self, engine: ICudaEngine) -> IExecutionContext:
+        """One more execution context.
+
+        Raises:
+            EngineError: the device has no memory for it.
+        """
+        if self._config is None:
+            context: Any = engine.create_execution_context()
+        else:
+            context = engine.create_execution_context(self._config)
+        if context is None:
+            raise EngineError(
+                f"{self._library.name} cannot make an execution context; close other programs that "
+                "use the GPU, or build with a smaller --workspace"
+            )
+        return context
+
+    def keep(self) -> None:
+        """Write down what was compiled; a failure costs the next start time and nothing else."""
+        if self._cache is None or self._path is None:
+            return
+        data = bytes(self._cache.serialize())
+        try:
+            if data != _read(self._path):
+                write_atomic(self._path, data)
+        except OutputError as error:
+            _log.warning("the next start will take as long as this one: %s", error)
+
+    def close(self) -> None:
+        """Let go of the library's objects."""
+        self._config = self._cache = None
+
+
+def _path(library: TensorRtLibrary, plan_sha256: str) -> Path | None:
+    try:
+        return cache_folder("runtime") / f"{library.target}-{library.version}-{plan_sha256}.cache"
+    except OutputError as error:
+        _log.warning("what is compiled for this start cannot be kept: %s", error)
+        return None
+
+
+def _read(path: Path | None) -> bytes:
+    try:
+        return b"" if path is None else path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,231 @@
+"""The GPU backend: the kernels around a TensorRT engine, several batches in flight.
+
+A frame passes through one slot, see `device_slot`. Slots have streams of their own, so that one
+batch is copied in while another computes and a third is copied out.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+
+import numpy as np
+
+from fcn_trt.cuda.context import DeviceContext, primary_context
+from fcn_trt.cuda.device_stages import DeviceStages, FrameView, palette_table
+from fcn_trt.cuda.graph import CaptureRefusedError
+from fcn_trt.cuda.memory import (
+    DeviceArray,
+    DeviceBuffer,
+    PinnedBuffer,
+    copy_to_device,
+    device_array,
+)
+from fcn_trt.cuda.stream import Stream
+from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.tensorrt.execution import LoadedEngine
+from fcn_trt.labels import palette_array
+from fcn_trt.runtime.device_slot import DeviceSlot
+from fcn_trt.runtime.executor import Engine
+from fcn_trt.spec import Frame, LabelMap, Logits, Spec
+from fcn_trt.stages.preprocess import check_frame
+
+__all__ = ["SLOTS", "DeviceBackend", "load_tensorrt"]
+
+SLOTS = 3
+"""One batch is copied in, one computes, one is copied out."""
+
+_log = logging.getLogger(__name__)
+
+
+class DeviceBackend:
+    """Runs an engine on the GPU; see `Backend`.
+
+    Used by one thread at a time, but by any thread: the CUDA context is made current in each call.
+    What was not closed is closed when the interpreter ends, while the driver is still there.
+
+    Args:
+        context: Of the GPU.
+        spec: The network.
+        cubins: The kernels for this GPU by file name, see `fcn_trt.cuda.nvrtc`.
+        engine: Makes one executor per slot; the backend closes it.
+        slots: Batches in flight.
+        description: What runs where and in which precision, for people.
+
+    Raises:
+        EngineError: the device refuses; then the engine is closed, too.
+    """
+
+    def __init__(
+        self,
+        context: DeviceContext,
+        spec: Spec,
+        *,
+        cubins: Mapping[str, bytes],
+        engine: Engine,
+        slots: int = SLOTS,
+        description: str,
+    ) -> None:
+        self._context, self._description = context, description
+        self._was_refused = False
+        self._slots: list[DeviceSlot] = []
+        self._parts = ExitStack()
+        with context.active(), ExitStack() as failed:
+            failed.callback(engine.close)
+            failed.callback(self.close)
+            stages = DeviceStages(context, cubins)
+            self._parts.callback(stages.close)
+            palette = _device_palette(context, spec)
+            self._parts.callback(palette.close)
+            for _ in range(slots):
+                slot = DeviceSlot(
+                    context,
+                    spec,
+                    stages,
+                    engine.executor(),
+                    palette.address,
+                    on_refused=self._say_once,
+                )
+                self._slots.append(slot)
+                self._parts.callback(slot.close)
+            self._parts.callback(engine.close)
+            for slot in self._slots:
+                self._parts.callback(slot.stop)
+            failed.pop_all()
+        atexit.register(self.close)
+
+    def _say_once(self, error: CaptureRefusedError) -> None:
+        if not self._was_refused:
+            _log.warning("frames run without a CUDA graph, which takes longer: %s", str(error))
+        self._was_refused = True
+
+    @property
+    def slots(self) -> int:
+        """Batches in flight at most."""
+        return len(self._slots)
+
+    @property
+    def description(self) -> str:
+        """The library, the GPU, and the precision that was proven."""
+        return self._description
+
+    def submit(self, slot: int, frames: Sequence[Frame]) -> None:
+        """Copy frames to the slot and start their way."""
+        for frame in frames:
+            check_frame(frame)
+        self._slots[slot].submit(frames)
+
+    def collect(self, slot: int) -> list[LabelMap]:
+        """Wait for the slot and copy each frame's label map."""
+        return self._slots[slot].label_maps()
+
+    def collect_logits(self, slot: int) -> Logits:
+        """Wait for the slot and copy its logits."""
+        return self._slots[slot].logits()
+
+    def render(self, frame: Frame, opacity: float) -> Frame:
+        """Segment and paint one frame on the device."""
+        check_frame(frame)
+        self._slots[0].submit([frame], opacity=opacity)
+        (view,) = self._slots[0].views()
+        return view
+
+    def segment_array(self, frame: object, out: object) -> None:
+        """Segment a frame that is on this GPU into a label map on this GPU; waits.
+
+        Args:
+            frame: Anything with `__cuda_array_interface__`: uint8, (H, W, 3) BGR, (H, W, 4) BGRx,
+                or (3 H / 2, W) NV12, contiguous. If the interface names a stream, its work comes
+                first; if not, the work that wrote it must have ended.
+            out: The same, (H, W) uint8, which is overwritten.
+
+        Raises:
+            ValueError: an array has another shape, type or layout.
+            EngineError: something on the way failed.
+        """
+        source, target = device_array(frame), device_array(out)
+        view = _frame_view(source)
+        if target.dtype != np.uint8 or target.shape != view.size:
+            raise ValueError(
+                f"the label map of this frame is {view.size} uint8, not {target.shape} "
+                f"{target.dtype}"
+            )
+        after = [array.stream for array in (source, target) if array.stream is not None]
+        self._slots[0].segment_on_device(view, target.address, after=after)
+
+    def close(self) -> None:
+        """Wait for what is in flight, then free graphs, executors, the engine, memory, streams."""
+        atexit.unregister(self.close)
+        with self._context.active():
+            self._parts.close()
+        self._slots = []
+
+
+def load_tensorrt(bundle: Bundle) -> DeviceBackend:
+    """Make a bundle's engine ready on this machine's GPU.
+
+    Args:
+        bundle: One that was built for it, see `preflight`.
+
+    Raises:
+        MissingExtraError: PyCUDA, cuda-bindings or the library is not installed.
+        BundleError: it carries no kernels for this GPU.
+        EngineError: the library or the driver refuses.
+    """
+    manifest = bundle.manifest
+    context = primary_context()
+    cubins = bundle.kernels(context.compute_capability)
+    with context.active():
+        engine = LoadedEngine(bundle)
+    return DeviceBackend(
+        context,
+        manifest.spec,
+        cubins=cubins,
+        engine=engine,
+        description=(
+            f"{engine.library} on {context.name}, convolutions: "
+            f"{manifest.precision_proven.describe()}"
+        ),
+    )
+
+
+def _device_palette(context: DeviceContext, spec: Spec) -> DeviceBuffer:
+    """(256, 4) uint8 BGRx on the device; what has no class is black."""
+    table = palette_table(palette_array(spec.palette))
+    with ExitStack() as stack:
+        host = PinnedBuffer(context, table.nbytes)
+        stack.callback(host.close)
+        stream = Stream(context)
+        stack.callback(stream.close)
+        with ExitStack() as failed:
+            palette = DeviceBuffer(context, table.nbytes)
+            failed.callback(palette.close)
+            np.copyto(host.array, table.reshape(-1))
+            copy_to_device(palette.address, host, table.nbytes, stream)
+            stream.synchronize()
+            failed.pop_all()
+    return palette
+
+
+def _frame_view(array: DeviceArray) -> FrameView:
+    """An array on the device as kernels take it."""
+    if array.dtype != np.uint8 or len(array.shape) not in (2, 3) or 0 in array.shape:
+        raise ValueError(f"a frame on the device is uint8, not {array.shape} {array.dtype}")
+    height, width = array.shape[:2]
+    if len(array.shape) == 2:
+        if height % 3 or width % 2:
+            raise ValueError(f"an NV12 frame is (3 H / 2, W) with even H and W, not {array.shape}")
+        return FrameView(
+            address=array.address, size=(height // 3 * 2, width), pitch_bytes=width, layout="nv12"
+        )
+    channels = array.shape[2]
+    if channels not in (3, 4):
+        raise ValueError(f"a frame on the device is (H, W, 3) or (H, W, 4), not {array.shape}")
+    return FrameView(
+        address=array.address,
+        size=(height, width),
+        pitch_bytes=width * channels,
+        layout="bgr" if channels == 3 else "bgrx",
+    )
