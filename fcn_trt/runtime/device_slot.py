@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -21,10 +21,11 @@ import numpy as np
 from fcn_trt.cuda.context import DeviceContext
 from fcn_trt.cuda.device_stages import DeviceStages, FrameView
 from fcn_trt.cuda.graph import CaptureRefusedError, Graph, capture
-from fcn_trt.cuda.memory import DeviceBuffer, PinnedBuffer, copy_to_device, copy_to_host
+from fcn_trt.cuda.memory import DeviceBuffer, PinnedBuffer, copy_to_host
 from fcn_trt.cuda.stream import Event, Stream
 from fcn_trt.errors import EngineError
 from fcn_trt.runtime.executor import Executor
+from fcn_trt.runtime.frame_memory import FrameMemory, Pair
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Frame, LabelMap, Logits, Size, Spec
 
 __all__ = ["DeviceSlot", "Target"]
@@ -53,54 +54,6 @@ class Target:
 
     sizes: tuple[Size, ...]
     opacity: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """Memory of the host and, if the device does not share it, of the device."""
-
-    host: PinnedBuffer
-    device: DeviceBuffer | None
-    address: int
-
-    @classmethod
-    def make(cls, context: DeviceContext, size_bytes: int, stack: ExitStack) -> _Pair:
-        """Allocate both; the stack frees them."""
-        host = PinnedBuffer(context, size_bytes)
-        stack.callback(host.close)
-        if host.device_address is not None:
-            return cls(host, None, host.device_address)
-        device = DeviceBuffer(context, size_bytes)
-        stack.callback(device.close)
-        return cls(host, device, device.address)
-
-    def upload(self, stream: Stream) -> None:
-        """From the host to the device."""
-        if self.device is not None:
-            copy_to_device(self.address, self.host, self.device.size_bytes, stream)
-
-    def download(self, stream: Stream) -> None:
-        """From the device to the host."""
-        if self.device is not None:
-            copy_to_host(self.host, self.address, self.device.size_bytes, stream)
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """Memory of one frame of the batch; `view` only where it is painted."""
-
-    size: Size
-    frame: _Pair
-    label_map: _Pair
-    view: _Pair | None
-
-    @property
-    def on_device(self) -> FrameView:
-        """The frame, for kernels."""
-        pitch = self.size[1] * 3
-        return FrameView(
-            address=self.frame.address, size=self.size, pitch_bytes=pitch, layout="bgr"
-        )
 
 
 class DeviceSlot:
@@ -137,7 +90,7 @@ class DeviceSlot:
         self._logits_type = np.dtype(spec.logits_type)
         self._image_logits_bytes = int(np.prod(self._logits_shape)) * self._logits_type.itemsize
         self._target: Target | None = None
-        self._images: list[_Image] = []
+        self._images: list[FrameMemory] = []
         self._runs = 0
         self._graph: Graph | None = None
         self._takes_graphs = True
@@ -218,7 +171,7 @@ class DeviceSlot:
             EngineError: something on the way failed.
         """
         size_bytes = len(self._images) * self._image_logits_bytes
-        with closing(PinnedBuffer(self._context, size_bytes)) as host:
+        with PinnedBuffer(self._context, size_bytes) as host:
             copy_to_host(host, self._logits.address, size_bytes, self.stream)
             self.stream.synchronize()
             found = host.array[:size_bytes].view(self._logits_type)
@@ -270,18 +223,13 @@ class DeviceSlot:
         self._target, self._images, self._runs = None, [], 0
         self._memory.close()
         with ExitStack() as stack:
-            images = [self._image(size, target.opacity is not None, stack) for size in target.sizes]
+            painted = target.opacity is not None
+            images = [
+                FrameMemory.make(self._context, size, painted=painted, stack=stack)
+                for size in target.sizes
+            ]
             self._memory.push(stack.pop_all())
         self._target, self._images = target, images
-
-    def _image(self, size: Size, painted: bool, stack: ExitStack) -> _Image:
-        pixels = size[0] * size[1]
-        return _Image(
-            size=size,
-            frame=_Pair.make(self._context, pixels * 3, stack),
-            label_map=_Pair.make(self._context, pixels, stack),
-            view=_Pair.make(self._context, pixels * 3, stack) if painted else None,
-        )
 
     def _enqueue(self) -> None:
         """The whole way of a batch, in order."""
@@ -322,7 +270,7 @@ class DeviceSlot:
             align_corners=self._spec.align_corners,
         )
 
-    def _paint(self, image: _Image, view: _Pair) -> None:
+    def _paint(self, image: FrameMemory, view: Pair) -> None:
         opacity = self._target.opacity if self._target is not None else None
         self._stages.overlay(
             self.stream,

@@ -227,8 +227,8 @@ class Segmenter:
         """Wait for a slot whose label maps nobody wants; an error in it hides no other."""
         try:
             self._backend.collect(slot)
-        except EngineError as error:
-            _log.warning("while a stream ended: %s", error)
+        except (EngineError, RuntimeError) as error:  # closed at the interpreter's end
+            _log.warning("while a stream ended: %s", str(error))
 
     def _check_open(self) -> None:
         if self._closed:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import atexit
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
@@ -44,7 +45,8 @@ class DeviceBackend:
     """Runs an engine on the GPU; see `Backend`.
 
     Used by one thread at a time, but by any thread: the CUDA context is made current in each call.
-    What was not closed is closed when the interpreter ends, while the driver is still there.
+    Closing from another thread waits for the call that is under way. What was not closed is closed
+    when the interpreter ends, while the driver is still there.
 
     Args:
         context: Of the GPU.
@@ -69,6 +71,7 @@ class DeviceBackend:
         description: str,
     ) -> None:
         self._context, self._description = context, description
+        self._lock = threading.RLock()
         self._was_refused = False
         self._slots: list[DeviceSlot] = []
         self._parts = ExitStack()
@@ -115,22 +118,26 @@ class DeviceBackend:
         """Copy frames to the slot and start their way."""
         for frame in frames:
             check_frame(frame)
-        self._slots[slot].submit(frames)
+        with self._open(slot) as entry:
+            entry.submit(frames)
 
     def collect(self, slot: int) -> list[LabelMap]:
         """Wait for the slot and copy each frame's label map."""
-        return self._slots[slot].label_maps()
+        with self._open(slot) as entry:
+            return entry.label_maps()
 
     def collect_logits(self, slot: int) -> Logits:
         """Wait for the slot and copy its logits."""
-        return self._slots[slot].logits()
+        with self._open(slot) as entry:
+            return entry.logits()
 
     def render(self, frame: Frame, opacity: float) -> Frame:
         """Segment and paint one frame on the device."""
         check_frame(frame)
-        self._slots[0].submit([frame], opacity=opacity)
-        (view,) = self._slots[0].views()
-        return view
+        with self._open(0) as entry:
+            entry.submit([frame], opacity=opacity)
+            (view,) = entry.views()
+            return view
 
     def segment_array(self, frame: object, out: object) -> None:
         """Segment a frame that is on this GPU into a label map on this GPU; waits.
@@ -153,14 +160,27 @@ class DeviceBackend:
                 f"{target.dtype}"
             )
         after = [array.stream for array in (source, target) if array.stream is not None]
-        self._slots[0].segment_on_device(view, target.address, after=after)
+        with self._open(0) as entry:
+            entry.segment_on_device(view, target.address, after=after)
 
     def close(self) -> None:
         """Wait for what is in flight, then free graphs, executors, the engine, memory, streams."""
         atexit.unregister(self.close)
-        with self._context.active():
+        with self._lock, self._context.active():
+            self._slots = []
             self._parts.close()
-        self._slots = []
+
+    @contextmanager
+    def _open(self, slot: int) -> Iterator[DeviceSlot]:
+        """A slot, which is not freed before the block ends.
+
+        Raises:
+            RuntimeError: the backend is closed.
+        """
+        with self._lock:
+            if not self._slots:
+                raise RuntimeError("this engine was closed meanwhile; load the bundle again")
+            yield self._slots[slot]
 
 
 def load_tensorrt(bundle: Bundle) -> DeviceBackend:

@@ -392,6 +392,53 @@ class TestClosing:
         thread.join()
         assert len(found) == 1
 
+    def test_while_another_thread_has_a_frame_under_way(self, gpu, tiny_network, make_frame):
+        began, may_go_on, raised = threading.Event(), threading.Event(), list[Exception]()
+
+        class Slow(HostExecutor):
+            def enqueue(self, inputs, outputs, stream):
+                began.set()
+                assert may_go_on.wait(10)
+                super().enqueue(inputs, outputs, stream)
+
+        backend = open_fake_device(gpu, tiny_network, engine=HostEngine(gpu, tiny_network, Slow))
+
+        def work() -> None:
+            backend.submit(0, [make_frame()])
+            try:
+                backend.submit(0, [make_frame()])
+            except RuntimeError as error:
+                raised.append(error)
+
+        threads = [threading.Thread(target=work), threading.Thread(target=backend.close)]
+        threads[0].start()
+        assert began.wait(10)
+        threads[1].start()
+        threads[1].join(0.2)
+        assert threads[1].is_alive()
+        may_go_on.set()
+        for thread in threads:
+            thread.join()
+        assert [str(error) for error in raised] in (
+            [],
+            ["this engine was closed meanwhile; load the bundle again"],
+        )
+
+    def test_at_the_end_of_the_interpreter_within_a_stream(self, tiny_network):
+        done = self.end_of_interpreter(
+            tiny_network,
+            """
+            from types import SimpleNamespace
+            from fcn_trt.runtime.segmenter import Segmenter
+            from fcn_trt.spec import read_spec
+            segmenter = Segmenter(SimpleNamespace(spec=read_spec(Path(sys.argv[1]))), backend)
+            stream = segmenter.stream(np.zeros((64, 96, 3), np.uint8) for _ in range(9))
+            next(stream)
+            """,
+        )
+        assert "Exception ignored" not in done.stderr
+        assert (done.returncode, done.stdout.strip()) == (0, "[] [] 0"), done.stderr
+
     def test_a_failing_driver_is_a_warning_and_hides_nothing(
         self, gpu, tiny_network, make_frame, caplog
     ):
@@ -401,10 +448,15 @@ class TestClosing:
         backend.close()
         assert "while closing: cannot finish the work on a stream" in caplog.text
 
-    def test_at_the_end_of_the_interpreter(self, tiny_network, tmp_path):
-        """In a process of its own, which leaves a segmenter open with a frame in flight."""
-        script = textwrap.dedent(
-            """
+    def test_at_the_end_of_the_interpreter(self, tiny_network):
+        done = self.end_of_interpreter(
+            tiny_network, "backend.submit(0, [np.zeros((64, 96, 3), np.uint8)])"
+        )
+        assert (done.returncode, done.stdout.strip()) == (0, "[] [] 0"), done.stderr
+
+    def end_of_interpreter(self, network, more):
+        """A process that leaves a backend open; it prints what the fake then finds."""
+        script = """
             import atexit, sys
             from pathlib import Path
             import numpy as np
@@ -414,17 +466,14 @@ class TestClosing:
             sys.modules.update(fake_modules(gpu))
             from tests.runtime.fake_device import open_fake_device
             backend = open_fake_device(gpu, Path(sys.argv[1]))
-            backend.submit(0, [np.zeros((64, 96, 3), np.uint8)])
             """
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", script, str(tiny_network)],
+        return subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(script) + textwrap.dedent(more), str(network)],
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
             check=False,
         )
-        assert (done.returncode, done.stdout.strip()) == (0, "[] [] 0"), done.stderr
 
 
 def test_fake_is_not_needed_to_import(tmp_path) -> None:
