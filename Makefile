@@ -28,7 +28,8 @@ bindings: $(VENV)/installed-dev
 test-families: $(VENV)-families/installed
 	$(VENV)-families/bin/python -m pytest tests/families --override-ini filterwarnings=default
 
-# Needs a GPU; builds, loads and runs engines with what is installed for it, and says what it skips.
+# Needs a GPU: kernels, the pipeline, and engines of what is installed for it. It says what it skips;
+# with FCN_TRT_REQUIRE=gpu in the environment it fails where there is no GPU.
 test-gpu: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/gpu
 
@@ -36,6 +37,7 @@ bench: demo
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.video demo_out/bundle
 	$(BIN)/python -m benchmarks.precisions
+	$(BIN)/python -m benchmarks.device
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

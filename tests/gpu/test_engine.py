@@ -8,13 +8,22 @@ import numpy as np
 import pytest
 
 from fcn_trt.engine.bundle import load_bundle
-from fcn_trt.engine.openvino import compile_network
 from fcn_trt.engine.preflight import obstacle
 from fcn_trt.engine.tensorrt.builder import build_tensorrt
 from fcn_trt.engine.tensorrt.plan import load_engine
-from fcn_trt.export.pipeline import export_model, type_network
 from fcn_trt.options import BuildOptions
+from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, read_spec
+from fcn_trt.stages.decode import decode
+from fcn_trt.stages.preprocess import preprocess
+from tests.gpu.oracle import assert_same_but_for_ties
+
+pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
+pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
+pytest.importorskip("openvino", reason="OpenVINO's logits are what an engine's are held against")
+
+from fcn_trt.engine.openvino import compile_network  # imports openvino
+from fcn_trt.export.pipeline import export_model, type_network  # imports torch
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 6e-2}
 """Largest difference in shares of the logits' deviation; each type's rounding over 26 layers."""
@@ -55,11 +64,56 @@ def test_engine_gives_the_logits_that_openvino_gives(
         target=target,
         options=options_for(target, machine),
     )
-    assert "builds and does not run yet" in str(obstacle(load_bundle(bundle.path)))
+    assert obstacle(load_bundle(bundle.path)) is None
     image = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
     expected = compile_network(tiny_network, read_spec(tiny_network)).model(image)[0]
     found = run(cuda, load_engine(bundle), image)
     assert np.abs(found - expected).max() <= TOLERANCE[precision] * expected.std()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_segmenter_runs_the_bundle_on_the_gpu(
+    device, machine, target, tiny_network, make_frame, tmp_path, precision
+):
+    typed = tmp_path / "typed.onnx"
+    type_network(tiny_network, typed, precision)
+    bundle = build_tensorrt(
+        typed, tmp_path / "bundle", target=target, options=options_for(target, machine)
+    )
+    spec = bundle.manifest.spec
+    frames = [make_frame((97, 131), seed=seed) for seed in range(7)]
+    with Segmenter.load(bundle.path) as segmenter:
+        assert machine.gpu.name in segmenter.description
+        label_maps = [label_map for _, label_map in segmenter.stream(frames)]
+        for frame, label_map in zip(frames, label_maps, strict=True):
+            image = preprocess(frame, spec.input_size, mean=spec.mean, std=spec.std)[None]
+            expected = compile_network(tiny_network, read_spec(tiny_network)).model(image)[0]
+            logits = segmenter.logits([frame])
+            assert np.abs(logits - expected).max() <= TOLERANCE[precision] * expected.std()
+            np.testing.assert_array_equal(segmenter.segment(frame), label_map)
+            assert_same_but_for_ties(
+                label_map,
+                decode(logits[0], frame.shape[:2], align_corners=spec.align_corners),
+                logits[0],
+                align_corners=spec.align_corners,
+            )
+
+
+def test_runtime_cache_of_tensorrt_rtx_is_kept_for_the_next_start(
+    device, machine, target, tiny_network, make_frame, tmp_path, user_cache
+):
+    if target != "tensorrt-rtx":
+        pytest.skip("TensorRT compiles everything while it builds")
+    bundle = build_tensorrt(
+        tiny_network, tmp_path / "bundle", target=target, options=options_for(target, machine)
+    )
+    label_maps = []
+    for _ in range(2):
+        with Segmenter.load(bundle.path) as segmenter:
+            label_maps.append(segmenter.segment(make_frame((97, 131))))
+    kept = [path for path in user_cache.rglob("*") if path.is_file()]
+    assert kept, "no runtime cache was written"
+    np.testing.assert_array_equal(label_maps[0], label_maps[1])
 
 
 def test_proof_comes_from_the_engine_where_the_library_reports_it(
