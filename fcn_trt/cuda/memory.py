@@ -179,6 +179,7 @@ class DeviceArray:
         address: Where it begins.
         owner: What keeps the memory alive.
         stream: Handle of the stream whose work must be done before it is read; None where all is.
+        is_read_only: Whether its owner forbids to write to it.
     """
 
     shape: tuple[int, ...]
@@ -186,6 +187,7 @@ class DeviceArray:
     address: int
     owner: object
     stream: int | None = None
+    is_read_only: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -198,7 +200,7 @@ class DeviceArray:
         return {
             "shape": self.shape,
             "typestr": self.dtype.str,
-            "data": (self.address, False),
+            "data": (self.address, self.is_read_only),
             "strides": None,
             "stream": self.stream,
             "version": 3,
@@ -239,6 +241,7 @@ def device_array(source: object) -> DeviceArray:
         address=int(interface["data"][0]),
         owner=source,
         stream=None if stream is None else int(stream),
+        is_read_only=bool(interface["data"][1]),
     )
 
 

@@ -13,7 +13,13 @@ from typing import Any
 
 from fcn_trt.errors import EngineError, MissingExtraError
 
-__all__ = ["KERNEL_FILES", "compile_kernel", "compile_kernels", "kernel_sources_sha256"]
+__all__ = [
+    "KERNEL_FILES",
+    "compile_kernel",
+    "compile_kernels",
+    "kernel_sources_sha256",
+    "known_capabilities",
+]
 
 KERNEL_FILES = ("preprocess.cubin", "decode.cubin", "overlay.cubin")
 """What `compile_kernels` makes: one file for each stage."""
@@ -67,6 +73,17 @@ def kernel_sources_sha256() -> str:
     return digest.hexdigest()
 
 
+def known_capabilities() -> tuple[str, ...]:
+    """Compute capabilities that this NVRTC compiles for.
+
+    Raises:
+        MissingExtraError: As for `compile_kernels`.
+    """
+    nvrtc = _load_nvrtc()
+    known = _result(nvrtc, nvrtc.nvrtcGetSupportedArchs(), "list architectures")
+    return tuple(f"{number // 10}.{number % 10}" for number in known)
+
+
 def compile_source(source: str, file: str, capability: str) -> bytes:
     """Compile CUDA C++ that may include the kernels' own headers.
 
@@ -105,8 +122,8 @@ def _load_nvrtc() -> ModuleType:
         nvrtc.nvrtcVersion()  # the library itself is loaded by the first call
     except (ImportError, RuntimeError) as error:
         raise MissingExtraError(
-            f"CUDA kernels cannot be compiled here ({_first_line(str(error))}); install "
-            "NVRTC with `pip install 'fcn-trt[tensorrt]'`; `fcn-trt doctor` shows what is missing"
+            f"CUDA kernels cannot be compiled here ({_first_line(str(error))}); install NVRTC with "
+            "`pip install 'fcn-trt[tensorrt-rtx]'`; on a Jetson it comes with JetPack's CUDA"
         ) from error
     return nvrtc
 
@@ -116,10 +133,9 @@ def _architecture(nvrtc: Any, capability: str) -> int:
     major, _, minor = capability.partition(".")
     if not (major.isdecimal() and len(minor) == 1 and minor.isdecimal() and capability.isascii()):
         raise ValueError(f"a compute capability is such as '8.7', not {capability!r}")
-    known = list(_result(nvrtc, nvrtc.nvrtcGetSupportedArchs(), "list architectures"))
-    if int(major + minor) not in known:
+    if capability not in known_capabilities():
         version = "{}.{}".format(*_result(nvrtc, nvrtc.nvrtcVersion(), "tell its version"))
-        names = ", ".join(f"{number // 10}.{number % 10}" for number in known)
+        names = ", ".join(known_capabilities())
         raise EngineError(
             f"NVRTC {version} cannot compile for compute capability {capability}, but for {names}; "
             "build for one of these, or install the cuda-bindings of the CUDA release that has it"

@@ -43,6 +43,9 @@ LAYERS_NAME = "layers.json"
 _KERNEL = re.compile(r"([a-z]+)-([0-9]+\.[0-9]+)\.cubin")
 """A compiled kernel: its name and the compute capability that it is for."""
 
+_JETSONS = {(8, 7), (11, 0)}
+"""Compute capabilities of Orin and Thor."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
@@ -107,12 +110,17 @@ class Bundle:
     def _kernel_names(self, compute_capability: str) -> dict[str, str]:
         """File names by kernel, of those compiled for the GPU, or else for an earlier one.
 
-        A cubin also runs on later GPUs of the same major compute capability.
+        A cubin also runs on later GPUs of the same major compute capability, but a Jetson's and
+        others do not run each other's (CUDA C++ Programming Guide, "Binary Compatibility").
         """
         files = {name: match for name in self.manifest.files if (match := _KERNEL.fullmatch(name))}
-        major, minor = parse_capability(compute_capability)
         built = {name: parse_capability(match[2]) for name, match in files.items()}
-        fitting = [made for made in built.values() if (major, 0) <= made <= (major, minor)]
+        here = parse_capability(compute_capability)
+        fitting = [
+            made
+            for made in built.values()
+            if made == here or ((here[0], 0) <= made < here and not {made, here} & _JETSONS)
+        ]
         return {
             f"{files[name][1]}.cubin": name
             for name, made in built.items()

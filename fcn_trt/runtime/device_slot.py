@@ -4,13 +4,14 @@
              (copy)    preprocess          executor   decode    (copy)
 
 On an integrated GPU the pinned memory is the device's own, and both copies vanish. Memory is made
-when frames of another size come, and never per frame. After the first frames the way is captured
-as a CUDA graph and started with one call.
+when frames of a new size come, and never per frame. After the first frames of a size the way is
+captured as a CUDA graph and started with one call.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,12 +24,16 @@ from fcn_trt.cuda.device_stages import DeviceStages, FrameView
 from fcn_trt.cuda.graph import CaptureRefusedError, Graph, capture
 from fcn_trt.cuda.memory import DeviceBuffer, PinnedBuffer, copy_to_host
 from fcn_trt.cuda.stream import Event, Stream
+from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.errors import EngineError
 from fcn_trt.runtime.executor import Executor
 from fcn_trt.runtime.frame_memory import FrameMemory, Pair
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Frame, LabelMap, Logits, Size, Spec
 
-__all__ = ["DeviceSlot", "Target"]
+__all__ = ["DeviceSlot"]
+
+KEPT_WAYS = 4
+"""Sizes of frames, such as those of several cameras, whose memory and graphs stay."""
 
 WARM_UP_RUNS = 2
 """Runs before the capture; in the first one a network may still allocate and choose kernels."""
@@ -43,17 +48,40 @@ class _Closable(Protocol):
 _Part = TypeVar("_Part", bound=_Closable)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """What becomes of each frame of a batch.
+@dataclass(slots=True)
+class _Way:
+    """What frames of certain sizes go through.
 
     Attributes:
-        sizes: (height, width) of each frame.
-        opacity: Of the colours that are painted over the frames; None paints none.
+        images: Memory of each frame.
+        memory: Frees it.
+        opacity: Of the colours, in the last runs; None painted none.
+        runs: With that opacity.
+        graph: Of such a run; None before there is one.
     """
 
-    sizes: tuple[Size, ...]
-    opacity: float | None
+    images: list[FrameMemory]
+    memory: ExitStack
+    opacity: float | None = None
+    runs: int = 0
+    graph: Graph | None = None
+
+    def set_opacity(self, opacity: float | None) -> None:
+        """Paint with another opacity from now on, which a graph does not do."""
+        if opacity != self.opacity:
+            self.drop_graph()
+            self.opacity, self.runs = opacity, 0
+
+    def drop_graph(self) -> None:
+        """Free the graph."""
+        graph, self.graph = self.graph, None
+        if graph is not None:
+            graph.close()
+
+    def close(self) -> None:
+        """Free the graph, and then the memory that it uses."""
+        self.drop_graph()
+        self.memory.close()
 
 
 class DeviceSlot:
@@ -89,16 +117,13 @@ class DeviceSlot:
         self._logits_shape = (len(spec.classes), *spec.logits_size)
         self._logits_type = np.dtype(spec.logits_type)
         self._image_logits_bytes = int(np.prod(self._logits_shape)) * self._logits_type.itemsize
-        self._target: Target | None = None
-        self._images: list[FrameMemory] = []
-        self._runs = 0
-        self._graph: Graph | None = None
+        self._ways: OrderedDict[tuple[tuple[Size, ...], bool], _Way] = OrderedDict()
+        self._way = _Way([], ExitStack())
+        self._logits_host: PinnedBuffer | None = None  # made when logits are first asked for
         self._takes_graphs = True
-        self._memory = ExitStack()  # of the frames' sizes
         self._fixed = ExitStack()
         with ExitStack() as failed:
             failed.callback(self.close)
-            self._fixed.callback(self._memory.close)
             self.stream = self._add(Stream(context))
             self._done = self._add(Event(context))
             self._tensor = self._add(DeviceBuffer(context, spec.batch * self._tensor_bytes))
@@ -121,18 +146,17 @@ class DeviceSlot:
             EngineError: the device refuses.
         """
         sizes = tuple((frame.shape[0], frame.shape[1]) for frame in frames)
-        target = Target(sizes=sizes, opacity=opacity)
-        if target != self._target:
-            self._prepare(target)
-        for image, frame in zip(self._images, frames, strict=True):
+        way = self._way = self._find_way(sizes, painted=opacity is not None)
+        way.set_opacity(opacity)
+        for image, frame in zip(way.images, frames, strict=True):
             np.copyto(image.frame.host.array.reshape(frame.shape), frame)
-        if self._graph is not None:
-            self._graph.launch(self.stream)
+        if way.graph is not None:
+            way.graph.launch(self.stream)
         else:
             self._enqueue()
         self._done.record(self.stream)
-        self._runs += 1
-        if self._runs == WARM_UP_RUNS and self._takes_graphs:
+        way.runs += 1
+        if way.runs >= WARM_UP_RUNS and way.graph is None and self._takes_graphs:
             self._capture()
 
     def label_maps(self) -> list[LabelMap]:
@@ -142,7 +166,7 @@ class DeviceSlot:
             EngineError: something on the way failed.
         """
         self._done.synchronize()
-        return [image.label_map.host.array.reshape(image.size).copy() for image in self._images]
+        return [image.label_map.host.array.reshape(image.size).copy() for image in self._way.images]
 
     def views(self) -> list[Frame]:
         """Wait, then copy each frame with its colours.
@@ -152,12 +176,12 @@ class DeviceSlot:
             RuntimeError: none were asked for.
         """
         self._done.synchronize()
-        views = [image.view for image in self._images]
+        views = [image.view for image in self._way.images]
         if not all(views):
             raise RuntimeError("no colours were painted; submit the frames with an opacity")
         return [
             view.host.array.reshape((*image.size, 3)).copy()
-            for image, view in zip(self._images, views, strict=True)
+            for image, view in zip(self._way.images, views, strict=True)
             if view is not None
         ]
 
@@ -170,13 +194,14 @@ class DeviceSlot:
         Raises:
             EngineError: something on the way failed.
         """
-        size_bytes = len(self._images) * self._image_logits_bytes
-        with PinnedBuffer(self._context, size_bytes) as host:
-            copy_to_host(host, self._logits.address, size_bytes, self.stream)
-            self.stream.synchronize()
-            found = host.array[:size_bytes].view(self._logits_type)
-            logits: Logits = found.reshape((-1, *self._logits_shape)).astype(np.float32)
-            return logits
+        size_bytes = len(self._way.images) * self._image_logits_bytes
+        if self._logits_host is None:
+            self._logits_host = self._add(PinnedBuffer(self._context, self._logits.size_bytes))
+        copy_to_host(self._logits_host, self._logits.address, size_bytes, self.stream)
+        self.stream.synchronize()
+        found = self._logits_host.array[:size_bytes].view(self._logits_type)
+        logits: Logits = found.reshape((-1, *self._logits_shape)).astype(np.float32)
+        return logits
 
     def segment_on_device(
         self, frame: FrameView, label_address: int, *, after: Sequence[int] = ()
@@ -193,10 +218,12 @@ class DeviceSlot:
         """
         for handle in after:
             self.stream.wait_for_handle(handle)
-        self._preprocess(frame, 0)
-        self._infer()
-        self._decode(frame.size, 0, label_address)
-        self.stream.synchronize()
+        try:
+            self._preprocess(frame, 0)
+            self._infer()
+            self._decode(frame.size, 0, label_address)
+        finally:  # nothing may use the caller's memory any more
+            self.stream.synchronize()
 
     def stop(self) -> None:
         """Wait for what is in flight, then free the graph and the executor; hides no other error.
@@ -207,40 +234,44 @@ class DeviceSlot:
             self.stream.synchronize()
         except (EngineError, RuntimeError) as error:
             _log.warning("while closing: %s", str(error))  # a kept error would keep its stream
-        self._drop_graph()
+        for way in self._ways.values():
+            way.drop_graph()
         self._executor.close()
 
     def close(self) -> None:
         """Free everything; a second call does nothing."""
-        self._drop_graph()
+        while self._ways:
+            self._ways.popitem()[1].close()
         self._executor.close()
         self._fixed.close()
 
-    def _prepare(self, target: Target) -> None:
-        """Memory for frames of these sizes, in place of what was there."""
-        self.stream.synchronize()
-        self._drop_graph()
-        self._target, self._images, self._runs = None, [], 0
-        self._memory.close()
-        with ExitStack() as stack:
-            painted = target.opacity is not None
-            images = [
-                FrameMemory.make(self._context, size, painted=painted, stack=stack)
-                for size in target.sizes
-            ]
-            self._memory.push(stack.pop_all())
-        self._target, self._images = target, images
+    def _find_way(self, sizes: tuple[Size, ...], *, painted: bool) -> _Way:
+        """The way for frames of these sizes; the one that was longest not used makes room."""
+        way = self._ways.get((sizes, painted))
+        if way is None:
+            while len(self._ways) >= KEPT_WAYS:
+                self.stream.synchronize()
+                self._ways.popitem(last=False)[1].close()
+            with ExitStack() as stack:
+                images = [
+                    FrameMemory.make(self._context, size, painted=painted, stack=stack)
+                    for size in sizes
+                ]
+                way = self._ways[sizes, painted] = _Way(images, stack.pop_all())
+        self._ways.move_to_end((sizes, painted))
+        return way
 
     def _enqueue(self) -> None:
         """The whole way of a batch, in order."""
-        for index, image in enumerate(self._images):
+        for index, image in enumerate(self._way.images):
             image.frame.upload(self.stream)
             self._preprocess(image.on_device, index)
         self._infer()
-        for index, image in enumerate(self._images):
+        for index, image in enumerate(self._way.images):
             self._decode(image.size, index, image.label_map.address)
-            image.label_map.download(self.stream)
-            if image.view is not None:
+            if image.view is None:
+                image.label_map.download(self.stream)
+            else:
                 self._paint(image, image.view)
 
     def _preprocess(self, frame: FrameView, index: int) -> None:
@@ -271,7 +302,6 @@ class DeviceSlot:
         )
 
     def _paint(self, image: FrameMemory, view: Pair) -> None:
-        opacity = self._target.opacity if self._target is not None else None
         self._stages.overlay(
             self.stream,
             image.on_device,
@@ -279,19 +309,15 @@ class DeviceSlot:
             image.size,
             self._palette_address,
             view.address,
-            opacity=opacity or 0.0,
+            opacity=self._way.opacity or 0.0,
         )
         view.download(self.stream)
 
     def _capture(self) -> None:
         """Capture the way, unless that is refused."""
         try:
-            self._graph = capture(self.stream, self._enqueue)
+            with collector_paused():  # what it frees meanwhile would spoil the capture
+                self._way.graph = capture(self.stream, self._enqueue)
         except CaptureRefusedError as error:
             self._takes_graphs = False
             self._on_refused(error)
-
-    def _drop_graph(self) -> None:
-        graph, self._graph = self._graph, None
-        if graph is not None:
-            graph.close()

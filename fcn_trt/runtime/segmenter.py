@@ -29,7 +29,8 @@ class Segmenter:
     """Segments frames with the engine of a bundle.
 
     Frames may have any size; each label map has the size of its own frame. A segmenter works for
-    one thread at a time and refuses a second one; open one segmenter per thread.
+    one thread at a time and refuses a second one; open one segmenter per thread. Close it: what a
+    GPU holds for it is freed then, or else when the interpreter ends.
 
     Example:
         >>> with Segmenter.load("engines/demo") as segmenter:

@@ -72,6 +72,7 @@ class DeviceBackend:
     ) -> None:
         self._context, self._description = context, description
         self._lock = threading.RLock()
+        self._is_closed = False
         self._was_refused = False
         self._slots: list[DeviceSlot] = []
         self._parts = ExitStack()
@@ -117,7 +118,7 @@ class DeviceBackend:
     def submit(self, slot: int, frames: Sequence[Frame]) -> None:
         """Copy frames to the slot and start their way."""
         for frame in frames:
-            check_frame(frame)
+            _check_frame(frame)
         with self._open(slot) as entry:
             entry.submit(frames)
 
@@ -133,7 +134,7 @@ class DeviceBackend:
 
     def render(self, frame: Frame, opacity: float) -> Frame:
         """Segment and paint one frame on the device."""
-        check_frame(frame)
+        _check_frame(frame)
         with self._open(0) as entry:
             entry.submit([frame], opacity=opacity)
             (view,) = entry.views()
@@ -154,6 +155,8 @@ class DeviceBackend:
         """
         source, target = device_array(frame), device_array(out)
         view = _frame_view(source)
+        if target.is_read_only:
+            raise ValueError("the label map's array is read-only; give one that can be written")
         if target.dtype != np.uint8 or target.shape != view.size:
             raise ValueError(
                 f"the label map of this frame is {view.size} uint8, not {target.shape} "
@@ -166,9 +169,12 @@ class DeviceBackend:
     def close(self) -> None:
         """Wait for what is in flight, then free graphs, executors, the engine, memory, streams."""
         atexit.unregister(self.close)
-        with self._lock, self._context.active():
-            self._slots = []
-            self._parts.close()
+        with self._lock:
+            parts, self._parts, self._slots = self._parts, ExitStack(), []
+            if not self._is_closed:
+                self._is_closed = True
+                with self._context.active():
+                    parts.close()
 
     @contextmanager
     def _open(self, slot: int) -> Iterator[DeviceSlot]:
@@ -227,6 +233,12 @@ def _device_palette(context: DeviceContext, spec: Spec) -> DeviceBuffer:
             stream.synchronize()
             failed.pop_all()
     return palette
+
+
+def _check_frame(frame: Frame) -> None:
+    """Refuse what is no frame, or larger than the kernels take, before memory is made for it."""
+    check_frame(frame)
+    FrameView(address=0, size=(frame.shape[0], frame.shape[1]), pitch_bytes=3 * frame.shape[1])
 
 
 def _frame_view(array: DeviceArray) -> FrameView:

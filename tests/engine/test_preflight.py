@@ -98,8 +98,25 @@ def test_bundle_with_kernels_of_another_release_is_built_again(bundle):
     assert found.reason.startswith("its kernels are those of another release (fcn_trt 0.1.0), this")
 
 
-def test_kernels_of_an_earlier_gpu_of_the_generation_do(bundle):
-    assert obstacle(bundle(kernels=("8.6",)), machine(ORIN, tensorrt="10.3.0")) is None
+@pytest.mark.parametrize(
+    ("kernels", "here", "runs"),
+    [
+        ("8.0", "8.9", True),
+        ("8.6", "8.6", True),
+        ("8.7", "8.7", True),
+        ("8.9", "8.6", False),
+        ("8.6", "8.7", False),
+        ("8.7", "8.9", False),
+        ("8.6", "9.0", False),
+    ],
+)
+def test_kernels_of_an_earlier_gpu_of_the_generation_do_but_for_jetsons(
+    bundle, kernels, here, runs
+):
+    options = BuildOptions(hardware_compatibility="ampere_plus")
+    made = bundle(options=options, kernels=(kernels,))
+    gpu = replace(ORIN, compute_capability=here)
+    assert (obstacle(made, machine(gpu, tensorrt="10.3.0")) is None) == runs
 
 
 def test_both_sides_and_the_command_that_rebuilds_are_named(bundle, tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fcn_trt.cuda.context import primary_context
+from fcn_trt.cuda.context import primary_context, release_contexts
 from fcn_trt.cuda.memory import DeviceArray, DeviceBuffer, PinnedBuffer, copy_to_device
 from fcn_trt.cuda.stream import Stream
 from fcn_trt.errors import EngineError
@@ -102,17 +102,61 @@ class TestFrames:
             assert made[routine] == 0, routine
         assert made["cuGraphLaunch"] == 20
 
-    def test_another_size_replaces_memory_and_graph(self, gpu, backend, make_frame, tiny_network):
+    def test_several_sizes_and_pictures_in_turn_allocate_nothing_either(
+        self, gpu, backend, make_frame
+    ):
+        frames = [make_frame(size, seed=seed) for seed, size in enumerate(SIZES)]
+
+        def turn() -> None:
+            for frame in frames:
+                run(backend, 0, [frame])
+            backend.render(frames[0], 0.5)
+
+        for _ in range(3):
+            turn()
+        before, held = gpu.calls.copy(), sum(block.size for block in gpu.blocks)
+        for _ in range(4):
+            turn()
+        made = gpu.calls - before
+        assert not {"cuMemAlloc", "cuMemHostAlloc", "cuGraphInstantiate"} & set(made)
+        assert made["cuGraphLaunch"] == 16
+        assert sum(block.size for block in gpu.blocks) == held
+
+    def test_another_opacity_allocates_nothing(self, gpu, backend, make_frame):
+        frame = make_frame()
+        views = [backend.render(frame, 0.5)]
+        before = gpu.calls.copy()
+        views += [backend.render(frame, opacity) for opacity in (0.1, 0.9, 0.9, 0.9, 0.5)]
+        assert not {"cuMemAlloc", "cuMemHostAlloc"} & set(gpu.calls - before)
+        np.testing.assert_array_equal(views[0], views[-1])
+        np.testing.assert_array_equal(views[2], views[4])
+        assert len({view.tobytes() for view in views}) == 3
+
+    def test_memory_of_sizes_that_were_long_not_seen_is_freed(self, gpu, backend, make_frame):
         held = []
-        for _turn in range(3):
-            for size in SIZES:
-                for seed in range(3):
-                    (label_map,) = run(backend, 0, [make_frame(size, seed=seed)])
-                    assert label_map.shape == size
-            held.append(sum(block.size for block in gpu.blocks))
-        assert held[0] == held[1] == held[2]
-        assert gpu.calls["cuGraphInstantiate"] == 9
-        assert len(gpu.graphs) == 1
+        for height in range(40, 60):
+            for seed in range(3):
+                (label_map,) = run(backend, 0, [make_frame((height, 50), seed=seed)])
+                assert label_map.shape == (height, 50)
+            held.append(len(gpu.blocks))
+        assert max(held) == held[4]
+        assert len(gpu.graphs) == 4
+
+    def test_logits_are_copied_to_memory_that_stays(self, gpu, backend, make_frame):
+        backend.submit(0, [make_frame()])
+        backend.collect_logits(0)
+        before = gpu.calls.copy()
+        for seed in range(3):
+            backend.submit(0, [make_frame(seed=seed)])
+            backend.collect_logits(0)
+        assert "cuMemHostAlloc" not in gpu.calls - before
+
+    def test_frame_beyond_what_kernels_take_is_refused_before_memory_is_made(self, gpu, backend):
+        before = gpu.calls.copy()
+        huge = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (2, 20000, 3))
+        with pytest.raises(ValueError, match="a frame of 2x20000 has a side that is not 1 to"):
+            backend.submit(0, [huge])
+        assert "cuMemHostAlloc" not in gpu.calls - before
 
     def test_integrated_gpu_copies_nothing(self, monkeypatch, tiny_network, make_frame):
         frame = make_frame((120, 70))
@@ -256,6 +300,17 @@ class TestArraysOnTheDevice:
             for shape in (frame, out)
         ]
         with pytest.raises(ValueError, match=message):
+            backend.segment_array(*arrays)
+
+    def test_a_read_only_label_map_is_refused(self, backend):
+        shapes = (8, 8, 3), (8, 8)
+        arrays = [
+            DeviceArray(
+                shape=shape, dtype=np.dtype(np.uint8), address=4096, owner=None, is_read_only=True
+            )
+            for shape in shapes
+        ]
+        with pytest.raises(ValueError, match="the label map's array is read-only; give one"):
             backend.segment_array(*arrays)
 
     def test_what_is_on_the_host_is_refused(self, backend, make_frame):
@@ -438,6 +493,12 @@ class TestClosing:
         )
         assert "Exception ignored" not in done.stderr
         assert (done.returncode, done.stdout.strip()) == (0, "[] [] 0"), done.stderr
+
+    def test_again_after_the_context_is_gone(self, gpu, tiny_network):
+        backend = open_fake_device(gpu, tiny_network)
+        backend.close()
+        release_contexts()
+        backend.close()
 
     def test_a_failing_driver_is_a_warning_and_hides_nothing(
         self, gpu, tiny_network, make_frame, caplog

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from fcn_trt.cuda.nvrtc import compile_kernels, kernel_sources_sha256
+from fcn_trt.cuda.nvrtc import compile_kernels, kernel_sources_sha256, known_capabilities
 from fcn_trt.engine.bundle import (
     Bundle,
     Compiled,
@@ -52,7 +52,7 @@ __all__ = ["build_tensorrt", "compile_tensorrt"]
 _log = logging.getLogger(__name__)
 
 _AMPERE_PLUS = ("8.0", "8.7", "9.0", "10.0", "11.0", "12.0")
-"""The first GPU of each generation since Ampere, and the Orin of a Jetson."""
+"""The first GPU of each generation since Ampere, and the Jetsons, which need their own."""
 
 
 def build_tensorrt(
@@ -137,9 +137,15 @@ def compile_tensorrt(
 
 
 def _kernel_capabilities(device: Device, options: BuildOptions) -> list[str]:
-    """The GPUs that kernels are compiled for; a cubin also runs on later ones of its generation."""
-    more = _AMPERE_PLUS if options.hardware_compatibility == "ampere_plus" else ()
-    return list(dict.fromkeys([*device.compute_capabilities, *more]))
+    """The GPUs that kernels are compiled for; most also run on later ones of a generation."""
+    chosen = list(device.compute_capabilities)
+    if options.hardware_compatibility == "ampere_plus":
+        known = known_capabilities()
+        lacking = [capability for capability in _AMPERE_PLUS if capability not in known]
+        if lacking:
+            _log.warning("this NVRTC does not compile for %s; left out", ", ".join(lacking))
+        chosen += [c for c in _AMPERE_PLUS if c in known and c not in chosen]
+    return chosen
 
 
 def _compile(

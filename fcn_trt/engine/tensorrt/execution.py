@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.tensorrt.collector import collector_paused
-from fcn_trt.engine.tensorrt.library import TensorRtLibrary, load_library
-from fcn_trt.engine.tensorrt.plan import load_engine
+from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary
+from fcn_trt.engine.tensorrt.plan import library_of, load_engine
 from fcn_trt.engine.tensorrt.runtime_cache import RuntimeCache
 from fcn_trt.errors import EngineError
-from fcn_trt.spec import INPUT_NAME, Spec
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Spec
 
 if TYPE_CHECKING:
     from tensorrt_types import ICudaEngine, IExecutionContext
@@ -26,39 +26,54 @@ class EngineExecutor:
         context: A fresh one.
         spec: The network; a dynamic one is fixed at the shape that it is optimised for.
         library: For messages.
+        log: What the library says.
 
     Raises:
-        EngineError: the engine has another input.
+        EngineError: the engine has other ends than the spec says.
     """
 
-    def __init__(self, context: IExecutionContext, spec: Spec, library: TensorRtLibrary) -> None:
+    def __init__(
+        self, context: IExecutionContext, spec: Spec, library: TensorRtLibrary, log: Log
+    ) -> None:
         self._context: IExecutionContext | None = context
-        self._library = library
+        self._library, self._log = library, log
         self._addresses: dict[str, int] = {}
-        shape = (spec.batch, 3, *spec.input_size)
-        if not context.set_input_shape(INPUT_NAME, shape):
-            raise EngineError(f"{library.name} refuses images of {shape}; build the bundle again")
+        image = (spec.batch, 3, *spec.input_size)
+        logits = (spec.batch, len(spec.classes), *spec.logits_size)
+        if not context.set_input_shape(INPUT_NAME, image):
+            raise self._refused(f"images of {image}")
+        found = tuple(context.get_tensor_shape(OUTPUT_NAME))
+        if found != logits:
+            raise EngineError(
+                f"the engine makes logits of {found} and its manifest says {logits}; build the "
+                "bundle again"
+            )
 
     def enqueue(self, inputs: Mapping[str, int], outputs: Mapping[str, int], stream: int) -> None:
         """Start the network on a stream; see `fcn_trt.runtime.executor.Executor`."""
         context = self._context
         if context is None:
             raise RuntimeError("this executor is closed")
-        for name, address in {**inputs, **outputs}.items():
-            if self._addresses.get(name) != address:
-                if not context.set_tensor_address(name, address):
-                    raise EngineError(
-                        f"{self._library.name} has no tensor {name!r}; build the bundle again"
-                    )
-                self._addresses[name] = address
-        if not context.execute_async_v3(stream):
-            raise EngineError(
-                f"{self._library.name} cannot start the network; --debug shows what it logged"
-            )
+        self._log.clear()
+        with collector_paused():
+            for name, address in {**inputs, **outputs}.items():
+                if self._addresses.get(name) != address:
+                    if not context.set_tensor_address(name, address):
+                        raise self._refused(f"memory for its tensor {name!r}")
+                    self._addresses[name] = address
+            if not context.execute_async_v3(stream):
+                raise self._refused("to start the network")
 
     def close(self) -> None:
         """Free the context; a second call does nothing."""
-        self._context = None
+        with collector_paused():
+            self._context = None
+
+    def _refused(self, what: str) -> EngineError:
+        return EngineError(
+            f"{self._library.name} refuses {what}: {self._log.reason()}; build the bundle again if "
+            "that does not pass"
+        )
 
 
 class LoadedEngine:
@@ -69,17 +84,18 @@ class LoadedEngine:
 
     Raises:
         MissingExtraError: the library is not installed.
-        EngineError: the library refuses the plan.
+        EngineError: the library refuses the plan, or it has other types than the pipeline.
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        manifest = bundle.manifest
-        self._spec = manifest.spec
-        self._engine: ICudaEngine | None = load_engine(bundle)
-        if manifest.target == "openvino":
-            raise EngineError(f"{bundle.path} is for openvino and holds no plan")
-        self._library = load_library(manifest.target)
-        self._cache = RuntimeCache.of(self._library, self._engine, bundle.plan_sha256)
+        self._spec = bundle.manifest.spec
+        self._log = Log()
+        self._library = library_of(bundle)
+        engine = load_engine(bundle, self._log)
+        self._engine: ICudaEngine | None = engine
+        _check_types(self._library, engine, self._spec)
+        with collector_paused():
+            self._cache = RuntimeCache.of(self._library, engine, bundle.plan_sha256)
 
     @property
     def library(self) -> str:
@@ -94,13 +110,28 @@ class LoadedEngine:
         """
         if self._engine is None:
             raise RuntimeError("this engine is closed")
+        self._log.clear()
         with collector_paused():
-            context = self._cache.context(self._engine)
-        return EngineExecutor(context, self._spec, self._library)
+            context = self._cache.context(self._engine, self._log)
+            return EngineExecutor(context, self._spec, self._library, self._log)
 
     def close(self) -> None:
         """Free the engine, after its executors; a second call does nothing."""
         engine, self._engine = self._engine, None
         if engine is not None:
-            self._cache.keep()
-            self._cache.close()
+            with collector_paused():
+                self._cache.close()
+                del engine
+
+
+def _check_types(library: TensorRtLibrary, engine: ICudaEngine, spec: Spec) -> None:
+    """Refuse an engine whose ends have other types: the memory around it would be too small."""
+    trt = library.trt
+    types = {"float32": trt.DataType.FLOAT, "float16": trt.DataType.HALF}
+    for name, expected in ((INPUT_NAME, "float32"), (OUTPUT_NAME, spec.logits_type)):
+        found = engine.get_tensor_dtype(name)
+        if found != types[expected]:
+            raise EngineError(
+                f"the engine's tensor {name!r} is {found} and must be {expected}; build the bundle "
+                "again"
+            )

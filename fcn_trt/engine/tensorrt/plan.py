@@ -13,14 +13,28 @@ from fcn_trt.errors import EngineError
 if TYPE_CHECKING:
     from tensorrt_types import ICudaEngine
 
-__all__ = ["deserialise", "load_engine"]
+__all__ = ["deserialise", "library_of", "load_engine"]
 
 
-def load_engine(bundle: Bundle) -> ICudaEngine:
+def library_of(bundle: Bundle) -> TensorRtLibrary:
+    """The library that runs a bundle's plan.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        EngineError: the bundle holds no plan.
+    """
+    target = bundle.manifest.target
+    if target == "openvino":
+        raise EngineError(f"{bundle.path} is for openvino and holds no plan; build it for tensorrt")
+    return load_library(target)
+
+
+def load_engine(bundle: Bundle, log: Log | None = None) -> ICudaEngine:
     """Load a bundle's engine onto the GPU; its weights come from the ONNX file if it has none.
 
     Args:
         bundle: One that was built for this machine, see `preflight`.
+        log: Where the library's errors are kept, also those of what is made from the engine.
 
     Returns:
         The engine; it keeps what it needs of the library alive.
@@ -29,21 +43,13 @@ def load_engine(bundle: Bundle) -> ICudaEngine:
         MissingExtraError: the library is not installed.
         EngineError: the library refuses the plan.
     """
-    manifest = bundle.manifest
-    if manifest.target == "openvino":
-        raise EngineError(f"{bundle.path} is for openvino and holds no plan; build it for tensorrt")
-    library = load_library(manifest.target)
+    library, log, options = library_of(bundle), log or Log(), bundle.manifest.options
     with collector_paused():
-        return _load(library, bundle)
-
-
-def _load(library: TensorRtLibrary, bundle: Bundle) -> ICudaEngine:
-    log, options = Log(), bundle.manifest.options
-    plan = bundle.plan.read_bytes()
-    engine = deserialise(library, plan, log, host_code=options.version_compatible)
-    if options.strip:
-        _refit(library, engine, bundle.network, log)
-    return engine
+        plan = bundle.plan.read_bytes()
+        engine = deserialise(library, plan, log, host_code=options.version_compatible)
+        if options.strip:
+            _refit(library, engine, bundle.network, log)
+        return engine
 
 
 def deserialise(library: TensorRtLibrary, plan: bytes, log: Log, *, host_code: bool) -> ICudaEngine:

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcn_trt.engine.tensorrt.library import TensorRtLibrary
+from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary
 from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.files import cache_folder, write_atomic
 
@@ -48,9 +48,13 @@ class RuntimeCache:
         if known and not cache.deserialize(known):
             _log.warning("starting without what was compiled before: %s refuses it", library.name)
         config.set_runtime_cache(cache)
+        if hasattr(library.trt, "DynamicShapesKernelSpecializationStrategy"):
+            # A graph would keep the general kernel that stands in until the special one is there.
+            strategies: Any = library.trt.DynamicShapesKernelSpecializationStrategy
+            config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
         return cls(library, config, cache, path)
 
-    def context(self, engine: ICudaEngine) -> IExecutionContext:
+    def context(self, engine: ICudaEngine, log: Log) -> IExecutionContext:
         """One more execution context.
 
         Raises:
@@ -62,25 +66,32 @@ class RuntimeCache:
             context = engine.create_execution_context(self._config)
         if context is None:
             raise EngineError(
-                f"{self._library.name} cannot make an execution context; close other programs that "
-                "use the GPU, or build with a smaller --workspace"
+                f"{self._library.name} cannot make an execution context: {log.reason()}; close "
+                "other programs that use the GPU, or build with a smaller --workspace"
             )
         return context
 
-    def keep(self) -> None:
-        """Write down what was compiled; a failure costs the next start time and nothing else."""
-        if self._cache is None or self._path is None:
-            return
-        data = bytes(self._cache.serialize())
-        try:
-            if data != _read(self._path):
-                write_atomic(self._path, data)
-        except OutputError as error:
-            _log.warning("the next start will take as long as this one: %s", error)
-
     def close(self) -> None:
-        """Let go of the library's objects."""
+        """Write down what was compiled, and let go of the library's objects.
+
+        What cannot be kept costs the next start time and nothing else.
+        """
+        cache, path = self._cache, self._path
         self._config = self._cache = None
+        if cache is None or path is None:
+            return
+        content: Any = cache.serialize()
+        if content is None:
+            _log.warning(
+                "the next start takes as long as this one: %s keeps nothing", self._library.name
+            )
+            return
+        data = bytes(content)
+        try:
+            if data != _read(path):
+                write_atomic(path, data)
+        except OutputError as error:
+            _log.warning("the next start takes as long as this one: %s", error)
 
 
 def _path(library: TensorRtLibrary, plan_sha256: str) -> Path | None:

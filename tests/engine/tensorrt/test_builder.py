@@ -12,7 +12,12 @@ import pytest
 
 from fcn_trt.cuda.nvrtc import kernel_sources_sha256
 from fcn_trt.engine.bundle import NETWORK_NAME, PLAN_NAME, load_bundle
-from fcn_trt.engine.tensorrt.builder import build_tensorrt, compile_tensorrt
+from fcn_trt.engine.tensorrt.builder import (
+    _kernel_capabilities,
+    build_tensorrt,
+    compile_tensorrt,
+)
+from fcn_trt.engine.tensorrt.device import Device
 from fcn_trt.engine.tensorrt.library import TensorRtTarget
 from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.errors import BundleError, EngineError, OnnxError, OutputError
@@ -69,6 +74,18 @@ def test_kernels_are_compiled_for_each_gpu_and_their_sources_are_known(tiny_netw
     for capability in ("8.0", "7.5", "9.0"):
         with pytest.raises(BundleError, match=f"no kernels for compute capability {capability}; b"):
             bundle.kernels(capability)
+
+
+def test_kernels_of_a_compatible_engine_are_for_each_generation_and_jetson(caplog, monkeypatch):
+    options = BuildOptions(hardware_compatibility="ampere_plus")
+    device = Device(name="RTX 3090", compute_capabilities=("8.6",), gpu=None)
+    found = _kernel_capabilities(device, options)
+    assert found == ["8.6", "8.0", "8.7", "9.0", "10.0", "11.0", "12.0"]
+    assert _kernel_capabilities(device, BuildOptions()) == ["8.6"]
+    older = ("7.5", "8.0", "8.6", "8.7", "8.9", "9.0")  # those of CUDA 12.6
+    monkeypatch.setattr("fcn_trt.engine.tensorrt.builder.known_capabilities", lambda: older)
+    assert _kernel_capabilities(device, options) == ["8.6", "8.0", "8.7", "9.0"]
+    assert "this NVRTC does not compile for 10.0, 11.0, 12.0; left out" in caplog.text
 
 
 def test_proof_says_that_only_the_typed_network_could_be_asked(tiny_network, tmp_path):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from fcn_trt.engine.tensorrt.execution import EngineExecutor
-from fcn_trt.engine.tensorrt.library import TensorRtLibrary
+from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary, load_library
 from fcn_trt.engine.tensorrt.runtime_cache import RuntimeCache
 from fcn_trt.errors import EngineError
 from fcn_trt.files import cache_folder
@@ -21,9 +21,12 @@ PLAIN = TensorRtLibrary(target="tensorrt", trt=SimpleNamespace(), version="10.3.
 class FakeContext:
     """Writes down what it is told, and refuses what a test says."""
 
-    def __init__(self, refuses=""):
-        self.refuses = refuses
+    def __init__(self, refuses="", logits=(1, 3, 8, 12)):
+        self.refuses, self.logits = refuses, logits
         self.calls = []
+
+    def get_tensor_shape(self, name):
+        return self.logits
 
     def _tell(self, *call):
         self.calls.append(call)
@@ -40,15 +43,15 @@ class FakeContext:
 
 
 class FakeRuntimeCache:
-    def __init__(self, takes=True):
-        self.content, self.takes = b"", takes
+    def __init__(self, takes=True, keeps=True):
+        self.content, self.takes, self.keeps = b"", takes, keeps
 
     def deserialize(self, data):
         self.content = data if self.takes else b""
         return self.takes
 
     def serialize(self):
-        return self.content + b"+"
+        return self.content + b"+" if self.keeps else None
 
 
 class FakeEngine:
@@ -56,12 +59,13 @@ class FakeEngine:
 
     def __init__(self, cache):
         self.cache, self.contexts = cache, []
-        self.set_caches = []
-
-    def create_runtime_config(self):
-        return SimpleNamespace(
+        self.set_caches: list[FakeRuntimeCache] = []
+        self.config = SimpleNamespace(
             create_runtime_cache=lambda: self.cache, set_runtime_cache=self.set_caches.append
         )
+
+    def create_runtime_config(self):
+        return self.config
 
     def create_execution_context(self, config=None):
         self.contexts.append(config)
@@ -76,7 +80,7 @@ def spec(tiny_network):
 class TestExecutor:
     def test_shape_is_set_once_and_addresses_when_they_change(self, spec):
         context = FakeContext()
-        executor = EngineExecutor(context, spec, PLAIN)
+        executor = EngineExecutor(context, spec, PLAIN, Log())
         for address in (100, 100, 300):
             executor.enqueue({"image": address}, {"logits": 200}, 7)
         assert context.calls == [
@@ -90,20 +94,27 @@ class TestExecutor:
         ]
 
     def test_an_engine_with_another_input_is_refused(self, spec):
-        with pytest.raises(EngineError, match=r"TensorRT 10\.3\.0 refuses images of \(1, 3, 64, "):
-            EngineExecutor(FakeContext("shape"), spec, PLAIN)
+        log = Log(errors=["the library's reason"])
+        message = r"TensorRT 10\.3\.0 refuses images of \(1, 3, 64, 96\): the library's reason; b"
+        with pytest.raises(EngineError, match=message):
+            EngineExecutor(FakeContext("shape"), spec, PLAIN, log)
+
+    def test_an_engine_with_other_logits_is_refused(self, spec):
+        message = r"makes logits of \(1, 3, 9, 12\) and its manifest says \(1, 3, 8, 12\); build"
+        with pytest.raises(EngineError, match=message):
+            EngineExecutor(FakeContext(logits=(1, 3, 9, 12)), spec, PLAIN, Log())
 
     @pytest.mark.parametrize(
         ("refuses", "message"),
-        [("address", "has no tensor 'image'"), ("execute", "cannot start the network")],
+        [("address", "refuses memory for its tensor 'image': "), ("execute", "to start the net")],
     )
     def test_what_the_library_refuses_is_an_error(self, spec, refuses, message):
-        executor = EngineExecutor(FakeContext(refuses), spec, PLAIN)
+        executor = EngineExecutor(FakeContext(refuses), spec, PLAIN, Log())
         with pytest.raises(EngineError, match=message):
             executor.enqueue({"image": 100}, {"logits": 200}, 7)
 
     def test_a_closed_one_is_refused(self, spec):
-        executor = EngineExecutor(FakeContext(), spec, PLAIN)
+        executor = EngineExecutor(FakeContext(), spec, PLAIN, Log())
         executor.close()
         executor.close()
         with pytest.raises(RuntimeError, match="this executor is closed"):
@@ -118,12 +129,19 @@ class TestRuntimeCache:
             cache = RuntimeCache.of(RTX, engine, "ab" * 32)
             assert fake.content == expected
             assert engine.set_caches == [fake]
-            cache.context(engine)
-            assert engine.contexts[0] is not None
-            cache.keep()
+            cache.context(engine, Log())
+            assert engine.contexts == [engine.config]
+            cache.close()
             cache.close()
         (kept,) = cache_folder("runtime").glob("*abab*")
         assert kept.name == f"tensorrt-rtx-1.7.1.116-{'ab' * 32}.cache"
+
+    def test_special_kernels_are_waited_for_because_a_graph_keeps_what_it_has(self, rtx):
+        library = load_library("tensorrt-rtx")
+        engine = FakeEngine(FakeRuntimeCache())
+        RuntimeCache.of(library, engine, "12" * 32)
+        strategy = rtx.DynamicShapesKernelSpecializationStrategy.EAGER
+        assert engine.config.dynamic_shapes_kernel_specialization_strategy == strategy
 
     def test_one_that_the_library_refuses_is_a_warning(self, caplog):
         path = cache_folder("runtime") / f"tensorrt-rtx-1.7.1.116-{'cd' * 32}.cache"
@@ -132,21 +150,34 @@ class TestRuntimeCache:
         RuntimeCache.of(RTX, FakeEngine(FakeRuntimeCache(takes=False)), "cd" * 32)
         assert "TensorRT-RTX 1.7.1.116 refuses it" in caplog.text
 
-    def test_a_cache_that_cannot_be_written_is_a_warning(self, caplog, monkeypatch, tmp_path):
+    def test_no_folder_for_it_is_a_warning(self, caplog, monkeypatch, tmp_path):
         (tmp_path / "file").write_text("no folder")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        cache = RuntimeCache.of(RTX, FakeEngine(FakeRuntimeCache()), "ef" * 32)
-        cache.keep()
-        assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == 1
+        RuntimeCache.of(RTX, FakeEngine(FakeRuntimeCache()), "ef" * 32).close()
+        assert [r.levelno for r in caplog.records] == [logging.WARNING]
+        assert "cannot be kept" in caplog.text
+
+    def test_a_file_that_cannot_be_written_is_a_warning(self, caplog):
+        cache = RuntimeCache.of(RTX, FakeEngine(FakeRuntimeCache()), "34" * 32)
+        folder = cache_folder("runtime") / f"tensorrt-rtx-1.7.1.116-{'34' * 32}.cache"
+        (folder / "in the way").mkdir(parents=True)
+        cache.close()
+        assert [r.levelno for r in caplog.records] == [logging.WARNING]
+        assert "the next start takes as long as this one: " in caplog.text
+
+    def test_a_library_that_keeps_nothing_is_a_warning(self, caplog):
+        RuntimeCache.of(RTX, FakeEngine(FakeRuntimeCache(keeps=False)), "56" * 32).close()
+        assert "TensorRT-RTX 1.7.1.116 keeps nothing" in caplog.text
 
     def test_tensorrt_has_none(self):
         engine = FakeEngine(FakeRuntimeCache())
         cache = RuntimeCache.of(PLAIN, engine, "ab" * 32)
-        cache.context(engine)
-        cache.keep()
+        cache.context(engine, Log())
+        cache.close()
         assert engine.contexts == [None]
 
     def test_no_memory_for_a_context_is_an_error(self):
         engine = SimpleNamespace(create_execution_context=lambda: None)
-        with pytest.raises(EngineError, match="cannot make an execution context; close other"):
-            RuntimeCache.of(PLAIN, engine, "").context(engine)
+        log = Log(errors=["out of memory"])
+        with pytest.raises(EngineError, match="make an execution context: out of memory; close ot"):
+            RuntimeCache.of(PLAIN, engine, "").context(engine, log)
