@@ -164,9 +164,27 @@ def inspection_table(bundle: Bundle, obstacle: Obstacle | None) -> Table:
             *_quantised(spec),
             *_kept(spec),
             ("source SHA-256", spec.source_sha256 or "none (random weights)"),
-            *((name, f"{r.size_bytes} bytes, {r.sha256}") for name, r in manifest.files.items()),
+            *_files(manifest),
         ],
     )
+
+
+def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Each file with its hash, but for the many small kernels, which are told together."""
+    from fcn_trt.engine.bundle import KERNEL_FILE
+    from fcn_trt.options import parse_capability
+
+    kernels: dict[str, int] = {}
+    for name, record in manifest.files.items():
+        kernel = KERNEL_FILE.fullmatch(name)
+        if kernel is None:
+            yield name, f"{record.size_bytes} bytes, {record.sha256}"
+        else:
+            kernels[kernel[2]] = kernels.get(kernel[2], 0) + record.size_bytes
+    if kernels:
+        size_bytes = sum(kernels.values())
+        for_gpus = ", ".join(sorted(kernels, key=parse_capability))
+        yield "kernels", f"for {for_gpus}; {size_bytes} bytes, of sources {manifest.kernels_sha256}"
 
 
 def _input(manifest: Manifest) -> str:

@@ -12,6 +12,7 @@ from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.preflight import Obstacle
 from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.evaluate.protocol import Evaluation
+from fcn_trt.manifest import FileRecord
 from fcn_trt.spec import ShapeRange
 from fcn_trt.video.loop import LoopReport, Progress
 
@@ -90,6 +91,15 @@ def test_bundle_is_told_with_what_a_user_asks_first(tiny_bundle):
     assert rows["source SHA-256"] == "none (random weights)"
     assert rows["network.onnx"].endswith(manifest.files["network.onnx"].sha256)
     assert "kept in another type" not in rows
+
+
+def test_kernels_are_told_in_one_row(tiny_bundle):
+    sizes = {"decode-12.0.cubin": 30, "decode-8.6.cubin": 20, "overlay-8.6.cubin": 4}
+    kernels = {name: FileRecord(size_bytes=n, sha256="0" * 64) for name, n in sizes.items()}
+    files = tiny_bundle.manifest.files | kernels
+    rows = inspected(tiny_bundle, files=files, kernels_sha256="ab" * 32)
+    assert rows["kernels"] == f"for 8.6, 12.0; 54 bytes, of sources {'ab' * 32}"
+    assert not set(sizes) & set(rows)
 
 
 def test_why_a_bundle_does_not_run_here_comes_first(tiny_bundle):

@@ -25,6 +25,7 @@ from fcn_trt.options import BuildOptions, parse_capability
 from fcn_trt.spec import Spec
 
 __all__ = [
+    "KERNEL_FILE",
     "LAYERS_NAME",
     "NETWORK_NAME",
     "PLAN_NAME",
@@ -40,7 +41,7 @@ NETWORK_NAME = "network.onnx"
 PLAN_NAME = "engine.plan"
 LAYERS_NAME = "layers.json"
 
-_KERNEL = re.compile(r"([a-z]+)-([0-9]+\.[0-9]+)\.cubin")
+KERNEL_FILE = re.compile(r"([a-z]+)-([0-9]+\.[0-9]+)\.cubin")
 """A compiled kernel: its name and the compute capability that it is for."""
 
 _JETSONS = {(8, 7), (11, 0)}
@@ -113,7 +114,9 @@ class Bundle:
         A cubin also runs on later GPUs of the same major compute capability, but a Jetson's and
         others do not run each other's (CUDA C++ Programming Guide, "Binary Compatibility").
         """
-        files = {name: match for name in self.manifest.files if (match := _KERNEL.fullmatch(name))}
+        files = {
+            name: match for name in self.manifest.files if (match := KERNEL_FILE.fullmatch(name))
+        }
         built = {name: parse_capability(match[2]) for name, match in files.items()}
         here = parse_capability(compute_capability)
         fitting = [
@@ -240,7 +243,7 @@ def refuse_foreign_files(path: Path) -> None:
         entry.name
         for entry in (path.iterdir() if path.is_dir() else ())
         if entry.name not in (MANIFEST_NAME, NETWORK_NAME, PLAN_NAME, LAYERS_NAME)
-        and not _KERNEL.fullmatch(entry.name)
+        and not KERNEL_FILE.fullmatch(entry.name)
     ]
     if foreign:
         raise BundleError(
