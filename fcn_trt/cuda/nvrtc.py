@@ -5,6 +5,7 @@ Source: NVIDIA NVRTC documentation, `nvrtcCompileProgram` and `nvrtcGetCUBIN`.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 from pathlib import Path
@@ -43,8 +44,9 @@ def compile_kernels(capability: str) -> dict[str, bytes]:
     return {file: compile_kernel(Path(file).stem, capability) for file in KERNEL_FILES}
 
 
+@functools.cache
 def compile_kernel(name: str, capability: str) -> bytes:
-    """Compile one source for one GPU architecture.
+    """Compile one source for one GPU architecture; a second time in a process costs nothing.
 
     Args:
         name: "preprocess", "decode" or "overlay".
