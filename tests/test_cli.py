@@ -409,7 +409,7 @@ def test_json_is_all_there_is_on_stdout_of_a_real_process(own_process, tiny_bund
 
 def test_verbose_logs_on_stderr(own_process, tiny_bundle):
     done = own_process("--verbose", "inspect", tiny_bundle.path, "--json")
-    assert done.json["manifest"]["format"] == 2
+    assert done.json["manifest"]["format"] == 3
 
 
 def test_reader_that_goes_away_is_no_error():
