@@ -7,11 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from fcn_trt.engine.tensorrt.execution import EngineExecutor
+from fcn_trt.engine.tensorrt.builder import build_tensorrt
+from fcn_trt.engine.tensorrt.execution import EngineExecutor, LoadedEngine
 from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary, load_library
 from fcn_trt.engine.tensorrt.runtime_cache import RuntimeCache
 from fcn_trt.errors import EngineError
 from fcn_trt.files import cache_folder
+from fcn_trt.options import BuildOptions
 from fcn_trt.spec import read_spec
 
 RTX = TensorRtLibrary(target="tensorrt-rtx", trt=SimpleNamespace(), version="1.7.1.116")
@@ -59,6 +61,7 @@ class FakeEngine:
 
     def __init__(self, cache):
         self.cache, self.contexts = cache, []
+        self.types: dict[str, object] = {}
         self.set_caches: list[FakeRuntimeCache] = []
         self.config = SimpleNamespace(
             create_runtime_cache=lambda: self.cache, set_runtime_cache=self.set_caches.append
@@ -70,6 +73,9 @@ class FakeEngine:
     def create_execution_context(self, config=None):
         self.contexts.append(config)
         return FakeContext()
+
+    def get_tensor_dtype(self, name):
+        return self.types[name]
 
 
 @pytest.fixture
@@ -119,6 +125,55 @@ class TestExecutor:
         executor.close()
         with pytest.raises(RuntimeError, match="this executor is closed"):
             executor.enqueue({}, {}, 7)
+
+
+class TestLoadedEngine:
+    """The plan is real, the engine that a GPU would make of it is a fake."""
+
+    @pytest.fixture
+    def opened(self, rtx, tiny_network, tmp_path, monkeypatch):
+        """Open the bundle of the tiny network with an engine whose tensors have these types."""
+        options = BuildOptions(compute_capabilities=("8.6",))
+        bundle = build_tensorrt(
+            tiny_network, tmp_path / "tiny", target="tensorrt-rtx", options=options
+        )
+
+        def open_it(image=rtx.DataType.FLOAT, logits=rtx.DataType.FLOAT):
+            engine = FakeEngine(FakeRuntimeCache())
+            engine.types = {"image": image, "logits": logits}
+            monkeypatch.setattr("fcn_trt.engine.tensorrt.execution.load_engine", lambda *_: engine)
+            return LoadedEngine(bundle), engine
+
+        return open_it
+
+    def test_it_makes_executors_and_keeps_what_was_compiled(self, opened, rtx):
+        loaded, engine = opened()
+        assert loaded.library == f"TensorRT-RTX {rtx.__version__}"
+        executors = [loaded.executor() for _ in range(3)]
+        executors[0].enqueue({"image": 1}, {"logits": 2}, 3)
+        assert engine.contexts == [engine.config] * 3
+        for executor in executors:
+            executor.close()
+        loaded.close()
+        loaded.close()
+        assert any(path.read_bytes() == b"+" for path in cache_folder("runtime").iterdir())
+        with pytest.raises(RuntimeError, match="this engine is closed"):
+            loaded.executor()
+
+    @pytest.mark.parametrize(
+        ("image", "logits", "message"),
+        [
+            ("HALF", "FLOAT", r"tensor 'image' is DataType\.HALF and must be float32; build the"),
+            ("FLOAT", "HALF", r"tensor 'logits' is DataType\.HALF and must be float32; build th"),
+        ],
+    )
+    def test_other_types_are_refused(self, opened, rtx, image, logits, message):
+        with pytest.raises(EngineError, match=message):
+            opened(getattr(rtx.DataType, image), getattr(rtx.DataType, logits))
+
+    def test_a_bundle_for_the_cpu_is_refused(self, tiny_bundle):
+        with pytest.raises(EngineError, match="is for openvino and holds no plan; build it for te"):
+            LoadedEngine(tiny_bundle)
 
 
 class TestRuntimeCache:
