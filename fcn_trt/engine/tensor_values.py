@@ -113,6 +113,14 @@ class _Audience:
         self.on_tensor, self.error = on_tensor, None
         try:
             yield
+        except EngineError as error:
+            if self.error is not None:
+                raise self.error from error
+            # Ctrl-C may come between two lines of ours, where OpenVINO makes an error of it.
+            if "KeyboardInterrupt" in str(error.__cause__):
+                raise KeyboardInterrupt from error
+            raise
+        else:
             if self.error is not None:
                 raise self.error
         finally:

@@ -183,6 +183,16 @@ def test_ctrl_c_within_a_run_ends_it(tiny_network):
         signal.signal(signal.SIGINT, before)
 
 
+def test_ctrl_c_anywhere_in_our_operation_ends_it(tiny_network, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    values = TensorValues(tiny_network, read_spec(tiny_network), ["image"])
+    monkeypatch.setattr("fcn_trt.engine.tensor_values._Audience.take", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        values.measure(images_of())
+
+
 def test_tensor_that_is_not_there_is_refused(tiny_network):
     with pytest.raises(
         EngineError, match=r"tiny\.onnx has no tensor 'gone' any more once OpenVINO"
