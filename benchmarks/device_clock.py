@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from types import TracebackType
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.closing import Closing
 from fcn_trt.cuda.context import primary_context
 from fcn_trt.cuda.graph import capture
 from fcn_trt.cuda.memory import DeviceBuffer, PinnedBuffer, copy_to_device
@@ -26,7 +26,7 @@ Timed: TypeAlias = Callable[[], float]
 WARM_UP = 3
 
 
-class DeviceClock:
+class DeviceClock(Closing):
     """The GPU, one stream, and two events on it.
 
     Attributes:
@@ -51,15 +51,8 @@ class DeviceClock:
             self._stack.callback(self.end.close)
             failed.pop_all()
 
-    def __enter__(self) -> DeviceClock:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Free the events and the stream."""
         self._stack.close()
 
     def turns(

@@ -21,13 +21,13 @@ from PIL import Image
 
 from fcn_trt import __version__
 from fcn_trt.cli import main
+from fcn_trt.closing import Closing
 from fcn_trt.commands.common import needing_export
 from fcn_trt.demo.scene import open_scene
 from fcn_trt.engine.openvino import computes
 from fcn_trt.errors import MissingExtraError
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import read_spec
-from fcn_trt.video.closing import Closing
 from fcn_trt.video.source import open_source
 
 COMMANDS = (

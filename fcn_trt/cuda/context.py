@@ -13,15 +13,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
+from fcn_trt.closing import Closing
 from fcn_trt.cuda.driver import cuda_errors, load_driver
 from fcn_trt.errors import EngineError
 
 __all__ = ["DeviceContext", "DeviceObject", "primary_context", "release_contexts"]
 
-_Self = TypeVar("_Self", bound="DeviceObject")
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -168,7 +167,7 @@ class DeviceContext:
             made.close()
 
 
-class DeviceObject:
+class DeviceObject(Closing):
     """What lives in a context: made and freed with it active, and refused once it is closed.
 
     Attributes:
@@ -226,17 +225,6 @@ class DeviceObject:
         except RuntimeError as error:
             # As text: whoever keeps the error would keep what was to be freed.
             _log.warning("while closing: %s", str(error))
-
-    def __enter__(self: _Self) -> _Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _free(self, raw: Any) -> None:
         """Free what does not go with its last reference; the context is active."""

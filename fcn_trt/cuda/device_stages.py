@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from types import TracebackType
 
 import numpy.typing as npt
 
+from fcn_trt.closing import Closing
 from fcn_trt.cuda.context import DeviceContext
 from fcn_trt.cuda.launch import Kernel, Kernels
 from fcn_trt.cuda.nvrtc import KERNEL_FILES
@@ -32,7 +32,7 @@ from fcn_trt.spec import Size
 __all__ = ["DeviceStages", "FrameView", "palette_table"]
 
 
-class DeviceStages:
+class DeviceStages(Closing):
     """The kernels of one bundle, loaded on one GPU.
 
     Methods may be called from any thread; they only put work on a stream.
@@ -167,17 +167,6 @@ class DeviceStages:
     def close(self) -> None:
         """Unload the kernels; again does nothing."""
         self._stack.close()
-
-    def __enter__(self) -> DeviceStages:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _launch(self, stream: Stream, made: Launch) -> None:
         self._kernels[made.kernel].launch(stream, made.grid, made.block, *made.arguments)

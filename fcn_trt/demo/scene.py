@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fcn_trt.closing import Closing
 from fcn_trt.demo.drawing import Canvas, Mesh, MeshBuilder, View
 from fcn_trt.demo.ground import Ground
 from fcn_trt.demo.look import expose, look_of, paint_sky, reflect
@@ -18,7 +19,6 @@ from fcn_trt.demo.street import BLOCK_M, SIGHT_M, Street
 from fcn_trt.errors import SourceError
 from fcn_trt.labels import label_set
 from fcn_trt.spec import Frame, LabelMap, Size, parse_size
-from fcn_trt.video.closing import Closing
 from fcn_trt.video.source import VideoInfo
 
 __all__ = ["SceneSource", "StreetScene", "open_scene"]

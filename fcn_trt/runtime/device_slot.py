@@ -15,10 +15,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from fcn_trt.closing import Closing
 from fcn_trt.cuda.context import DeviceContext
 from fcn_trt.cuda.device_stages import DeviceStages, FrameView
 from fcn_trt.cuda.graph import CaptureRefusedError, Graph, capture
@@ -41,11 +42,7 @@ WARM_UP_RUNS = 2
 _log = logging.getLogger(__name__)
 
 
-class _Closable(Protocol):
-    def close(self) -> None: ...
-
-
-_Part = TypeVar("_Part", bound=_Closable)
+_Part = TypeVar("_Part", bound=Closing)
 
 
 @dataclass(slots=True)

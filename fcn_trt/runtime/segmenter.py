@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
-from types import TracebackType
 
+from fcn_trt.closing import Closing
 from fcn_trt.engine.bundle import Bundle, load_bundle
 from fcn_trt.engine.preflight import require_runs_here
 from fcn_trt.errors import EngineError
@@ -25,7 +25,7 @@ __all__ = ["Segmenter"]
 _log = logging.getLogger(__name__)
 
 
-class Segmenter:
+class Segmenter(Closing):
     """Segments frames with the engine of a bundle.
 
     Frames may have any size; each label map has the size of its own frame. A segmenter works for
@@ -212,17 +212,6 @@ class Segmenter:
         if not self._closed:
             self._closed = True
             self._backend.close()
-
-    def __enter__(self) -> Segmenter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _finish(self, slot: int) -> None:
         """Wait for a slot whose label maps nobody wants; an error in it hides no other."""

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.closing import Closing
 from fcn_trt.errors import OutputError, SinkError
 from fcn_trt.files import write_atomic
 from fcn_trt.spec import Frame, LabelMap
-from fcn_trt.video.closing import Closing
 from fcn_trt.video.palette_png import encode_palette_png
 from fcn_trt.video.seams import Result
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import cv2
 
+from fcn_trt.closing import Closing
 from fcn_trt.errors import SinkError
 from fcn_trt.spec import Frame, LabelMap
-from fcn_trt.video.closing import Closing
 from fcn_trt.video.seams import Result
 
 __all__ = ["WindowSink"]

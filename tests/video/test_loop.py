@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
+from fcn_trt.closing import Closing
 from fcn_trt.errors import SinkError, SourceError
 from fcn_trt.video import loop as loop_module
-from fcn_trt.video.closing import Closing
 from fcn_trt.video.loop import LoopInterrupted, Progress, run_loop
 from fcn_trt.video.seams import VideoInfo
 from fcn_trt.video.sink import open_sink
