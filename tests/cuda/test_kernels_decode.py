@@ -13,8 +13,8 @@ from fcn_trt.cuda.stage_launches import decode_launch
 from fcn_trt.stages.decode import decode, decode_with_confidence
 from tests.cuda.guarded import Guarded
 from tests.cuda.host_kernels import run_on_host
+from tests.stages.decode_cases import ALIGNMENTS, MAKERS, SIZES, draw_size, noise, smooth
 
-ALIGNMENTS = pytest.mark.parametrize("align_corners", [False, True], ids=["edges", "corners"])
 TYPES = pytest.mark.parametrize("dtype", [np.float32, np.float16])
 
 EXACT_TIE = 1e-6
@@ -22,22 +22,6 @@ EXACT_TIE = 1e-6
 may exchange them: a few roundings."""
 STAGE_TIE = 1e-5
 """The same against the stage, whose sampling positions are in float32 too."""
-
-
-def noise(classes, height, width, seed=0):
-    return np.random.default_rng(seed).standard_normal((classes, height, width), np.float32)
-
-
-def smooth(classes, height, width, seed=0):
-    """Logits that vary slowly and whose classes have their own places, as a network's have."""
-    coarse = noise(classes, max(1, height // 8), max(1, width // 8), seed)
-    planes = [cv2.resize(p, (width, height), interpolation=cv2.INTER_CUBIC) for p in coarse]
-    return 8 * np.stack(planes).reshape(classes, height, width)
-
-
-def draw_size(random):
-    height, width = random.integers(1, 60, 2)
-    return int(height), int(width)
 
 
 def run(logits, size, *, align_corners=False, confidence=False, unknown_below=0, shift=0):
@@ -102,25 +86,8 @@ def check_labels(logits, size, align_corners):
 
 @TYPES
 @ALIGNMENTS
-@pytest.mark.parametrize("make", [noise, smooth])
-@pytest.mark.parametrize(
-    ("classes", "source", "size"),
-    [
-        (21, (32, 64), (256, 512)),
-        (11, (13, 17), (97, 131)),
-        (19, (9, 13), (65, 97)),
-        (3, (1, 1), (5, 7)),
-        (3, (1, 9), (40, 70)),
-        (3, (9, 1), (70, 40)),
-        (4, (5, 7), (1, 1)),
-        (4, (40, 70), (11, 13)),
-        (4, (40, 70), (80, 13)),
-        (4, (8, 12), (8, 12)),
-        (2, (30, 40), (1, 400)),
-        (256, (4, 6), (33, 47)),
-        (3, (4, 4), (700, 200)),
-    ],
-)
+@MAKERS
+@SIZES
 def test_labels_are_the_stages_but_for_ties(make, classes, source, size, align_corners, dtype):
     check_labels(make(classes, *source).astype(dtype), size, align_corners)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 
-import cv2
 import numpy as np
 import pytest
 
 from fcn_trt.stages import decode as module
 from fcn_trt.stages.decode import decode, decode_with_confidence
+from tests.stages.decode_cases import ALIGNMENTS, MAKERS, SIZES, draw_size, noise, smooth
 
 TIE = 1e-5
 """Relative difference of the two best float64 logits under which float32 may exchange them."""
@@ -40,45 +40,9 @@ def check_labels(logits, size, align_corners):
     assert (label_map != wide.argmax(axis=0)).mean() < 1e-3
 
 
-def noise(classes, height, width, seed=0):
-    return np.random.default_rng(seed).standard_normal((classes, height, width), np.float32)
-
-
-def smooth(classes, height, width, seed=0):
-    """Logits that vary slowly and whose classes have their own places, as a network's have."""
-    coarse = noise(classes, max(1, height // 8), max(1, width // 8), seed)
-    planes = [cv2.resize(p, (width, height), interpolation=cv2.INTER_CUBIC) for p in coarse]
-    return 8 * np.stack(planes).reshape(classes, height, width)
-
-
-def draw_size(random):
-    height, width = random.integers(1, 60, 2)
-    return int(height), int(width)
-
-
-ALIGNMENTS = pytest.mark.parametrize("align_corners", [False, True], ids=["edges", "corners"])
-
-
 @ALIGNMENTS
-@pytest.mark.parametrize("make", [noise, smooth])
-@pytest.mark.parametrize(
-    ("classes", "source", "size"),
-    [
-        (21, (32, 64), (256, 512)),
-        (11, (13, 17), (97, 131)),
-        (19, (9, 13), (65, 97)),
-        (3, (1, 1), (5, 7)),
-        (3, (1, 9), (40, 70)),
-        (3, (9, 1), (70, 40)),
-        (4, (5, 7), (1, 1)),
-        (4, (40, 70), (11, 13)),
-        (4, (40, 70), (80, 13)),
-        (4, (8, 12), (8, 12)),
-        (2, (30, 40), (1, 400)),
-        (256, (4, 6), (33, 47)),
-        (3, (4, 4), (700, 200)),
-    ],
-)
+@MAKERS
+@SIZES
 def test_label_map_equals_interpolation_and_argmax(make, classes, source, size, align_corners):
     check_labels(make(classes, *source), size, align_corners)
 
