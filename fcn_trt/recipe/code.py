@@ -6,14 +6,10 @@ version of the package stays as it is while somebody works on it.
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
+from fcn_trt.hashes import package_sha256
 from fcn_trt.spec import Precision
 
-__all__ = ["build_code", "export_code", "package_sha256", "type_code"]
-
-PACKAGE = Path(__file__).parents[1]
+__all__ = ["build_code", "export_code", "type_code"]
 
 _TYPING = ("export/half.py", "export/fp16_range.py")
 """Files of the export folder that only typing runs."""
@@ -67,19 +63,3 @@ def type_code(precision: Precision, *, streets: bool) -> str:
 def build_code() -> str:
     """SHA-256 of what makes a bundle of a typed network."""
     return package_sha256("engine/**/*.py")
-
-
-def package_sha256(*patterns: str, leave_out: tuple[str, ...] = ()) -> str:
-    """SHA-256 of this package's files, of names and content, in whatever order the disk has them.
-
-    Args:
-        patterns: Globs within the package.
-        leave_out: Paths within the package.
-    """
-    found = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
-    found -= {PACKAGE / name for name in leave_out}
-    digest = hashlib.sha256()
-    for path in sorted(found):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {content}\n".encode())
-    return digest.hexdigest()

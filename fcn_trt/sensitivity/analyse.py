@@ -13,8 +13,9 @@ from fcn_trt.compare.images import CompareImages, ImageChoice
 from fcn_trt.engine.openvino import cpu_name, openvino_version
 from fcn_trt.errors import DatasetError, OnnxError
 from fcn_trt.files import sha256
+from fcn_trt.hashes import combined_sha256
 from fcn_trt.sensitivity.layers import Layer, find_layers
-from fcn_trt.sensitivity.record import Record, code_sha256, combined_sha256
+from fcn_trt.sensitivity.record import Record, code_sha256
 from fcn_trt.sensitivity.result import Effect, Point, Question, Sensitivity
 from fcn_trt.sensitivity.score import Score
 from fcn_trt.sensitivity.search import beyond, rank, shortest_prefix, without_needless

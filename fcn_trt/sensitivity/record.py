@@ -6,7 +6,6 @@ images, labels, options, this package's code, OpenVINO and the CPU.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,10 +15,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from fcn_trt.errors import OutputError
 from fcn_trt.files import write_atomic
-from fcn_trt.recipe.code import package_sha256
+from fcn_trt.hashes import package_sha256
 from fcn_trt.sensitivity.score import Score
 
-__all__ = ["FORMAT", "Record", "code_sha256", "combined_sha256"]
+__all__ = ["FORMAT", "Record", "code_sha256"]
 
 FORMAT = 1
 
@@ -41,15 +40,6 @@ _CODE = (
 def code_sha256() -> str:
     """SHA-256 of this package's files that a measurement follows from."""
     return package_sha256(*_CODE)
-
-
-def combined_sha256(parts: Iterable[str | bytes]) -> str:
-    """SHA-256 of several things in their order, each with its length."""
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()
 
 
 class Record:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fcn_trt import hashes
 from fcn_trt.engine.bundle import load_bundle
 from fcn_trt.errors import (
     BundleError,
@@ -21,7 +22,7 @@ from fcn_trt.errors import (
 from fcn_trt.files import sha256
 from fcn_trt.machine import Gpu, Machine, this_machine
 from fcn_trt.range_images import RangeImages
-from fcn_trt.recipe import code, read_recipe
+from fcn_trt.recipe import read_recipe
 from fcn_trt.recipe.inputs import recipe_inputs
 from fcn_trt.recipe.steps import RecipeBuild, StepReport, Watcher, build_recipe
 
@@ -343,8 +344,8 @@ class TestCode:
     @pytest.fixture
     def package(self, tmp_path, monkeypatch) -> Path:
         copy: Path = tmp_path / "fcn_trt"
-        shutil.copytree(code.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-        monkeypatch.setattr(code, "PACKAGE", copy)
+        shutil.copytree(hashes.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        monkeypatch.setattr(hashes, "PACKAGE", copy)
         return copy
 
     @pytest.mark.parametrize(
@@ -354,7 +355,7 @@ class TestCode:
             ("export/to_onnx.py", ["export", "type", "build"]),
             ("demo/street.py", ["type", "build"]),
             ("engine/tensorrt/builder.py", ["build"]),
-            ("report.py", []),
+            ("report/__init__.py", []),
         ],
     )
     def test_edited_file_changes_the_steps_that_run_it(self, recipe, package, file, steps):

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from fcn_trt.errors import OutputError
-from fcn_trt.sensitivity.record import Record, code_sha256, combined_sha256
+from fcn_trt.hashes import combined_sha256
+from fcn_trt.sensitivity.record import Record, code_sha256
 from fcn_trt.sensitivity.score import Score
 
 LAYERS = ("a", "b", "c")

@@ -1,0 +1,1 @@
+"""Estimates of what a model costs on a device, without the device."""

@@ -1,0 +1,1 @@
+"""What a machine does with bundles: how fast, how steadily, and how near its own limits."""
