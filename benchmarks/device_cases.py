@@ -240,7 +240,7 @@ class Bench:
                 self._clock.context, spec, cubins=self._cubins, engine=engine, description="a load"
             )
             memory.callback(backend.close)
-            alone = engine.executor()
+            alone = engine.executor((1, 3, *NETWORK))
             memory.callback(alone.close)
             target = self._clock.room(logits.nbytes, memory)
             enqueue = partial(alone.enqueue, {}, {"logits": target}, self._stream.handle)

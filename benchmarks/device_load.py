@@ -17,6 +17,7 @@ from fcn_trt.cuda.context import DeviceContext
 from fcn_trt.cuda.driver import load_driver, require_success
 from fcn_trt.cuda.nvrtc import compile_source
 from fcn_trt.cuda.stream import Event, Stream
+from fcn_trt.runtime.executor import ImageShape
 from fcn_trt.spec import OUTPUT_NAME
 
 __all__ = ["LoadEngine", "LoadExecutor"]
@@ -81,8 +82,9 @@ class LoadEngine:
             self._blocks = _resident_blocks(self._function)
             self._tune(duration_ms)
 
-    def executor(self) -> LoadExecutor:
-        """One more."""
+    def executor(self, images: ImageShape) -> LoadExecutor:
+        """One more; it answers the same to all images."""
+        del images
         return LoadExecutor(self)
 
     def close(self) -> None:

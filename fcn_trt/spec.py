@@ -152,9 +152,20 @@ class Spec:
 
     @property
     def logits_size(self) -> Size:
-        """(height, width) of the logits: ceil(input / stride), as padded convolutions give."""
-        height, width = self.input_size
+        """(height, width) of the logits."""
+        return self.logits_size_of(self.input_size)
+
+    def logits_size_of(self, size: Size) -> Size:
+        """(height, width) of the logits of an input: ceil(size / stride), by padded convolutions."""
+        height, width = size
         return -(-height // self.stride), -(-width // self.stride)
+
+    def takes(self, size: Size) -> bool:
+        """Whether a network that keeps to its own shapes takes an input of this size."""
+        if self.dynamic is None:
+            return size == self.input_size
+        limits = zip(self.dynamic.min_size, size, self.dynamic.max_size, strict=True)
+        return all(low <= side <= high for low, side, high in limits)
 
     def to_json(self) -> str:
         """The spec as JSON, keys in the order of the attributes."""

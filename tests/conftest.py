@@ -131,8 +131,10 @@ def write_network() -> Callable[..., Path]:
     from fcn_trt.export.network import save_network
     from fcn_trt.export.to_onnx import to_onnx
 
-    def write(model: LoadedModel, path: Path, *, size=TINY_SIZE, batch: int = 1) -> Path:
-        save_network(to_onnx(model, size=size, batch=batch)[0], path)
+    def write(
+        model: LoadedModel, path: Path, *, size=TINY_SIZE, batch: int = 1, dynamic=None
+    ) -> Path:
+        save_network(to_onnx(model, size=size, batch=batch, dynamic=dynamic)[0], path)
         return path
 
     return write

@@ -41,6 +41,7 @@ from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec, onnx_nodes, p
 __all__ = [
     "CompiledNetwork",
     "build_openvino",
+    "compile_free_shape",
     "compile_network",
     "compile_trial",
     "computes",
@@ -197,7 +198,25 @@ def compile_trial(network: Path, spec: Spec) -> Any:
     return _compile(network, spec, {})[1]
 
 
-def _compile(network: Path, spec: Spec, cache_option: dict[str, str]) -> tuple[Any, Any]:
+def compile_free_shape(network: Path, spec: Spec) -> Any:
+    """Compile for images of any number and size, as evaluation needs; the values are the same.
+
+    Args:
+        network: The typed ONNX file, of fixed or dynamic shape.
+        spec: Its spec.
+
+    Returns:
+        openvino.CompiledModel.
+
+    Raises:
+        EngineError: OpenVINO cannot compile it.
+    """
+    return _compile(network, spec, _cache_option(network), free=True)[1]
+
+
+def _compile(
+    network: Path, spec: Spec, cache_option: dict[str, str], *, free: bool = False
+) -> tuple[Any, Any]:
     """openvino.Model and openvino.CompiledModel of a typed ONNX file."""
     require_computed(spec.precision)
     config = {
@@ -211,7 +230,10 @@ def _compile(network: Path, spec: Spec, cache_option: dict[str, str]) -> tuple[A
             model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
         _shield_concatenations(model)
         drop_zero_points(model)
-        lay_on_side(model, spec)
+        if free:
+            model.reshape({INPUT_NAME: [-1, 3, -1, -1]})
+        else:
+            lay_on_side(model, spec)
         return model, openvino_core().compile_model(model, "CPU", config)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from fcn_trt.spec import Frame, LabelMap, Logits
 
 __all__ = ["ArrayBackend", "Backend"]
@@ -43,6 +46,30 @@ class Backend(Protocol):
         """Wait for a slot and copy its logits: (frames, C, h, w) float32.
 
         Raises:
+            EngineError: the network failed.
+        """
+
+    def network(self, images: npt.NDArray[np.float32]) -> Logits:
+        """The network alone; nothing is in flight.
+
+        Args:
+            images: (N, 3, H, W) float32 RGB, normalised; N at least 1.
+
+        Returns:
+            (N, C, ceil(H / stride), ceil(W / stride)) float32.
+
+        Raises:
+            EngineError: the engine takes no images of that size, or the network failed.
+        """
+
+    def time_stages(self, frame: Frame) -> dict[str, float]:
+        """One frame through every stage to its picture, each waited for; nothing is in flight.
+
+        Returns:
+            Seconds of each stage by name, in their order.
+
+        Raises:
+            ValueError: the frame is not (H, W, 3) uint8.
             EngineError: the network failed.
         """
 

@@ -10,11 +10,11 @@ captured as a CUDA graph and started with one call.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections import OrderedDict
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -22,19 +22,18 @@ import numpy as np
 from fcn_trt.closing import Closing
 from fcn_trt.cuda.context import DeviceContext
 from fcn_trt.cuda.device_stages import DeviceStages, FrameView
-from fcn_trt.cuda.graph import CaptureRefusedError, Graph, capture
+from fcn_trt.cuda.graph import CaptureRefusedError, capture
 from fcn_trt.cuda.memory import DeviceBuffer, PinnedBuffer, copy_to_host
 from fcn_trt.cuda.stream import Event, Stream
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.errors import EngineError
 from fcn_trt.runtime.executor import Executor
 from fcn_trt.runtime.frame_memory import FrameMemory, Pair
+from fcn_trt.runtime.ways import Ways
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Frame, LabelMap, Logits, Size, Spec
+from fcn_trt.stages.overlay import DEFAULT_OPACITY
 
 __all__ = ["DeviceSlot"]
-
-KEPT_WAYS = 4
-"""Sizes of frames, such as those of several cameras, whose memory and graphs stay."""
 
 WARM_UP_RUNS = 2
 """Runs before the capture; in the first one a network may still allocate and choose kernels."""
@@ -43,42 +42,6 @@ _log = logging.getLogger(__name__)
 
 
 _Part = TypeVar("_Part", bound=Closing)
-
-
-@dataclass(slots=True)
-class _Way:
-    """What frames of certain sizes go through.
-
-    Attributes:
-        images: Memory of each frame.
-        memory: Frees it.
-        opacity: Of the colours, in the last runs; None painted none.
-        runs: With that opacity.
-        graph: Of such a run; None before there is one.
-    """
-
-    images: list[FrameMemory]
-    memory: ExitStack
-    opacity: float | None = None
-    runs: int = 0
-    graph: Graph | None = None
-
-    def set_opacity(self, opacity: float | None) -> None:
-        """Paint with another opacity from now on, which a graph does not do."""
-        if opacity != self.opacity:
-            self.drop_graph()
-            self.opacity, self.runs = opacity, 0
-
-    def drop_graph(self) -> None:
-        """Free the graph."""
-        graph, self.graph = self.graph, None
-        if graph is not None:
-            graph.close()
-
-    def close(self) -> None:
-        """Free the graph, and then the memory that it uses."""
-        self.drop_graph()
-        self.memory.close()
 
 
 class DeviceSlot:
@@ -114,8 +77,8 @@ class DeviceSlot:
         self._logits_shape = (len(spec.classes), *spec.logits_size)
         self._logits_type = np.dtype(spec.logits_type)
         self._image_logits_bytes = int(np.prod(self._logits_shape)) * self._logits_type.itemsize
-        self._ways: OrderedDict[tuple[tuple[Size, ...], bool], _Way] = OrderedDict()
-        self._way = _Way([], ExitStack())
+        self._ways = Ways(context)
+        self._way = self._ways.none
         self._logits_host: PinnedBuffer | None = None  # made when logits are first asked for
         self._takes_graphs = True
         self._fixed = ExitStack()
@@ -143,7 +106,7 @@ class DeviceSlot:
             EngineError: the device refuses.
         """
         sizes = tuple((frame.shape[0], frame.shape[1]) for frame in frames)
-        way = self._way = self._find_way(sizes, painted=opacity is not None)
+        way = self._way = self._ways.find(sizes, painted=opacity is not None, stream=self.stream)
         way.set_opacity(opacity)
         for image, frame in zip(way.images, frames, strict=True):
             np.copyto(image.frame.host.array.reshape(frame.shape), frame)
@@ -222,6 +185,39 @@ class DeviceSlot:
         finally:  # nothing may use the caller's memory any more
             self.stream.synchronize()
 
+    def time_stages(self, frame: Frame) -> dict[str, float]:
+        """Seconds of each stage of one frame to its picture, by events; waits.
+
+        "copy in" holds the copy to pinned memory, which the processor makes.
+
+        Raises:
+            EngineError: something on the way failed.
+        """
+        way = self._way = self._ways.find(
+            ((frame.shape[0], frame.shape[1]),), painted=True, stream=self.stream
+        )
+        way.set_opacity(DEFAULT_OPACITY)
+        started = time.perf_counter()
+        np.copyto(way.images[0].frame.host.array.reshape(frame.shape), frame)
+        copy_s = time.perf_counter() - started
+        with ExitStack() as stack:
+            marks: list[tuple[str, Event]] = []
+
+            def mark(stage: str) -> None:
+                event = Event(self._context, timing=True)
+                stack.callback(event.close)
+                event.record(self.stream)
+                marks.append((stage, event))
+
+            mark("")
+            self._enqueue(mark)
+            self.stream.synchronize()
+            seconds = {
+                stage: event.elapsed_ms(before) / 1000
+                for (_, before), (stage, event) in itertools.pairwise(marks)
+            }
+        return seconds | {"copy in": copy_s + seconds["copy in"]}
+
     def stop(self) -> None:
         """Wait for what is in flight, then free the graph and the executor; hides no other error.
 
@@ -231,45 +227,35 @@ class DeviceSlot:
             self.stream.synchronize()
         except (EngineError, RuntimeError) as error:
             _log.warning("while closing: %s", str(error))  # a kept error would keep its stream
-        for way in self._ways.values():
-            way.drop_graph()
+        self._ways.drop_graphs()
         self._executor.close()
 
     def close(self) -> None:
         """Free everything; a second call does nothing."""
-        while self._ways:
-            self._ways.popitem()[1].close()
+        self._ways.close()
         self._executor.close()
         self._fixed.close()
 
-    def _find_way(self, sizes: tuple[Size, ...], *, painted: bool) -> _Way:
-        """The way for frames of these sizes; the one that was longest not used makes room."""
-        way = self._ways.get((sizes, painted))
-        if way is None:
-            while len(self._ways) >= KEPT_WAYS:
-                self.stream.synchronize()
-                self._ways.popitem(last=False)[1].close()
-            with ExitStack() as stack:
-                images = [
-                    FrameMemory.make(self._context, size, painted=painted, stack=stack)
-                    for size in sizes
-                ]
-                way = self._ways[sizes, painted] = _Way(images, stack.pop_all())
-        self._ways.move_to_end((sizes, painted))
-        return way
-
-    def _enqueue(self) -> None:
-        """The whole way of a batch, in order."""
-        for index, image in enumerate(self._way.images):
+    def _enqueue(self, mark: Callable[[str], None] = lambda _: None) -> None:
+        """The whole way of a batch, in order; `mark` is told the name of each stage behind it."""
+        for image in self._way.images:
             image.frame.upload(self.stream)
+        mark("copy in")
+        for index, image in enumerate(self._way.images):
             self._preprocess(image.on_device, index)
+        mark("preprocess")
         self._infer()
+        mark("network")
         for index, image in enumerate(self._way.images):
             self._decode(image.size, index, image.label_map.address)
-            if image.view is None:
-                image.label_map.download(self.stream)
-            else:
+        mark("decode")
+        for image in self._way.images:
+            if image.view is not None:
                 self._paint(image, image.view)
+        mark("overlay")
+        for image in self._way.images:
+            (image.view or image.label_map).download(self.stream)
+        mark("copy out")
 
     def _preprocess(self, frame: FrameView, index: int) -> None:
         self._stages.preprocess(
@@ -308,7 +294,6 @@ class DeviceSlot:
             view.address,
             opacity=self._way.opacity or 0.0,
         )
-        view.download(self.stream)
 
     def _capture(self) -> None:
         """Capture the way, unless that is refused."""

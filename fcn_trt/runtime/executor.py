@@ -7,9 +7,12 @@ same stream there, so that everything around the network runs as it does in the 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-__all__ = ["Engine", "Executor"]
+__all__ = ["Engine", "Executor", "ImageShape"]
+
+ImageShape: TypeAlias = tuple[int, int, int, int]
+"""(N, 3, H, W) of the images that an executor computes."""
 
 
 class Executor(Protocol):
@@ -19,10 +22,10 @@ class Executor(Protocol):
         """Start the network; does not wait, allocate or synchronise once it has run.
 
         Args:
-            inputs: Device address of each input tensor by name; "image" is (batch, 3, height,
-                width) float32.
-            outputs: Device address of each output tensor by name; "logits" is (batch, C, h, w) in
-                the spec's type.
+            inputs: Device address of each input tensor by name; "image" is float32 of the
+                executor's shape.
+            outputs: Device address of each output tensor by name; "logits" is in the spec's
+                type.
             stream: Handle of the CUDA stream.
 
         Raises:
@@ -36,11 +39,14 @@ class Executor(Protocol):
 class Engine(Protocol):
     """Makes executors, which all have the same weights."""
 
-    def executor(self) -> Executor:
+    def executor(self, images: ImageShape) -> Executor:
         """One more executor.
 
+        Args:
+            images: What it computes; its logits are (N, C, ceil(H / stride), ceil(W / stride)).
+
         Raises:
-            EngineError: the device has no memory for it.
+            EngineError: the engine does not take them, or the device has no memory for it.
         """
 
     def close(self) -> None:

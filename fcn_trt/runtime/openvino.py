@@ -7,15 +7,19 @@ caller's thread prepares slot 1.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import openvino as ov
 
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.openvino import (
+    compile_free_shape,
     compile_network,
     cpu_name,
     openvino_errors,
@@ -50,6 +54,14 @@ class _Slot:
         with openvino_errors("start the network"):
             self.request.start_async()
 
+    def run(self, images: npt.NDArray[np.float32]) -> Logits:
+        """The logits of prepared images, at most a batch of them."""
+        self.image[: len(images)] = images
+        self.sizes = [(images.shape[2], images.shape[3])] * len(images)
+        self.start()
+        logits: Logits = self.logits().copy()
+        return logits
+
     def wait(self) -> None:
         """Wait for the network."""
         with openvino_errors("run the network"):
@@ -75,6 +87,8 @@ class OpenVinoBackend:
     def __init__(self, bundle: Bundle) -> None:
         self._spec = bundle.manifest.spec
         self._palette = palette_array(self._spec.palette)
+        self._network = bundle.network
+        self._free: Any = None
         compiled = compile_network(bundle.network, self._spec)
         shape = (self._spec.batch, 3, *self._spec.input_size)
         self._slots = [_Slot(compiled.model, shape) for _ in range(SLOTS)]
@@ -116,6 +130,39 @@ class OpenVinoBackend:
         logits: Logits = self._slots[slot].logits().copy()
         return logits
 
+    def network(self, images: npt.NDArray[np.float32]) -> Logits:
+        """The network alone; a second one, which takes any shape, is compiled when one comes."""
+        if images.shape[2:] == self._spec.input_size:
+            batch, slot = self._spec.batch, self._slots[0]
+            return np.concatenate(
+                [slot.run(images[i : i + batch]) for i in range(0, len(images), batch)]
+            )
+        if self._free is None:
+            model = compile_free_shape(self._network, self._spec)
+            with openvino_errors("make an inference request"):
+                self._free = model.create_infer_request()
+        with openvino_errors("run the network"):
+            logits: Logits = self._free.infer([images])[0].copy()
+        return logits
+
+    def time_stages(self, frame: Frame) -> dict[str, float]:
+        """One frame through every stage, on this thread."""
+        check_frame(frame)
+        entry, spec = self._slots[0], self._spec
+        marks = [time.perf_counter()]
+        preprocess_into(entry.image[0], frame, mean=spec.mean, std=spec.std)
+        marks.append(time.perf_counter())
+        entry.sizes = [(frame.shape[0], frame.shape[1])]
+        entry.start()
+        (logits,) = entry.logits()
+        marks.append(time.perf_counter())
+        label_map = decode(logits, entry.sizes[0], align_corners=spec.align_corners)
+        marks.append(time.perf_counter())
+        overlay(frame, label_map, self._palette)
+        marks.append(time.perf_counter())
+        spans = (end - start for start, end in itertools.pairwise(marks))
+        return dict(zip(("preprocess", "network", "decode", "overlay"), spans, strict=True))
+
     def render(self, frame: Frame, opacity: float) -> Frame:
         """Segment one frame and paint its classes over it."""
         self.submit(0, [frame])
@@ -124,6 +171,6 @@ class OpenVinoBackend:
 
     def close(self) -> None:
         """Wait for what is in flight, then let go of the requests."""
-        slots, self._slots = self._slots, []
+        slots, self._slots, self._free = self._slots, [], None
         for slot in slots:
             slot.drain()

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from fcn_trt.closing import Closing
 from fcn_trt.engine.bundle import Bundle, load_bundle
 from fcn_trt.engine.preflight import require_runs_here
@@ -115,6 +118,46 @@ class Segmenter(Closing):
         with self._claim():
             self._backend.submit(0, frames)
             return self._backend.collect_logits(0)
+
+    def network(self, images: npt.NDArray[np.float32]) -> Logits:
+        """The network's own output for images that are prepared already, for evaluation.
+
+        Args:
+            images: (N, 3, H, W) float32 RGB, normalised; N at least 1. On the CPU of any size. On a
+                GPU of the sizes that the engine was built for.
+
+        Returns:
+            (N, C, ceil(H / stride), ceil(W / stride)) float32 before softmax.
+
+        Raises:
+            ValueError: the images have another shape or type.
+            EngineError: the engine takes no images of that size.
+            RuntimeError: the segmenter is closed, or busy in another thread.
+        """
+        is_image = images.ndim == 4 and images.shape[1] == 3 and images.dtype == np.float32
+        if not is_image or not images.size:
+            raise ValueError(
+                f"images are (N, 3, height, width) float32, not {images.shape} {images.dtype}"
+            )
+        with self._claim():
+            return self._backend.network(images)
+
+    def time_stages(self, frame: Frame) -> dict[str, float]:
+        """One frame through every stage to its picture, each waited for; for benchmarks.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR.
+
+        Returns:
+            Seconds by stage, in their order: preprocess, network, decode, overlay; on a GPU between
+            "copy in" and "copy out".
+
+        Raises:
+            ValueError: the frame has another shape or type.
+            RuntimeError: the segmenter is closed, or busy in another thread.
+        """
+        with self._claim():
+            return self._backend.time_stages(frame)
 
     def render(
         self, frame: Frame, label_map: LabelMap | None = None, *, opacity: float = DEFAULT_OPACITY

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
+import numpy.typing as npt
 
 from fcn_trt.cuda.context import DeviceContext, primary_context
 from fcn_trt.cuda.device_stages import DeviceStages, FrameView, palette_table
@@ -27,10 +28,12 @@ from fcn_trt.cuda.memory import (
 from fcn_trt.cuda.stream import Stream
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.tensorrt.execution import LoadedEngine
+from fcn_trt.errors import EngineError
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.device_slot import DeviceSlot
 from fcn_trt.runtime.executor import Engine
-from fcn_trt.spec import Frame, LabelMap, Logits, Spec
+from fcn_trt.runtime.prepared_images import PreparedImages
+from fcn_trt.spec import Frame, LabelMap, Logits, Size, Spec
 from fcn_trt.stages.preprocess import check_frame
 
 __all__ = ["SLOTS", "DeviceBackend", "load_tensorrt"]
@@ -71,6 +74,8 @@ class DeviceBackend:
         description: str,
     ) -> None:
         self._context, self._description = context, description
+        self._spec, self._engine = spec, engine
+        self._prepared: PreparedImages | None = None  # made when prepared images first come
         self._lock = threading.RLock()
         self._is_closed = False
         self._was_refused = False
@@ -88,13 +93,15 @@ class DeviceBackend:
                     context,
                     spec,
                     stages,
-                    engine.executor(),
+                    engine.executor((spec.batch, 3, *spec.input_size)),
                     palette.address,
                     on_refused=self._say_once,
                 )
                 self._slots.append(slot)
                 self._parts.callback(slot.close)
+            self._parts.callback(self._drop_prepared)
             self._parts.callback(engine.close)
+            self._parts.callback(self._stop_prepared)
             for slot in self._slots:
                 self._parts.callback(slot.stop)
             failed.pop_all()
@@ -140,6 +147,26 @@ class DeviceBackend:
             (view,) = entry.views()
             return view
 
+    def network(self, images: npt.NDArray[np.float32]) -> Logits:
+        """The network alone, in batches of the engine's size; memory of the last size is kept."""
+        size: Size = (images.shape[2], images.shape[3])
+        if not self._spec.takes(size):
+            raise EngineError(
+                f"this engine takes images of {_sizes(self._spec)}, not {size[0]}x{size[1]}; build "
+                "it with [dynamic] sizes that include that, or build its network.onnx for openvino"
+            )
+        batch = self._spec.batch
+        with self._open(0):
+            prepared = self._prepare(size)
+            parts = [prepared.run(images[i : i + batch]) for i in range(0, len(images), batch)]
+        return np.concatenate(parts)
+
+    def time_stages(self, frame: Frame) -> dict[str, float]:
+        """One frame through every stage, by events on the slot's stream."""
+        _check_frame(frame)
+        with self._open(0) as entry:
+            return entry.time_stages(frame)
+
     def segment_array(self, frame: object, out: object) -> None:
         """Segment a frame that is on this GPU into a label map on this GPU; waits.
 
@@ -175,6 +202,26 @@ class DeviceBackend:
                 self._is_closed = True
                 with self._context.active():
                     parts.close()
+
+    def _prepare(self, size: Size) -> PreparedImages:
+        """What takes prepared images of a size; that of another size makes room."""
+        if self._prepared is None or self._prepared.size != size:
+            self._drop_prepared()
+            shape = (self._spec.batch, 3, *size)
+            with self._context.active():
+                executor = self._engine.executor(shape)
+                self._prepared = PreparedImages(self._context, self._spec, executor, shape)
+        return self._prepared
+
+    def _stop_prepared(self) -> None:
+        if self._prepared is not None:
+            self._prepared.stop()
+
+    def _drop_prepared(self) -> None:
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            with self._context.active():
+                prepared.close()
 
     @contextmanager
     def _open(self, slot: int) -> Iterator[DeviceSlot]:
@@ -215,6 +262,14 @@ def load_tensorrt(bundle: Bundle) -> DeviceBackend:
             f"{manifest.precision_proven.describe()}"
         ),
     )
+
+
+def _sizes(spec: Spec) -> str:
+    """The sizes of images that an engine takes, in words."""
+    if spec.dynamic is None:
+        return f"{spec.input_size[0]}x{spec.input_size[1]} only"
+    low, high = spec.dynamic.min_size, spec.dynamic.max_size
+    return f"{low[0]}x{low[1]} to {high[0]}x{high[1]}"
 
 
 def _device_palette(context: DeviceContext, spec: Spec) -> DeviceBuffer:

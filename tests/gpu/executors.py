@@ -7,6 +7,7 @@ same: `preprocess`, a reshape, `decode`. It allocates nothing, not even in its f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from fcn_trt.labels import numbered_label_set
 from fcn_trt.manifest import FORMAT, Manifest, Proof
 from fcn_trt.options import BuildOptions
 from fcn_trt.runtime.backend import Backend
+from fcn_trt.runtime.executor import ImageShape
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Frame, LabelMap, Logits, Size, Spec
 from fcn_trt.stages.decode import decode
@@ -118,12 +120,12 @@ class CopyEngine:
     def __init__(self, spec: Spec, *, fails_at: int = 0) -> None:
         self.executors: list[CopyExecutor] = []
         self.is_closed = False
-        self._size_bytes = spec.batch * 3 * spec.input_size[0] * spec.input_size[1] * 4
+        self.spec = spec
         self._fails_at = fails_at
 
-    def executor(self) -> CopyExecutor:
+    def executor(self, images: ImageShape) -> CopyExecutor:
         """One more."""
-        made = CopyExecutor(self._size_bytes, fails_at=self._fails_at)
+        made = CopyExecutor(math.prod(images) * 4, fails_at=self._fails_at)
         self.executors.append(made)
         return made
 

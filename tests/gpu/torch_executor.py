@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from fcn_trt.cuda.memory import DeviceArray
+from fcn_trt.runtime.executor import ImageShape
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Spec
 
 __all__ = ["TorchEngine", "TorchExecutor"]
@@ -29,12 +30,13 @@ class TorchExecutor:
     Args:
         module: In FP16 and channels_last, on the GPU; shared by all executors.
         spec: What its input and output are.
+        images: (N, 3, H, W) of a batch.
     """
 
-    def __init__(self, module: torch.nn.Module, spec: Spec) -> None:
+    def __init__(self, module: torch.nn.Module, spec: Spec, images: ImageShape) -> None:
         self._module: torch.nn.Module | None = module
-        self._image_shape = (spec.batch, 3, *spec.input_size)
-        self._logits_shape = (spec.batch, len(spec.classes), *spec.logits_size)
+        self._image_shape = images
+        self._logits_shape = (images[0], len(spec.classes), *spec.logits_size_of(images[2:]))
         self._logits_type = np.dtype(spec.logits_type)
         self._pool: Any = torch.cuda.MemPool()
         self._streams: dict[int, Any] = {}
@@ -87,13 +89,13 @@ class TorchEngine:
         self._module: torch.nn.Module | None = half.eval()
         self._spec = spec
 
-    def executor(self) -> TorchExecutor:
+    def executor(self, images: ImageShape) -> TorchExecutor:
         """One more, with the same weights."""
         if self._module is None:
             raise RuntimeError("this engine is closed")
         # The weights were copied on torch's stream, which no stream of the pipeline waits for.
         torch.cuda.synchronize()
-        return TorchExecutor(self._module, self._spec)
+        return TorchExecutor(self._module, self._spec, images)
 
     def close(self) -> None:
         """Let the module go; a second call does nothing."""

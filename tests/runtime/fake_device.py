@@ -15,9 +15,10 @@ import numpy as np
 
 from fcn_trt.cuda.context import primary_context
 from fcn_trt.cuda.nvrtc import KERNEL_FILES
-from fcn_trt.engine.openvino import compile_network
+from fcn_trt.engine.openvino import compile_free_shape, compile_network
+from fcn_trt.runtime.executor import ImageShape
 from fcn_trt.runtime.tensorrt import SLOTS, DeviceBackend
-from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Spec, read_spec
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, read_spec
 from tests.cuda.fake_driver import FakeGpu
 from tests.cuda.host_kernels import host_library
 
@@ -30,13 +31,14 @@ class HostEngine:
     def __init__(self, gpu: FakeGpu, network: Path, kind: type[HostExecutor] | None = None) -> None:
         self.kind = kind or HostExecutor
         self.gpu = gpu
+        self.network = network
         self.spec = read_spec(network)
         self.model = compile_network(network, self.spec).model
         self.executors: list[HostExecutor] = []
         self.is_closed = False
 
-    def executor(self) -> HostExecutor:
-        self.executors.append(self.kind(self))
+    def executor(self, images: ImageShape) -> HostExecutor:
+        self.executors.append(self.kind(self, images))
         return self.executors[-1]
 
     def close(self) -> None:
@@ -48,16 +50,19 @@ class HostEngine:
 class HostExecutor:
     """See `HostEngine`."""
 
-    def __init__(self, engine: HostEngine) -> None:
-        self.engine = engine
-        self.request: Any = engine.model.create_infer_request()
+    def __init__(self, engine: HostEngine, images: ImageShape) -> None:
+        self.engine, self.images = engine, images
+        own = images == (engine.spec.batch, 3, *engine.spec.input_size)
+        model = engine.model if own else compile_free_shape(engine.network, engine.spec)
+        self.request: Any = model.create_infer_request()
         self.is_closed = False
 
     def enqueue(self, inputs: Mapping[str, int], outputs: Mapping[str, int], stream: int) -> None:
         assert not self.is_closed
         spec = self.engine.spec
-        image = _array(inputs[INPUT_NAME], (spec.batch, 3, *spec.input_size))
-        logits = _array(outputs[OUTPUT_NAME], _logits_shape(spec), spec.logits_type)
+        image = _array(inputs[INPUT_NAME], self.images)
+        shape = (self.images[0], len(spec.classes), *spec.logits_size_of(self.images[2:]))
+        logits = _array(outputs[OUTPUT_NAME], shape, spec.logits_type)
 
         def run() -> None:
             logits[...] = self.request.infer([image])[0]
@@ -87,10 +92,6 @@ def open_fake_device(
 
 def _host_cubin(file: str) -> bytes:
     return b"host:" + str(host_library(Path(file).stem)).encode()
-
-
-def _logits_shape(spec: Spec) -> tuple[int, ...]:
-    return (spec.batch, len(spec.classes), *spec.logits_size)
 
 
 def _array(address: int, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray[Any, Any]:

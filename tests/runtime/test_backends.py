@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from fcn_trt.engine.openvino import build_openvino
+from fcn_trt.errors import EngineError
+from fcn_trt.export.architecture import IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.openvino import OpenVinoBackend
-from fcn_trt.spec import read_spec
+from fcn_trt.spec import ShapeRange, read_spec
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.overlay import overlay
 from fcn_trt.stages.preprocess import preprocess
@@ -65,8 +67,6 @@ def logits_of(tiny_model):
 
     def compute(frame):
         import torch
-
-        from fcn_trt.export.architecture import IMAGENET_MEAN, IMAGENET_STD
 
         tensor = preprocess(frame, SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         with torch.no_grad():
@@ -156,8 +156,85 @@ class TestEveryBackend:
         backend.submit(0, [frame])
         np.testing.assert_array_equal(backend.collect(0)[0], label_map)
 
+    @pytest.mark.parametrize("count", [1, BATCH, BATCH + 2])
+    def test_prepared_images_of_any_number_give_their_logits(
+        self, backend, make_frame, logits_of, count
+    ):
+        frames = [make_frame(seed=seed) for seed in range(count)]
+        images = [preprocess(f, SIZE, mean=IMAGENET_MEAN, std=IMAGENET_STD) for f in frames]
+        logits = backend.network(np.stack(images))
+        assert logits.dtype == np.float32
+        expected = np.stack([logits_of(frame) for frame in frames])
+        assert logits.shape == expected.shape
+        assert np.abs(logits - expected).max() <= TOLERANCE * np.abs(expected).max()
+        again = logits.copy()
+        backend.network(np.stack(images[::-1]))
+        np.testing.assert_array_equal(logits, again)
+
+    def test_each_stage_is_timed_and_nothing_is_left_behind(self, backend, make_frame):
+        frame = make_frame((120, 70), seed=3)
+        backend.submit(0, [frame])
+        (before,) = backend.collect(0)
+        seconds = [backend.time_stages(frame) for _ in range(3)]
+        stages = ["preprocess", "network", "decode", "overlay"]
+        assert list(seconds[0]) in (stages, ["copy in", *stages, "copy out"])
+        assert all(value >= 0 for found in seconds for value in found.values())
+        assert all(found["network"] > 0 for found in seconds)
+        backend.submit(0, [frame])
+        np.testing.assert_array_equal(backend.collect(0)[0], before)
+
+    def test_stages_of_what_is_no_frame_are_not_timed(self, backend):
+        with pytest.raises(ValueError, match="a frame is"):
+            backend.time_stages(np.zeros((4, 4), np.uint8))
+
     def test_close_ends_what_is_in_flight_and_may_be_called_twice(self, backend, make_frame):
         for slot in range(backend.slots):
             backend.submit(slot, [make_frame()])
         backend.close()
         backend.close()
+
+
+class TestOtherSizes:
+    """Prepared images of other sizes than the network was exported for."""
+
+    SIZES = ((64, 96), (33, 97), (128, 64), (33, 97))
+
+    @pytest.fixture
+    def expected(self, tiny_model):
+        import torch
+
+        def compute(images):
+            with torch.no_grad():
+                return tiny_model.module(torch.from_numpy(images)).numpy()
+
+        return compute
+
+    def check(self, backend, expected):
+        for seed, size in enumerate(self.SIZES):
+            images = np.random.default_rng(seed).standard_normal((4, 3, *size)).astype(np.float32)
+            logits, wanted = backend.network(images), expected(images)
+            assert logits.shape == wanted.shape
+            assert np.abs(logits - wanted).max() <= TOLERANCE * np.abs(wanted).max()
+
+    def test_cpu_takes_any(self, network, tmp_path, expected):
+        with openvino(network, tmp_path) as backend:
+            self.check(backend, expected)
+
+    def test_gpu_takes_those_that_its_engine_was_built_for(
+        self, tiny_model, write_network, tmp_path, expected
+    ):
+        limits = ShapeRange(min_size=(32, 32), max_size=(128, 128), min_batch=1, max_batch=3)
+        path = write_network(tiny_model, tmp_path / "d.onnx", size=SIZE, batch=2, dynamic=limits)
+        with fake_gpu(path, tmp_path) as backend:
+            self.check(backend, expected)
+            with pytest.raises(EngineError, match=r"of 32x32 to 128x128, not 160x96; build it wi"):
+                backend.network(np.zeros((1, 3, 160, 96), np.float32))
+            self.check(backend, expected)
+
+    def test_gpu_refuses_others_and_says_what_helps(self, network, tmp_path):
+        message = (
+            r"this engine takes images of 64x96 only, not 65x96; build it with \[dynamic\] sizes "
+            r"that include that, or build its network\.onnx for openvino"
+        )
+        with fake_gpu(network, tmp_path) as backend, pytest.raises(EngineError, match=message):
+            backend.network(np.zeros((1, 3, 65, 96), np.float32))

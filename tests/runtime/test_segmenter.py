@@ -397,3 +397,30 @@ class TestLoad:
             EngineError, match=r"int8 was asked for, but OpenVINO .* in another type"
         ):
             Segmenter.load(path)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((3, 64, 96), np.float32),
+        np.zeros((1, 1, 64, 96), np.float32),
+        np.zeros((1, 3, 64, 96), np.float64),
+        np.zeros((0, 3, 64, 96), np.float32),
+    ],
+)
+def test_what_are_no_prepared_images_is_refused(tiny_bundle, images):
+    with (
+        Segmenter.load(tiny_bundle.path) as segmenter,
+        pytest.raises(ValueError, match=r"images are \(N, 3, height, width\) float32, not \("),
+    ):
+        segmenter.network(images)
+
+
+def test_prepared_images_wait_for_no_stream(tiny_bundle, make_frame):
+    with Segmenter.load(tiny_bundle.path) as segmenter:
+        stream = segmenter.stream([make_frame()])
+        next(stream)
+        for call in (segmenter.network, segmenter.time_stages):
+            argument: object = np.zeros((1, 3, 64, 96), np.float32)
+            with pytest.raises(RuntimeError, match="this segmenter is busy"):
+                call(argument)  # type: ignore[arg-type]  # refused before it is looked at

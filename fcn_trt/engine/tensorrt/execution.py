@@ -24,24 +24,29 @@ class EngineExecutor:
 
     Args:
         context: A fresh one.
-        spec: The network; a dynamic one is fixed at the shape that it is optimised for.
+        spec: The network.
+        images: (N, 3, H, W), at which a dynamic one is fixed.
         library: For messages.
         log: What the library says.
 
     Raises:
-        EngineError: the engine has other ends than the spec says.
+        EngineError: the engine does not take these images, or has other ends than the spec says.
     """
 
     def __init__(
-        self, context: IExecutionContext, spec: Spec, library: TensorRtLibrary, log: Log
+        self,
+        context: IExecutionContext,
+        spec: Spec,
+        images: tuple[int, int, int, int],
+        library: TensorRtLibrary,
+        log: Log,
     ) -> None:
         self._context: IExecutionContext | None = context
         self._library, self._log = library, log
         self._addresses: dict[str, int] = {}
-        image = (spec.batch, 3, *spec.input_size)
-        logits = (spec.batch, len(spec.classes), *spec.logits_size)
-        if not context.set_input_shape(INPUT_NAME, image):
-            raise self._refused(f"images of {image}")
+        logits = (images[0], len(spec.classes), *spec.logits_size_of(images[2:]))
+        if not context.set_input_shape(INPUT_NAME, images):
+            raise self._refused(f"images of {images}")
         found = tuple(context.get_tensor_shape(OUTPUT_NAME))
         if found != logits:
             raise EngineError(
@@ -102,18 +107,21 @@ class LoadedEngine:
         """Name and release of the library."""
         return self._library.name
 
-    def executor(self) -> EngineExecutor:
+    def executor(self, images: tuple[int, int, int, int]) -> EngineExecutor:
         """One more execution context.
 
+        Args:
+            images: (N, 3, H, W) that it computes.
+
         Raises:
-            EngineError: the device has no memory for it.
+            EngineError: the engine does not take them, or the device has no memory for it.
         """
         if self._engine is None:
             raise RuntimeError("this engine is closed")
         self._log.clear()
         with collector_paused():
             context = self._cache.context(self._engine, self._log)
-            return EngineExecutor(context, self._spec, self._library, self._log)
+            return EngineExecutor(context, self._spec, images, self._library, self._log)
 
     def close(self) -> None:
         """Free the engine, after its executors; a second call does nothing."""

@@ -20,6 +20,9 @@ RTX = TensorRtLibrary(target="tensorrt-rtx", trt=SimpleNamespace(), version="1.7
 PLAIN = TensorRtLibrary(target="tensorrt", trt=SimpleNamespace(), version="10.3.0")
 
 
+IMAGES = (1, 3, 64, 96)
+
+
 class FakeContext:
     """Writes down what it is told, and refuses what a test says."""
 
@@ -86,7 +89,7 @@ def spec(tiny_network):
 class TestExecutor:
     def test_shape_is_set_once_and_addresses_when_they_change(self, spec):
         context = FakeContext()
-        executor = EngineExecutor(context, spec, PLAIN, Log())
+        executor = EngineExecutor(context, spec, IMAGES, PLAIN, Log())
         for address in (100, 100, 300):
             executor.enqueue({"image": address}, {"logits": 200}, 7)
         assert context.calls == [
@@ -103,24 +106,29 @@ class TestExecutor:
         log = Log(errors=["the library's reason"])
         message = r"TensorRT 10\.3\.0 refuses images of \(1, 3, 64, 96\): the library's reason; b"
         with pytest.raises(EngineError, match=message):
-            EngineExecutor(FakeContext("shape"), spec, PLAIN, log)
+            EngineExecutor(FakeContext("shape"), spec, IMAGES, PLAIN, log)
+
+    def test_another_shape_has_its_own_logits(self, spec):
+        context = FakeContext(logits=(2, 3, 5, 13))
+        EngineExecutor(context, spec, (2, 3, 33, 97), PLAIN, Log())
+        assert context.calls == [("shape", "image", (2, 3, 33, 97))]
 
     def test_an_engine_with_other_logits_is_refused(self, spec):
         message = r"makes logits of \(1, 3, 9, 12\) and its manifest says \(1, 3, 8, 12\); build"
         with pytest.raises(EngineError, match=message):
-            EngineExecutor(FakeContext(logits=(1, 3, 9, 12)), spec, PLAIN, Log())
+            EngineExecutor(FakeContext(logits=(1, 3, 9, 12)), spec, IMAGES, PLAIN, Log())
 
     @pytest.mark.parametrize(
         ("refuses", "message"),
         [("address", "refuses memory for its tensor 'image': "), ("execute", "to start the net")],
     )
     def test_what_the_library_refuses_is_an_error(self, spec, refuses, message):
-        executor = EngineExecutor(FakeContext(refuses), spec, PLAIN, Log())
+        executor = EngineExecutor(FakeContext(refuses), spec, IMAGES, PLAIN, Log())
         with pytest.raises(EngineError, match=message):
             executor.enqueue({"image": 100}, {"logits": 200}, 7)
 
     def test_a_closed_one_is_refused(self, spec):
-        executor = EngineExecutor(FakeContext(), spec, PLAIN, Log())
+        executor = EngineExecutor(FakeContext(), spec, IMAGES, PLAIN, Log())
         executor.close()
         executor.close()
         with pytest.raises(RuntimeError, match="this executor is closed"):
@@ -149,7 +157,7 @@ class TestLoadedEngine:
     def test_it_makes_executors_and_keeps_what_was_compiled(self, opened, rtx):
         loaded, engine = opened()
         assert loaded.library == f"TensorRT-RTX {rtx.__version__}"
-        executors = [loaded.executor() for _ in range(3)]
+        executors = [loaded.executor(IMAGES) for _ in range(3)]
         executors[0].enqueue({"image": 1}, {"logits": 2}, 3)
         assert engine.contexts == [engine.config] * 3
         for executor in executors:
@@ -158,7 +166,7 @@ class TestLoadedEngine:
         loaded.close()
         assert any(path.read_bytes() == b"+" for path in cache_folder("runtime").iterdir())
         with pytest.raises(RuntimeError, match="this engine is closed"):
-            loaded.executor()
+            loaded.executor(IMAGES)
 
     @pytest.mark.parametrize(
         ("image", "logits", "message"),
