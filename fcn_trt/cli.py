@@ -16,6 +16,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from fcn_trt import __version__, report
+from fcn_trt.commands.advise import advise
 from fcn_trt.commands.build import build
 from fcn_trt.commands.calibrate import calibrate
 from fcn_trt.commands.compare import compare
@@ -111,5 +112,6 @@ app.command()(build)
 app.command()(run)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.command()(advise)
 app.command()(inspect)
 app.command()(doctor)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from fcn_trt import report
-from fcn_trt.commands.common import JsonOption, SizeOption, needing_export, print_json
+from fcn_trt.commands.common import JsonOption, SizeOption, print_json
 from fcn_trt.spec import parse_size
 
 __all__ = ["models", "profile"]
@@ -22,9 +22,12 @@ def models(
     as_json: JsonOption = False,
 ) -> None:
     """List every model: parameters, GMAC at three sizes, published weights."""
-    known, profiles, published = needing_export(_import_models)
+    from fcn_trt.export.architecture import ARCHITECTURES
+    from fcn_trt.export.profile import profile as cost_of
+    from fcn_trt.export.weights import published_for, registry
+
     if weights:
-        listed = [dataclasses.asdict(entry) for entry in published.registry()]
+        listed = [dataclasses.asdict(entry) for entry in registry()]
     else:
         listed = [
             {
@@ -33,10 +36,10 @@ def models(
                 "stride": arch.stride,
                 "parameters": costs[0].parameters,
                 "gmac": {size: round(c.gmac, 1) for size, c in zip(LADDER, costs, strict=True)},
-                "weights": len(published.published_for(name)),
+                "weights": len(published_for(name)),
             }
-            for name, arch in known.ARCHITECTURES.items()
-            for costs in [[profiles.profile(arch, size=parse_size(size)) for size in LADDER]]
+            for name, arch in ARCHITECTURES.items()
+            for costs in [[cost_of(arch, size=parse_size(size)) for size in LADDER]]
         ]
     if as_json:
         print_json({"weights" if weights else "models": listed})
@@ -50,8 +53,10 @@ def profile(
     as_json: JsonOption = False,
 ) -> None:
     """Count parameters, GMAC and bytes, per stage."""
-    known, profiles, _ = needing_export(_import_models)
-    cost = profiles.profile(known.architecture(model), size=size)
+    from fcn_trt.export.architecture import architecture
+    from fcn_trt.export.profile import profile as cost_of
+
+    cost = cost_of(architecture(model), size=size)
     if as_json:
         print_json(
             {
@@ -66,9 +71,3 @@ def profile(
         )
         return
     report.show(report.profile_table(cost))
-
-
-def _import_models() -> tuple[Any, Any, Any]:
-    from fcn_trt.export import architecture, profile, weights
-
-    return architecture, profile, weights

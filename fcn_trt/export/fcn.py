@@ -16,10 +16,9 @@ import torch
 from torch import nn
 
 from fcn_trt.export.architecture import Architecture, Head
+from fcn_trt.export.layers import BLOCKS
 
 __all__ = ["Fcn"]
-
-BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
 class Fcn(nn.Module):

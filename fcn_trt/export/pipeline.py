@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from fcn_trt.errors import CalibrationError, OnnxError
-from fcn_trt.export.architecture import ARCHITECTURES, Architecture, architecture
+from fcn_trt.export.architecture import ARCHITECTURES, architecture
 from fcn_trt.export.calibration_cache import (
     calibration_sha256,
     read_calibration,
@@ -21,6 +21,7 @@ from fcn_trt.export.fp16_range import find_overflows, overflowing_nodes
 from fcn_trt.export.half import to_half
 from fcn_trt.export.import_onnx import import_onnx
 from fcn_trt.export.network import load_network, save_network
+from fcn_trt.export.profile import default_labels
 from fcn_trt.export.qdq_places import convolution_names
 from fcn_trt.export.quantisation import Quantisation, QuantisedPrecision
 from fcn_trt.export.quantize import quantize_and_type
@@ -30,7 +31,7 @@ from fcn_trt.files import require_folder_of
 from fcn_trt.labels import label_set
 from fcn_trt.spec import Frame, Precision, ShapeRange, Size, Spec
 
-__all__ = ["default_labels", "export_model", "export_network", "load_model", "type_network"]
+__all__ = ["export_model", "export_network", "load_model", "type_network"]
 
 logger = logging.getLogger(__name__)
 
@@ -127,14 +128,6 @@ def load_model(model: str, weights: str | None = None, labels: str | None = None
     if isinstance(found, RandomWeights):
         return random_model(arch, found, label_set(labels or default_labels(arch)))
     return load_checkpoint(found, model, labels=labels)
-
-
-def default_labels(arch: Architecture) -> str:
-    """The label set that a family is mostly trained on: its number of classes, where none is given.
-
-    torchvision publishes 21 VOC classes; the other families report Cityscapes first.
-    """
-    return "voc" if arch.family == "torchvision" else "cityscapes"
 
 
 def type_network(

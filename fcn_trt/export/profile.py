@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torch import nn
+from itertools import groupby
+from operator import attrgetter
 
 from fcn_trt.export.architecture import Architecture
-from fcn_trt.export.fcn import Fcn
-from fcn_trt.export.pipeline import default_labels
+from fcn_trt.export.layers import Layer, auxiliary_parameters, layers
 from fcn_trt.labels import label_set
 from fcn_trt.spec import Size
 
-__all__ = ["Profile", "StageCost", "profile"]
+__all__ = ["Profile", "StageCost", "default_labels", "profile"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +22,7 @@ class StageCost:
         name: stem, layer1 to layer4, or head.
         parameters: Trainable numbers, batch normalisation included.
         gmac: Multiply-accumulates of its convolutions, in 1e9.
-        output_size: (height, width) of what it hands on.
+        output_size: (height, width) of what its convolutions hand on.
         weight_bytes: Its weights in FP32.
         activation_bytes: What its convolutions write, in FP32.
     """
@@ -78,52 +76,36 @@ def profile(arch: Architecture, *, size: Size, num_classes: int | None = None) -
         Counts of the convolutions; batch normalisation is folded and pooling is free.
     """
     classes = num_classes or len(label_set(default_labels(arch)).classes)
-    with torch.device("meta"):  # tensors that have a shape and no data
-        module = Fcn(arch, classes, auxiliary=True).eval()
-        stages = _count(module, torch.empty(1, 3, *size))
+    counted = layers(arch, size=size, num_classes=classes)
+    stages = tuple(
+        _stage(name, [layer for layer in group if layer.kind == "convolution"])
+        for name, group in groupby(counted, key=attrgetter("stage"))
+    )
+    parameters = sum(stage.parameters for stage in stages)
     return Profile(
         model=arch.name,
         size=size,
-        parameters=sum(stage.parameters for stage in stages),
-        parameters_with_auxiliary=_parameters(module),
+        parameters=parameters,
+        parameters_with_auxiliary=parameters + auxiliary_parameters(arch, num_classes=classes),
         stages=stages,
     )
 
 
-def _count(module: Fcn, image: torch.Tensor) -> tuple[StageCost, ...]:
-    """Run shapes through the module."""
-    backbone = module.backbone
-    parts = {"stem": backbone.stem}
-    parts |= {f"layer{i}": getattr(backbone, f"layer{i}") for i in range(1, 5)}
-    parts["head"] = module.decode_head
-    outputs: dict[nn.Module, torch.Size] = {}
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            # Changes no shape, and without data takes four fifths of the time.
-            layer.forward = lambda features: features
-        layer.register_forward_hook(lambda layer, _, y: outputs.update({layer: y[0].shape}))
-    module(image)
-    return tuple(_stage(name, part, outputs) for name, part in parts.items())
+def default_labels(arch: Architecture) -> str:
+    """The label set that a family is mostly trained on: its number of classes, where none is given.
+
+    torchvision publishes 21 VOC classes; the other families report Cityscapes first.
+    """
+    return "voc" if arch.family == "torchvision" else "cityscapes"
 
 
-def _stage(name: str, part: nn.Module, outputs: dict[nn.Module, torch.Size]) -> StageCost:
-    macs = written = 0
-    for layer in part.modules():
-        if isinstance(layer, nn.Conv2d):
-            count = outputs[layer].numel()
-            macs += count * layer.weight[0].numel()
-            written += count
-    height, width = outputs[part][-2:]
-    parameters = _parameters(part)
+def _stage(name: str, convolutions: list[Layer]) -> StageCost:
+    parameters = sum(layer.parameters for layer in convolutions)
     return StageCost(
         name=name,
         parameters=parameters,
-        gmac=macs / 1e9,
-        output_size=(height, width),
+        gmac=sum(layer.macs for layer in convolutions) / 1e9,
+        output_size=convolutions[-1].output_size,
         weight_bytes=4 * parameters,
-        activation_bytes=4 * written,
+        activation_bytes=4 * sum(layer.written for layer in convolutions),
     )
-
-
-def _parameters(part: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in part.parameters())

@@ -9,7 +9,8 @@ from fcn_trt.export.architecture import ARCHITECTURES, architecture
 from fcn_trt.export.calibrate import calibrate
 from fcn_trt.export.calibration_cache import read_calibration, write_calibration
 from fcn_trt.export.network import load_network, save_network
-from fcn_trt.export.pipeline import default_labels, export_network, load_model, type_network
+from fcn_trt.export.pipeline import export_network, load_model, type_network
+from fcn_trt.export.profile import default_labels
 from fcn_trt.export.qdq_places import convolution_names
 from fcn_trt.export.quantisation import Quantisation
 from fcn_trt.files import sha256

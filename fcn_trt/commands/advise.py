@@ -1,0 +1,177 @@
+"""What a device is estimated to do, before anybody has one."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fcn_trt import report
+from fcn_trt.commands.common import JsonOption, parse_precision, print_json
+from fcn_trt.spec import Precision, Size, parse_size
+
+if TYPE_CHECKING:
+    from fcn_trt.advise.advice import Advice
+
+__all__ = ["advise"]
+
+DETAIL_SIZE: Size = (512, 1024)
+DETAIL_PRECISION: Precision = "fp16"
+"""What --layers shows where nothing else is asked for."""
+
+
+def advise(
+    device: Annotated[
+        str | None, typer.Option(help="Name of a device, as --devices lists them.")
+    ] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second that are needed.")] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="HxW", help="Height x width to look at; repeatable."),
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Precision to look at; repeatable.")
+    ] = None,
+    min_miou: Annotated[
+        float | None, typer.Option(min=0, max=100, help="Published mean IoU in percent, at least.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many lines of the table at most.")] = 12,
+    layers: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Show the layers of a model instead.")
+    ] = None,
+    devices: Annotated[bool, typer.Option("--devices", help="List the devices.")] = False,
+    published: Annotated[
+        bool, typer.Option("--published", help="Compare published measurements with estimates.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Estimate which model, size and precision suit a device."""
+    if devices or published:
+        if devices and published:
+            raise typer.BadParameter("--devices asks for another table", param_hint="'--published'")
+        (_say_devices if devices else _say_published)(as_json=as_json)
+        return
+    if device is None:
+        raise typer.BadParameter(
+            "`fcn-trt advise --devices` lists the names", param_hint="'--device'"
+        )
+    sizes, precisions = _sizes(size), _precisions(precision)
+    if layers is not None:
+        _say_layers(device, layers, sizes, precisions, as_json=as_json)
+        return
+    if fps is None or not (math.isfinite(fps) and fps > 0):
+        raise typer.BadParameter("a rate above 0 is needed, such as 30", param_hint="'--fps'")
+    from fcn_trt.advise.advice import LADDER
+    from fcn_trt.advise.advice import advise as judge
+    from fcn_trt.advise.devices import device as device_of
+
+    found = judge(
+        device_of(device),
+        rate_fps=fps,
+        sizes=sizes or LADDER,
+        precisions=precisions or None,
+        min_miou=min_miou,
+    )
+    _say_advice(found, limit, as_json=as_json)
+
+
+def _sizes(texts: list[str] | None) -> tuple[Size, ...]:
+    try:
+        return tuple(dict.fromkeys(parse_size(text) for text in texts or ()))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--size'") from error
+
+
+def _precisions(texts: list[str] | None) -> tuple[Precision, ...]:
+    parsed = (parse_precision(text) for text in texts or ())
+    return tuple(dict.fromkeys(value for value in parsed if value is not None))
+
+
+def _say_advice(advice: Advice, limit: int, *, as_json: bool) -> None:
+    """The candidates on stdout; what is to be known about them on stderr."""
+    from fcn_trt.advise.advice import PREFERENCE
+    from fcn_trt.advise.remarks import choices, remarks
+    from fcn_trt.report.advice import advice_table
+
+    if as_json:
+        print_json(
+            {
+                "device": advice.device,
+                "rate_fps": advice.rate_fps,
+                "order": PREFERENCE,
+                "candidates": [candidate.to_dict() for candidate in advice.candidates],
+                "choices": choices(advice),
+                "remarks": remarks(advice),
+            }
+        )
+        return
+    report.show(advice_table(advice, (advice.suiting or advice.candidates)[:limit]))
+    more = len(advice.suiting) - limit
+    if more > 0:
+        report.step(f"{more} more fit or may fit; --limit {len(advice.suiting)} shows them all")
+    for remark in [*choices(advice), f"order: {PREFERENCE}", *remarks(advice)]:
+        report.step(remark)
+
+
+def _say_devices(*, as_json: bool) -> None:
+    from fcn_trt.advise.devices import devices
+    from fcn_trt.report.advice import devices_table
+
+    if as_json:
+        print_json({"devices": devices()})
+        return
+    report.show(devices_table(devices()))
+    for entry in devices():
+        if entry.note is not None:
+            report.step(f"{entry.name}: {entry.note}")
+
+
+def _say_published(*, as_json: bool) -> None:
+    from fcn_trt.advise.calibrated import compare_published, fitted
+    from fcn_trt.report.advice import profile_comparison_table, published_table
+
+    comparison, efficiencies = compare_published(), fitted()
+    if as_json:
+        print_json(
+            {
+                "summary": comparison.summary(),
+                "efficiencies": efficiencies.to_dict(),
+                "rows": [row.to_dict() for row in comparison.rows],
+            }
+        )
+        return
+    report.show(profile_comparison_table(comparison))
+    report.show(published_table(comparison.rows))
+    report.show(comparison.describe())
+    for remark in (*efficiencies.sentences(), *comparison.sources()):
+        report.step(remark)
+
+
+def _say_layers(
+    device: str,
+    model: str,
+    sizes: tuple[Size, ...],
+    precisions: tuple[Precision, ...],
+    *,
+    as_json: bool,
+) -> None:
+    from fcn_trt.advise.devices import device as device_of
+    from fcn_trt.advise.estimate import estimate
+    from fcn_trt.export.architecture import architecture
+    from fcn_trt.report.advice import layers_table
+
+    for option, given in (("--size", sizes), ("--precision", precisions)):
+        if len(given) > 1:
+            raise typer.BadParameter("--layers shows one", param_hint=f"'{option}'")
+    found = estimate(
+        device_of(device),
+        architecture(model),
+        size=sizes[0] if sizes else DETAIL_SIZE,
+        precision=precisions[0] if precisions else DETAIL_PRECISION,
+    )
+    if as_json:
+        layers = [layer.to_dict() for layer in found.layers]
+        print_json(found.to_dict() | {"device": found.device, "layers": layers})
+    else:
+        report.show(layers_table(found))
