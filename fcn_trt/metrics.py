@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
 import numpy as np
 import numpy.typing as npt
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fcn_trt.spec import NO_LABEL, LabelMap
 
-__all__ = ["ConfusionMatrix"]
+__all__ = ["ConfusionMatrix", "mean_of_known"]
 
 
 class ConfusionMatrix:
@@ -48,6 +52,10 @@ class ConfusionMatrix:
         self.counts += np.bincount(pairs, minlength=self.counts.size).reshape(shape)
         self.missed += np.bincount(true[~labelled], minlength=self.num_classes)
 
+    def table(self) -> npt.NDArray[np.int64]:
+        """Pixels by truth and prediction, (C, C + 1); the last column is "no label"."""
+        return np.column_stack([self.counts, self.missed])
+
     def iou(self) -> npt.NDArray[np.float64]:
         """Intersection over union per class, NaN for a class that neither side has."""
         correct = np.diag(self.counts).astype(np.float64)
@@ -57,10 +65,68 @@ class ConfusionMatrix:
 
     def miou(self) -> float:
         """Mean IoU over the classes that occur, NaN if none does."""
-        iou = self.iou()
-        return float(iou[~np.isnan(iou)].mean()) if not np.isnan(iou).all() else float("nan")
+        return mean_of_known(self.iou())
+
+    def accuracy(self) -> npt.NDArray[np.float64]:
+        """Share of each true class that is right (its recall), NaN where the truth has none."""
+        total = self.counts.sum(1) + self.missed
+        with np.errstate(invalid="ignore"):
+            return np.where(total > 0, np.diag(self.counts) / total, np.nan)
+
+    def mean_accuracy(self) -> float:
+        """Mean accuracy over the classes that the truth has, NaN if it has none."""
+        return mean_of_known(self.accuracy())
 
     def pixel_accuracy(self) -> float:
         """Share of the counted pixels that have the true class, NaN if none was counted."""
         total = int(self.counts.sum() + self.missed.sum())
         return float(np.trace(self.counts) / total) if total else float("nan")
+
+    def to_json(self) -> dict[str, Any]:
+        """What JSON has of it; `from_json` reads it back."""
+        return {"counts": self.counts.tolist(), "missed": self.missed.tolist()}
+
+    @classmethod
+    def from_json(cls, num_classes: int, value: Any) -> ConfusionMatrix:
+        """What `to_json` gave.
+
+        Raises:
+            ValueError: it is no confusion matrix of so many classes.
+        """
+        try:
+            stored = TypeAdapter(_Stored).validate_python(value)
+        except ValidationError as error:
+            found = error.errors()[0]
+            where = ".".join(map(str, found["loc"])) or "it"
+            raise ValueError(f"this is no confusion matrix: {where}: {found['msg']}") from error
+        widths = {len(row) for row in stored.counts}
+        if len(stored.counts) != num_classes or widths != {num_classes}:
+            raise ValueError(
+                f"counts of {len(stored.counts)} classes are no {num_classes}x{num_classes} matrix"
+            )
+        if len(stored.missed) != num_classes:
+            raise ValueError(f"{len(stored.missed)} classes were missed, but {num_classes} are")
+        confusion = cls(num_classes)
+        confusion.counts += np.array(stored.counts, dtype=np.int64)
+        confusion.missed += np.array(stored.missed, dtype=np.int64)
+        return confusion
+
+
+def mean_of_known(values: npt.NDArray[np.float64]) -> float:
+    """Mean of the values that are numbers, NaN if none is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+_Count = Annotated[int, Field(strict=True, ge=0, lt=2**48)]
+"""Pixels. The bound keeps every sum within 64 bits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """The form of a confusion matrix in JSON."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    counts: list[list[_Count]]
+    missed: list[_Count]

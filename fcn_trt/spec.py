@@ -156,7 +156,7 @@ class Spec:
         return self.logits_size_of(self.input_size)
 
     def logits_size_of(self, size: Size) -> Size:
-        """(height, width) of the logits of an input: ceil(size / stride), by padded convolutions."""
+        """(height, width) of the logits of an input: ceil(size / stride), as padding gives."""
         height, width = size
         return -(-height // self.stride), -(-width // self.stride)
 

@@ -13,6 +13,8 @@ from fcn_trt.engine.preflight import Obstacle
 from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.evaluate.protocol import Evaluation
 from fcn_trt.manifest import FileRecord
+from fcn_trt.report.evaluation import figures_table
+from fcn_trt.report.models import models_table
 from fcn_trt.spec import ShapeRange
 from fcn_trt.video.loop import LoopReport, Progress
 
@@ -55,12 +57,21 @@ def test_dropped_frames_are_said():
 
 
 def test_class_without_pixels_has_a_dash_for_its_iou():
+    iou = {"[b]road[/b]": 0.5, "sky": float("nan")}
     evaluation = Evaluation(
-        images=1, miou=0.5, pixel_accuracy=1.0, per_class={"[b]road[/b]": 0.5, "sky": float("nan")}
+        images=1,
+        miou=0.5,
+        mean_accuracy=0.5,
+        pixel_accuracy=1.0,
+        boundary_f=0.5,
+        per_class=iou,
+        accuracy_per_class=iou,
+        boundary_f_per_class=iou,
+        confusion=((1, 0, 0), (0, 0, 0)),
     )
-    text = shown(report.evaluation_table("title", evaluation))
-    assert [line.split() for line in text.splitlines()[-4:] if line.strip()] == [
-        *(["pixel", "accuracy", "100.00"], ["[b]road[/b]", "50.00"], ["sky", "-"])
+    text = shown(figures_table("title", evaluation))
+    assert [line.split() for line in text.splitlines() if line.strip()][-3:] == [
+        *(["all", "pixels", "100.00"], ["[b]road[/b]", *["50.00"] * 3], ["sky", "-", "-", "-"])
     ]
 
 
@@ -169,7 +180,7 @@ def test_models_fit_a_terminal_of_80_columns():
             "weights": 1,
         }
     ]
-    last = shown(report.models_table(models)).rstrip().splitlines()[-1]
+    last = shown(models_table(models)).rstrip().splitlines()[-1]
     assert last.split() == [
         *("fcn_d6_r101b-d16_769x769", "66,105,939", "137.6", "550.4", "2201.4", "1")
     ]

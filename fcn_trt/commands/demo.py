@@ -15,6 +15,7 @@ from fcn_trt.commands.common import (
     parse_precision,
     print_json,
 )
+from fcn_trt.report.demo import demo_parts
 
 __all__ = ["demo"]
 
@@ -50,5 +51,5 @@ def demo(
     if as_json:
         print_json(done)
     else:
-        for part in report.demo_parts(done):
+        for part in demo_parts(done):
             report.show(part)

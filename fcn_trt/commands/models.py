@@ -9,6 +9,7 @@ import typer
 
 from fcn_trt import report
 from fcn_trt.commands.common import JsonOption, SizeOption, print_json
+from fcn_trt.report.models import models_table, profile_table, weights_table
 from fcn_trt.spec import parse_size
 
 __all__ = ["models", "profile"]
@@ -44,7 +45,7 @@ def models(
     if as_json:
         print_json({"weights" if weights else "models": listed})
     else:
-        report.show(report.weights_table(listed) if weights else report.models_table(listed))
+        report.show(weights_table(listed) if weights else models_table(listed))
 
 
 def profile(
@@ -70,4 +71,4 @@ def profile(
             }
         )
         return
-    report.show(report.profile_table(cost))
+    report.show(profile_table(cost))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from fcn_trt.demo.scene import StreetScene
@@ -45,7 +45,15 @@ class HeldOutScenes:
         return self.count
 
     def __iter__(self) -> Iterator[Sample]:
-        for seed in range(HELD_OUT_SEED, HELD_OUT_SEED + self.count):
-            index = seed * 37 % SCENE_FRAMES  # spread over the street's length
-            frame, truth = StreetScene(seed).render(index, self.size)
-            yield Sample(name=f"{seed}-{index}", frame=frame, truth=truth)
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        """Draw one street."""
+        seed = HELD_OUT_SEED + range(self.count)[index]
+        frame_index = seed * 37 % SCENE_FRAMES  # spread over the street's length
+        frame, truth = StreetScene(seed).render(frame_index, self.size)
+        return Sample(name=f"{seed}-{frame_index}", frame=frame, truth=truth)
+
+    def key_parts(self) -> Iterable[str]:
+        """What tells these streets from others, drawn by the same code."""
+        return (self.name, repr(self))

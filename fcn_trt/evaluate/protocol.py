@@ -1,34 +1,171 @@
-"""Whole-image evaluation: every image once, at its own size, counts summed over all images."""
+"""What is done with each image of a data set before its labels are compared."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from pydantic import ConfigDict
 
 from fcn_trt.errors import DatasetError
-from fcn_trt.evaluate.datasets import LabelledImages, Sample
-from fcn_trt.metrics import ConfusionMatrix
-from fcn_trt.spec import Frame, Process
+from fcn_trt.evaluate.evaluation import Evaluation, Scores
+from fcn_trt.evaluate.sample import LabelledImages, Sample
+from fcn_trt.spec import Frame, LabelMap, Process, Size
 
-__all__ = ["Evaluation", "check_classes", "evaluate"]
+__all__ = [
+    "Evaluation",
+    "Protocol",
+    "Slide",
+    "check_classes",
+    "evaluate",
+    "scaled",
+    "streamed",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """Agreement with the truth, as shares of 1.
+class Slide:
+    """Windows that overlap, instead of the whole image at once.
 
     Attributes:
-        images: How many were evaluated.
-        miou: Mean IoU over the classes that occur.
-        pixel_accuracy: Share of the labelled pixels that are right.
-        per_class: IoU per class name; NaN where a class occurs nowhere.
+        crop: (height, width) of a window in pixels; a smaller image is one window.
+        stride: (down, across) from one to the next in pixels, at most the crop.
     """
 
-    images: int
-    miou: float
-    pixel_accuracy: float
-    per_class: dict[str, float]
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    crop: Size
+    stride: Size
+
+    def __post_init__(self) -> None:
+        if min(self.stride) < 1 or any(s > c for s, c in zip(self.stride, self.crop, strict=True)):
+            raise ValueError(
+                f"stride {self.stride} of windows of {self.crop} would leave pixels out; it is 1 "
+                "to the window's side"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How an image becomes logits of the size at which they are compared with the truth.
+
+    Attributes:
+        name: Whose protocol it is, and what was changed in it.
+        source: Where it is written down.
+        resize: What size the image gets: that of the engine, its own ("none"), `size` itself, the
+            largest of its own ratio within `size` ("box"), or the one whose short side is that of
+            `size` ("short side").
+        size: (height, width) in pixels, where `resize` needs one.
+        kernel: How pixels are resized: "cv2" bilinear on uint8, "pillow" bilinear on uint8, which
+            averages where it shrinks, or "float" bilinear, not rounded to whole grey levels.
+        pad: (height, width) in pixels up to which black is added below and at the right, or None.
+        slide: Windows, or None for the whole image at once.
+        scales: Sizes of the image, as factors of what `resize` says.
+        flip: Whether each size is computed mirrored, too. With several views, the mean of their
+            softmax decides.
+        logits: The way of the logits to the size of comparison: "direct", or "input", which goes
+            over the size of the network's input.
+        truth: The size of comparison: the "image" as it is in the data set, or the network's
+            "input", to which the truth is resized.
+        truth_kernel: Which pixel is nearest, where the truth is resized: the one under the
+            "centre" as in Pillow, or under the upper left "corner" as in torch.
+        align_corners: How logits are interpolated.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    name: str
+    source: str
+    resize: Literal["engine", "none", "size", "box", "short side"]
+    size: Size | None = None
+    kernel: Literal["cv2", "pillow", "float"] = "cv2"
+    pad: Size | None = None
+    slide: Slide | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    logits: Literal["direct", "input"] = "input"
+    truth: Literal["image", "input"] = "image"
+    truth_kernel: Literal["centre", "corner"] = "centre"
+    align_corners: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.size is None) != (self.resize in ("engine", "none")):
+            raise ValueError(f"resize {self.resize!r} does not go with size {self.size}")
+        if not self.scales or min(self.scales) <= 0:
+            raise ValueError(f"scales {self.scales} must be positive, and at least one")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is what `fcn-trt run` does with a frame."""
+        return (
+            (self.resize, self.kernel, self.logits, self.truth)
+            == ("engine", "cv2", "direct", "image")
+            and self.pad is None
+            and self.slide is None
+            and self.has_one_view
+        )
+
+    @property
+    def has_one_view(self) -> bool:
+        """Whether the image is computed once, as `resize` says."""
+        return self.scales == (1.0,) and not self.flip
+
+    def base_size(self, frame: Size, engine: Size) -> Size:
+        """What `resize` says, before scales and padding.
+
+        Args:
+            frame: (height, width) of the image in pixels.
+            engine: (height, width) of the engine's input in pixels.
+        """
+        if self.size is None:
+            return frame if self.resize == "none" else engine
+        if self.resize == "size":
+            return self.size
+        if self.resize == "box":
+            return _fitted(frame, self.size)
+        # torchvision's _compute_resized_output_size
+        short, long = min(self.size), int(min(self.size) * max(frame) / min(frame))
+        return (short, long) if frame[0] <= frame[1] else (long, short)
+
+    def sentence(self) -> str:
+        """In words, what is done."""
+        sides = "" if self.size is None else "x".join(map(str, self.size))
+        image = {
+            "engine": "resized to the engine's input",
+            "none": "at its own size",
+            "size": f"resized to {sides}",
+            "box": f"within {sides} at its ratio",
+            "short side": f"with a short side of {min(self.size or (0,))}",
+        }[self.resize]
+        parts = [f"each image {image}"]
+        if self.pad is not None:
+            parts.append("padded to {}x{}".format(*self.pad))
+        if self.slide is not None:
+            parts.append(
+                "in windows of {}x{} every {}x{}".format(*self.slide.crop, *self.slide.stride)
+            )
+        if self.scales != (1.0,):
+            parts.append("at scales " + ", ".join(f"{scale:g}" for scale in self.scales))
+        if self.flip:
+            parts.append("also mirrored")
+        parts.append(
+            "compared at its own size" if self.truth == "image" else "compared at that size"
+        )
+        return f"protocol {self.name}: {', '.join(parts)} ({self.source})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain Python values, of which JSON is made."""
+        return asdict(self)
+
+
+def scaled(size: Size, factor: float) -> Size:
+    """A size times a factor, in whole pixels.
+
+    Source: mmcv 2.1 transforms/processing.py, `Resize` with a scale_factor that keeps the ratio.
+    """
+    return size if factor == 1 else _fitted(size, _times(size, factor))
 
 
 def check_classes(dataset: LabelledImages, classes: tuple[str, ...]) -> None:
@@ -58,7 +195,7 @@ def evaluate(
     *,
     on_image: Callable[[], None] = lambda: None,
 ) -> Evaluation:
-    """Evaluate over a whole data set.
+    """Evaluate over a whole data set, every image once, as `fcn-trt run` would segment it.
 
     Args:
         process: Yields each frame with its label map of the same size, in order.
@@ -68,23 +205,33 @@ def evaluate(
     Raises:
         DatasetError: a file of the data set is damaged or has other labels.
     """
-    confusion = ConfusionMatrix(len(dataset.labels.classes))
-    waiting: deque[Sample] = deque()
+    scores = Scores(dataset.labels.classes)
+    for label_map, truth in streamed(process, iter(dataset)):
+        scores.update(label_map, truth)
+        on_image()
+    return scores.evaluation()
+
+
+def streamed(process: Process, samples: Iterator[Sample]) -> Iterator[tuple[LabelMap, LabelMap]]:
+    """Each image's label map and truth, with as many images in flight as the process keeps."""
+    waiting: deque[LabelMap] = deque()
 
     def frames() -> Iterator[Frame]:
-        for sample in dataset:
-            waiting.append(sample)
+        for sample in samples:
+            waiting.append(sample.truth)
             yield sample.frame
 
-    images = 0
     for _, label_map in process(frames()):
-        confusion.update(label_map, waiting.popleft().truth)
-        images += 1
-        on_image()
-    iou = confusion.iou()
-    return Evaluation(
-        images=images,
-        miou=confusion.miou(),
-        pixel_accuracy=confusion.pixel_accuracy(),
-        per_class=dict(zip(dataset.labels.classes, map(float, iou), strict=True)),
-    )
+        yield label_map, waiting.popleft()
+
+
+def _fitted(size: Size, box: Size) -> Size:
+    """The largest size of the same ratio within a box, whichever way the box lies.
+
+    Source: mmcv 2.1 image/geometric.py, `rescale_size`.
+    """
+    return _times(size, min(max(box) / max(size), min(box) / min(size)))
+
+
+def _times(size: Size, factor: float) -> Size:
+    return int(size[0] * factor + 0.5), int(size[1] * factor + 0.5)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -24,13 +24,10 @@ from rich.progress import (
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from fcn_trt.demo.job import DemoReport
     from fcn_trt.doctor import Finding
     from fcn_trt.engine.bundle import Bundle
     from fcn_trt.engine.preflight import Obstacle
     from fcn_trt.engine.tensorrt.progress import BuildPhase
-    from fcn_trt.evaluate.protocol import Evaluation
-    from fcn_trt.export.profile import Profile
     from fcn_trt.manifest import Manifest
     from fcn_trt.spec import Spec
     from fcn_trt.video.loop import LoopReport
@@ -39,9 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "build_bar",
     "count_bar",
-    "demo_parts",
     "error",
-    "evaluation_table",
     "facts",
     "findings_table",
     "inspection_table",
@@ -49,13 +44,10 @@ __all__ = [
     "kept",
     "loop_bar",
     "loop_sentence",
-    "models_table",
     "percent",
-    "profile_table",
     "show",
     "step",
     "table",
-    "weights_table",
     "written",
 ]
 
@@ -109,16 +101,6 @@ def facts(title: str, pairs: list[tuple[str, str]]) -> Table:
 def percent(share: float) -> str:
     """A share of 1 as percent; a dash where there is none."""
     return "-" if math.isnan(share) else f"{100 * share:.2f}"
-
-
-def evaluation_table(title: str, evaluation: Evaluation) -> Table:
-    """Mean IoU, accuracy and IoU per class, in percent."""
-    rows = [
-        ["mean IoU", percent(evaluation.miou)],
-        ["pixel accuracy", percent(evaluation.pixel_accuracy)],
-        *([f"  {name}", percent(iou)] for name, iou in evaluation.per_class.items()),
-    ]
-    return table(title, ["", "%"], rows)
 
 
 def loop_sentence(loop: LoopReport) -> str:
@@ -305,71 +287,3 @@ def kept(exceptions: Mapping[str, str], otherwise: str) -> None:
 def written(path: Path, what: str) -> None:
     """Say on stderr what was written where."""
     stderr.print(f"wrote {what} to {path}", soft_wrap=True)
-
-
-def models_table(models: list[dict[str, Any]]) -> Table:
-    """What every model costs; the name tells the family and the stride."""
-    sizes = list(models[0]["gmac"])
-    return table(
-        "Models, with GMAC at three sizes, and how many weights are published",
-        ["model", "parameters", *sizes, "weights"],
-        [
-            [m["model"], f"{m['parameters']:,}", *map(str, m["gmac"].values()), str(m["weights"])]
-            for m in models
-        ],
-    )
-
-
-def weights_table(published: list[dict[str, Any]]) -> Table:
-    """Published weights and how good they are."""
-    return table(
-        "Published weights (--weights NAME); mIoU in percent, as published",
-        ["name", "crop", "mIoU", "on"],
-        [[w["name"], w["crop"], str(w["miou"]), w["measured_on"]] for w in published],
-    )
-
-
-def profile_table(cost: Profile) -> Table:
-    """What a model costs, per stage."""
-    rows = [
-        [
-            stage.name,
-            f"{stage.parameters:,}",
-            f"{stage.gmac:.2f}",
-            "x".join(map(str, stage.output_size)),
-            f"{stage.weight_bytes / 1e6:.1f}",
-            f"{stage.activation_bytes / 1e6:.1f}",
-        ]
-        for stage in cost.stages
-    ]
-    rows.append(["all", f"{cost.parameters:,}", f"{cost.gmac:.2f}", "", "", ""])
-    rows.append(["with auxiliary head", f"{cost.parameters_with_auxiliary:,}", "", "", "", ""])
-    size = "x".join(map(str, cost.size))
-    return table(
-        f"{cost.model} at {size}: {cost.gflops:.2f} GFLOPs (2 x GMAC)",
-        ["stage", "parameters", "GMAC", "output", "weight MB", "written MB"],
-        rows,
-    )
-
-
-def demo_parts(done: DemoReport) -> list[Table]:
-    """What the demo did, how fast, how accurate, and where the pictures are."""
-    evaluation = done.evaluation
-    summary = facts(
-        "fcn-trt demo",
-        [
-            ("network", f"fcn_r18-d8, {done.parameters / 1e6:.2f} M parameters: {done.network}"),
-            ("engine", f"{done.bundle}; {done.description}"),
-            ("made in", f"{done.export_s:.1f} s export, {done.build_s:.1f} s build"),
-            ("speed", loop_sentence(done.loop)),
-            (
-                "accuracy",
-                f"mean IoU {percent(evaluation.miou)} %, pixels "
-                f"{percent(evaluation.pixel_accuracy)} % on {evaluation.images} unseen streets",
-            ),
-            ("same as PyTorch", f"{percent(done.agreement)} % of a frame's pixels"),
-            ("video", str(done.video)),
-            ("picture", f"{done.picture} (frame, prediction, exact labels)"),
-        ],
-    )
-    return [summary, evaluation_table("IoU per class", evaluation)]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fcn_trt.spec import Size
 
-__all__ = ["Band", "bands"]
+__all__ = ["Band", "Taps", "bands", "taps"]
 
 Plane: TypeAlias = npt.NDArray[np.float32]
 Buffers: TypeAlias = tuple[Plane, ...]
@@ -39,6 +39,37 @@ class Band(Protocol):
 
     def upsample(self, plane: Plane, buffers: Buffers) -> Plane:
         """The rows of the target, from the source's rows of one class; lies in the buffers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """For each target: the source sample before it, and the weight of the step to the next.
+
+    Attributes:
+        first: (targets,) indices into the source; beyond the last sample stands the last one again.
+        weight: (targets,) float32, 0 to 1.
+    """
+
+    first: npt.NDArray[np.intp]
+    weight: Plane
+
+
+def taps(source: int, target: int, *, align_corners: bool) -> Taps:
+    """Where the samples of one direction come from.
+
+    Args:
+        source: Samples that there are.
+        target: Samples of the result.
+        align_corners: Whether the outermost samples of both coincide, instead of their edges.
+    """
+    # In integers: a position on a sample must not fall short of it by a rounding.
+    steps = np.arange(target)
+    if align_corners:
+        numerator, denominator = steps * (source - 1), max(target - 1, 1)
+    else:
+        numerator, denominator = np.maximum((2 * steps + 1) * source - target, 0), 2 * target
+    first = np.minimum(numerator // denominator, source - 1)
+    return Taps(first, ((numerator - first * denominator) / denominator).astype(np.float32))
 
 
 def bands(source: Size, target: Size, *, align_corners: bool, pixels: int) -> list[Band]:
@@ -96,19 +127,11 @@ def _half_pixel_bands(source: Size, target: Size, height: int) -> list[Band]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Taps:
-    """For each target: the source sample before it, and the weight of the step to the next."""
-
-    first: npt.NDArray[np.intp]
-    weight: Plane
-
-
-@dataclass(frozen=True, slots=True)
 class _AlignedBand:
     rows: slice
     source: slice
-    down: _Taps
-    across: _Taps
+    down: Taps
+    across: Taps
 
     def buffers(self) -> Buffers:
         source_rows, width = self.source.stop - self.source.start, len(self.across.first)
@@ -133,7 +156,7 @@ class _AlignedBand:
 
 
 def _aligned_bands(source: Size, target: Size, height: int) -> list[Band]:
-    down, across = (_aligned_taps(*lengths) for lengths in zip(source, target, strict=True))
+    down, across = (taps(*sides, align_corners=True) for sides in zip(source, target, strict=True))
     made: list[Band] = []
     for top in range(0, target[0], height):
         rows = slice(top, min(top + height, target[0]))
@@ -141,13 +164,6 @@ def _aligned_bands(source: Size, target: Size, height: int) -> list[Band]:
         stop = min(int(down.first[rows.stop - 1]) + 2, source[0])
         weight = np.repeat(down.weight[rows][:, None], target[1], axis=1)
         made.append(
-            _AlignedBand(rows, slice(start, stop), _Taps(down.first[rows] - start, weight), across)
+            _AlignedBand(rows, slice(start, stop), Taps(down.first[rows] - start, weight), across)
         )
     return made
-
-
-def _aligned_taps(source: int, target: int) -> _Taps:
-    # In integers: a position on a sample must not fall short of it by a rounding.
-    numerator, denominator = np.arange(target) * (source - 1), max(target - 1, 1)
-    first = numerator // denominator
-    return _Taps(first, ((numerator - first * denominator) / denominator).astype(np.float32))

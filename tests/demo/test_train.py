@@ -150,7 +150,17 @@ def test_it_is_measured_on_the_streets_that_eval_measures_on(
 
     def listen(process: object, images: LabelledImages) -> Evaluation:
         measured.append(images)
-        return Evaluation(images=1, miou=0.5, pixel_accuracy=0.5, per_class={})
+        return Evaluation(
+            images=1,
+            miou=0.5,
+            mean_accuracy=0.5,
+            pixel_accuracy=0.5,
+            boundary_f=0.5,
+            per_class={},
+            accuracy_per_class={},
+            boundary_f_per_class={},
+            confusion=(),
+        )
 
     monkeypatch.setattr(script, "evaluate", listen)
     validation = open_dataset("camvid", camvid / "val")

@@ -68,7 +68,7 @@ def test_dataset_can_be_read_twice(write):
 
 
 def test_unknown_data_set_is_refused_with_those_known(tmp_path):
-    with pytest.raises(ValueError, match="unknown data set 'moon'; known are camvid, generic"):
+    with pytest.raises(ValueError, match="unknown data set 'moon'; known are coco_voc, voc, cit"):
         open_dataset("moon", tmp_path)
 
 
@@ -191,3 +191,35 @@ def test_file_that_was_cut_off_is_named(write, file):
     (root / file).write_bytes(data[: len(data) * 3 // 4])
     with pytest.raises(DatasetError, match=rf"{file} is damaged: it cannot be decoded; fetch it"):
         list(open_dataset("camvid", root))
+
+
+def test_split_is_a_folder_of_the_root(write, classes, tmp_path):
+    classes(b"road\ntree\nsky")
+    write()
+    (tmp_path / "val").mkdir()
+    for kind in ("images", "labels"):
+        (tmp_path / kind).rename(tmp_path / "val" / kind)
+    for name in ("camvid", "generic"):
+        (sample,) = open_dataset(name, tmp_path, split="val")
+        assert sample.name == "a"
+        with pytest.raises(DatasetError, match=r"train/images cannot be listed"):
+            open_dataset(name, tmp_path, split="train")
+
+
+def test_key_tells_other_files_and_other_sizes_apart(write):
+    root = write("a.png")
+    keys = [tuple(open_dataset("camvid", root).key_parts())]
+    assert f"a.png {(root / 'images' / 'a.png').stat().st_size}" in keys[0]
+    write("b.png")
+    keys.append(tuple(open_dataset("camvid", root).key_parts()))
+    (root / "labels" / "b.png").write_bytes((root / "labels" / "b.png").read_bytes() + b"more")
+    keys.append(tuple(open_dataset("camvid", root).key_parts()))
+    assert len(set(keys)) == 3
+    assert tuple(open_dataset("camvid", root).key_parts()) == keys[2]
+
+
+def test_key_of_a_file_that_is_gone_is_refused(write):
+    dataset = open_dataset("camvid", write())
+    dataset.pairs[0][1].unlink()
+    with pytest.raises(DatasetError, match=r"labels/a\.png cannot be read: No such file"):
+        tuple(dataset.key_parts())

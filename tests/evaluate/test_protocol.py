@@ -1,11 +1,13 @@
+import json
 import math
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
 from fcn_trt.errors import DatasetError
-from fcn_trt.evaluate.datasets import Sample
-from fcn_trt.evaluate.protocol import check_classes, evaluate
+from fcn_trt.evaluate.protocol import Protocol, Slide, check_classes, evaluate, scaled
+from fcn_trt.evaluate.sample import Sample
 from fcn_trt.labels import LabelSet, hub_palette
 from fcn_trt.runtime.segmenter import Segmenter
 
@@ -102,3 +104,64 @@ def test_other_classes_are_refused_with_the_first_difference(classes, difference
     message = f"does not predict the classes of drawn: {difference}; both need the same names"
     with pytest.raises(DatasetError, match=message):
         check_classes(Labelled(("a", "b"), []), classes)
+
+
+FULL = Protocol(
+    name="x",
+    source="y",
+    resize="box",
+    size=(512, 2048),
+    slide=Slide(crop=(48, 64), stride=(32, 64)),
+    scales=(0.5, 1.0),
+    flip=True,
+)
+
+
+def test_protocol_is_read_back_from_json_strictly():
+    reader = TypeAdapter(Protocol)
+    text = json.dumps(FULL.to_dict())
+    assert reader.validate_json(text) == FULL
+    for wrong in (
+        text.replace('"box"', '"tube"'),
+        text.replace("true", '"yes"', 1),
+        text.replace('"name"', '"nome"'),
+        text.replace("[32, 64]", "[32, 65]"),  # leaves pixels out
+    ):
+        assert wrong != text
+        with pytest.raises(ValidationError):
+            reader.validate_json(wrong)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"resize": "engine", "size": (1, 1)}, r"resize 'engine' does not go with size \(1, 1\)"),
+        ({"resize": "box"}, "resize 'box' does not go with size None"),
+        ({"resize": "none", "scales": ()}, "must be positive, and at least one"),
+        ({"resize": "none", "scales": (1.0, 0.0)}, "must be positive, and at least one"),
+    ],
+)
+def test_protocol_that_means_nothing_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Protocol(name="x", source="y", **fields)
+
+
+def test_windows_that_leave_pixels_out_are_refused():
+    for stride in ((0, 1), (49, 1), (1, 65)):
+        with pytest.raises(ValueError, match="would leave pixels out"):
+            Slide(crop=(48, 64), stride=stride)
+
+
+def test_scaled_sizes_are_rounded_as_mmcv_rounds_them():
+    assert scaled((375, 500), 1) == (375, 500)
+    assert scaled((375, 500), 0.5) == (188, 250)
+    # A box of 281 x 376 first, in which 281 x 375 keeps the ratio; mmcv 2.1 gives the same.
+    assert scaled((375, 501), 0.75) == (281, 375)
+    assert scaled((375, 501), 1.75) == (656, 876)
+
+
+def test_sentence_says_what_is_done():
+    assert FULL.sentence() == (
+        "protocol x: each image within 512x2048 at its ratio, in windows of 48x64 every 32x64, at "
+        "scales 0.5, 1, also mirrored, compared at its own size (y)"
+    )

@@ -1,4 +1,7 @@
 import logging
+import sys
+import types
+import warnings
 
 import pytest
 
@@ -46,3 +49,47 @@ def relative_difference(request):
         return difference
 
     return compare
+
+
+class Anything(types.ModuleType):
+    """A module that has every name."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+@pytest.fixture(scope="session")
+def mmseg():
+    """MMSegmentation, its registry filled, with what the tests need of it and of mmengine.
+
+    FCN uses none of mmcv's compiled operators, so mmcv-lite will do and `mmcv.ops` is an empty
+    stand-in here (MMSegmentation imports names from it for other models).
+    """
+    patch = pytest.MonkeyPatch()
+    patch.setitem(sys.modules, "mmcv.ops", Anything("mmcv.ops"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mmseg.datasets  # fills the registry
+        import mmseg.models  # noqa: F401  # fills the registry
+        from mmengine.config import Config
+        from mmengine.dataset import Compose
+        from mmengine.logging import MessageHub
+        from mmengine.model import revert_sync_batchnorm
+        from mmengine.optim import OptimWrapper, PolyLR
+        from mmengine.registry import init_default_scope
+        from mmseg.models import SegTTAModel
+        from mmseg.registry import DATASETS, MODELS
+    init_default_scope("mmseg")
+    yield types.SimpleNamespace(
+        Compose=Compose,
+        Config=Config,
+        MessageHub=MessageHub,
+        OptimWrapper=OptimWrapper,
+        PolyLR=PolyLR,
+        SegTTAModel=SegTTAModel,
+        datasets=DATASETS,
+        build=lambda cfg: revert_sync_batchnorm(MODELS.build(cfg)),
+    )
+    patch.undo()

@@ -1,13 +1,6 @@
-"""MMSegmentation 1.2.2 itself, built from the configs that it publishes and ships in its wheel.
-
-FCN uses none of mmcv's compiled operators, so mmcv-lite will do and `mmcv.ops` is an empty stand-in
-here (MMSegmentation imports names from it for other models).
-"""
+"""MMSegmentation 1.2.2 itself, built from the configs that it publishes and ships in its wheel."""
 
 import importlib.util
-import sys
-import types
-import warnings
 from pathlib import Path
 
 import pytest
@@ -49,42 +42,6 @@ def model_name(config):
 
 CONFIGS = published_configs()
 ONE_EACH = list({model_name(config): config for config in CONFIGS}.values())
-
-
-class Anything(types.ModuleType):
-    """A module that has every name."""
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
-
-
-@pytest.fixture(scope="module")
-def mmseg():
-    """The package, its registry filled, with what the tests need of it and of mmengine."""
-    patch = pytest.MonkeyPatch()
-    patch.setitem(sys.modules, "mmcv.ops", Anything("mmcv.ops"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import mmseg.datasets  # fills the registry
-        import mmseg.models  # noqa: F401  # fills the registry
-        from mmengine.config import Config
-        from mmengine.logging import MessageHub
-        from mmengine.model import revert_sync_batchnorm
-        from mmengine.optim import OptimWrapper, PolyLR
-        from mmengine.registry import init_default_scope
-        from mmseg.registry import DATASETS, MODELS
-    init_default_scope("mmseg")
-    yield types.SimpleNamespace(
-        Config=Config,
-        MessageHub=MessageHub,
-        OptimWrapper=OptimWrapper,
-        PolyLR=PolyLR,
-        datasets=DATASETS,
-        build=lambda cfg: revert_sync_batchnorm(MODELS.build(cfg)),
-    )
-    patch.undo()
 
 
 def narrowed(cfg):

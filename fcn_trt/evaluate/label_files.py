@@ -1,0 +1,133 @@
+"""Images and label maps as data sets keep them on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fcn_trt.errors import DatasetError
+from fcn_trt.spec import NO_LABEL, Frame, LabelMap
+
+__all__ = ["LabelNumbers", "Pair", "class_numbers", "file_keys", "read_frame", "read_truth"]
+
+Pair: TypeAlias = tuple[Path, Path]
+"""An image and its labels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelNumbers:
+    """What the numbers in label files mean.
+
+    Attributes:
+        classes: The class of each number that has one.
+        left_out: The numbers that are left out, besides 255.
+        expected: Which numbers there may be, for messages.
+    """
+
+    classes: dict[int, int]
+    left_out: tuple[int, ...]
+    expected: str
+
+    def table(self) -> npt.NDArray[np.int16]:
+        """(256,) the class of each number, 255 for one that is left out, -1 for an unknown one."""
+        table = np.full(256, -1, dtype=np.int16)
+        for number, index in self.classes.items():
+            table[number] = index
+        table[[*self.left_out, NO_LABEL]] = NO_LABEL
+        return table
+
+
+def class_numbers(name: str, count: int, *, ignore: int = NO_LABEL) -> LabelNumbers:
+    """Label files whose numbers are the classes themselves.
+
+    Args:
+        name: Of the data set, for messages.
+        count: Its classes.
+        ignore: The number that is left out, besides 255.
+    """
+    return LabelNumbers(
+        classes={index: index for index in range(count)},
+        left_out=(ignore,),
+        expected=(
+            f"{name} has {count} classes and leaves out {ignore}; its pixels must be class indices "
+            "(compare and sensitivity leave out what --ignore says)"
+        ),
+    )
+
+
+def read_frame(path: Path) -> Frame:
+    """An image, (H, W, 3) uint8 BGR.
+
+    Raises:
+        DatasetError: it is damaged.
+    """
+    frame: Frame | None = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if frame is None or _is_cut_off(path.read_bytes()):
+        raise _damaged(path)
+    return frame
+
+
+def read_truth(pair: Pair, frame: Frame, numbers: LabelNumbers) -> LabelMap:
+    """The true classes of an image.
+
+    Args:
+        pair: The image's file and that of its labels, which is grey or indexed like VOC's, whose
+            palette is for viewers only.
+        frame: The image, (H, W, 3).
+        numbers: What the file's numbers mean.
+
+    Returns:
+        (H, W) uint8 classes, 255 is left out.
+
+    Raises:
+        DatasetError: the file is damaged, of another size or kind, or has an unknown number.
+    """
+    image, path = pair
+    stored = _read_numbers(path)
+    if stored.ndim != 2 or stored.dtype != np.uint8 or stored.shape != frame.shape[:2]:
+        raise DatasetError(
+            f"{path} is {stored.shape} {stored.dtype}, but labels of {image.name} are "
+            f"{frame.shape[:2]} uint8 with one channel of class indices"
+        )
+    found = numbers.table()[stored]
+    unknown = found < 0
+    if unknown.any():
+        raise DatasetError(f"{path} has label {stored[unknown].max()}, but {numbers.expected}")
+    return found.astype(np.uint8)
+
+
+def file_keys(paths: Iterable[Path]) -> Iterator[str]:
+    """The name and size of each file.
+
+    Raises:
+        DatasetError: one of them is gone.
+    """
+    try:
+        yield from (f"{path.name} {path.stat().st_size}" for path in paths)
+    except OSError as error:
+        raise DatasetError(f"{error.filename} cannot be read: {error.strerror}") from error
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """Whether a JPEG ends before its last scan does; OpenCV would paint what is missing grey."""
+    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+
+
+def _read_numbers(path: Path) -> npt.NDArray[np.uint8]:
+    """The indices of a grey or indexed image; other images come as they are, and are refused."""
+    try:
+        with Image.open(path) as image:  # OpenCV would turn indices into the palette's colours
+            return np.array(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> DatasetError:
+    return DatasetError(f"{path} is damaged: it cannot be decoded; fetch it again")

@@ -1,0 +1,247 @@
+"""The result of an evaluation, in a file that is written as it grows, to go on from later.
+
+What was measured is used again only if everything that it follows from is the same: engine,
+protocol, images, this package's code, the libraries and the processor.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL
+
+from fcn_trt import __version__
+from fcn_trt.engine.bundle import NETWORK_NAME, PLAN_NAME
+from fcn_trt.errors import OutputError
+from fcn_trt.evaluate.evaluation import Scores
+from fcn_trt.evaluate.protocol import Protocol
+from fcn_trt.evaluate.sample import IndexedImages
+from fcn_trt.files import require_folder_of, write_atomic
+from fcn_trt.hashes import combined_sha256, package_sha256
+from fcn_trt.manifest import Manifest
+from fcn_trt.spec import LabelMap
+
+__all__ = ["FORMAT", "Record", "about", "check_record", "key_of"]
+
+FORMAT = 1
+
+SAVE_S = 0.5
+"""Seconds between two writes at least; what is lost if the process is killed."""
+
+_CODE = (
+    "cuda/*.py",
+    "cuda/kernels/*",
+    "demo/*.py",
+    "engine/*.py",
+    "engine/tensorrt/*.py",
+    "evaluate/*.py",
+    "metrics.py",
+    "runtime/*.py",
+    "spec.py",
+    "stages/*.py",
+)
+"""Files that a measurement follows from."""
+
+
+def about(
+    manifest: Manifest,
+    protocol: Protocol,
+    dataset: IndexedImages,
+    *,
+    indices: tuple[int, ...],
+    ran_on: str,
+) -> dict[str, Any]:
+    """What a result is of, in what JSON has.
+
+    Args:
+        manifest: Of the bundle.
+        protocol: What is done with each image.
+        dataset: The images.
+        indices: Which of them are measured.
+        ran_on: The engine's library, its version, the processor and the precision.
+    """
+    spec = manifest.spec
+    engine = PLAN_NAME if PLAN_NAME in manifest.files else NETWORK_NAME
+    return {
+        "model": {
+            "name": spec.model,
+            "family": spec.family,
+            "weights": spec.weights,
+            "weights_sha256": spec.source_sha256,
+            "precision": spec.precision,
+            "float_precision": spec.float_precision,
+            "calibration_sha256": spec.calibration_sha256,
+            "input_size": list(spec.input_size),
+            "batch": spec.batch,
+        },
+        "engine": {
+            "target": manifest.target,
+            "target_version": manifest.target_version,
+            "file": engine,
+            "sha256": manifest.files[engine].sha256,
+            "ran_on": ran_on,
+        },
+        "protocol": json.loads(json.dumps(protocol.to_dict())),
+        "dataset": {"name": dataset.name, "images": len(indices), "of": len(dataset)},
+        "versions": {
+            "fcn_trt": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+            "pillow": PIL.__version__,
+        },
+    }
+
+
+def key_of(facts: dict[str, Any], files: Iterable[str], indices: tuple[int, ...]) -> str:
+    """Hash of everything that a measurement follows from.
+
+    Args:
+        facts: From `about`.
+        files: From the data set's `key_parts`.
+        indices: Which of its images are measured.
+    """
+    code = package_sha256(*_CODE)
+    return combined_sha256((str(FORMAT), json.dumps(facts), code, repr(indices), *files))
+
+
+def check_record(path: Path) -> None:
+    """Refuse before long work a file that could not be written after it, or would be lost.
+
+    Raises:
+        OutputError: its folder is missing, or the file is there and no result of an evaluation.
+    """
+    require_folder_of(path)
+    _read(path)
+
+
+class Record:
+    """What was measured so far.
+
+    `resumed` is how many images the file had, and `was_finished` whether these are all; `replaces`
+    is whether it is there, but of another key, so that it will be replaced.
+
+    Args:
+        key: From `key_of`.
+        facts: From `about`.
+        classes: Their names, in index order.
+        path: The file; what it holds of the same key is read. None keeps nothing.
+
+    Raises:
+        OutputError: the file is no such record, and would be lost.
+    """
+
+    def __init__(
+        self, key: str, facts: dict[str, Any], classes: tuple[str, ...], path: Path | None
+    ) -> None:
+        self.key = key
+        self.scores = Scores(classes)
+        self._facts = facts
+        self._path = path
+        self._before_s = 0.0
+        self._ended = ""
+        self.replaces = self._resume()
+        self.resumed = self.scores.images
+        self.was_finished = bool(self._ended)
+        self._started = self._written = time.perf_counter()
+
+    def add(self, label_map: LabelMap, truth: LabelMap) -> None:
+        """Note one image, after a while on disk too.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        self.scores.update(label_map, truth)
+        if time.perf_counter() - self._written > SAVE_S:
+            self._write()
+
+    def finish(self) -> None:
+        """Write down that nothing is missing.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        if not self._ended:
+            self._ended = _now()
+            self._before_s += time.perf_counter() - self._started
+            self._write()
+
+    def content(self) -> dict[str, Any]:
+        """The result so far, in what JSON has; null is what could not be measured."""
+        elapsed_s = self._before_s + (0 if self._ended else time.perf_counter() - self._started)
+        return {
+            "format": FORMAT,
+            "key": self.key,
+            "finished": bool(self._ended),
+            "measured": self._ended or _now(),
+            "elapsed_s": round(elapsed_s, 3),
+            **self._facts,
+            **_without_nan(asdict(self.scores.evaluation())),
+            "scores": self.scores.to_json(),
+        }
+
+    def _write(self) -> None:
+        if self._path is not None:
+            pairs = (
+                f" {json.dumps(name)}: {json.dumps(value, allow_nan=False)}"
+                for name, value in self.content().items()
+            )
+            text = "{\n" + ",\n".join(pairs) + "\n}\n"  # one line each, matrices too
+            write_atomic(self._path, text.encode(), durable=bool(self._ended))
+        self._written = time.perf_counter()
+
+    def _resume(self) -> bool:
+        """Take over what the file has, if it is of the same key; whether it is of another."""
+        found = None if self._path is None else _read(self._path)
+        if found is None or self._path is None or found["key"] != self.key:
+            return found is not None
+        try:
+            self.scores = Scores.from_json(self.scores.classes, found["scores"])
+            self._before_s = float(found["elapsed_s"])
+            self._ended = str(found["measured"]) if found["finished"] is True else ""
+        except (KeyError, TypeError, ValueError) as error:
+            raise _foreign(self._path) from error
+        return False
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The file's content; None where there is none yet."""
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _foreign(path) from error
+    if not isinstance(found, dict) or not {"format", "key", "scores"} <= found.keys():
+        raise _foreign(path)
+    return found
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
+
+
+def _foreign(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} is there already and is no result of `fcn-trt eval`; choose another name, or "
+        "remove it"
+    )
+
+
+def _without_nan(value: Any) -> Any:
+    """What JSON has: null for what could not be measured."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
