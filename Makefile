@@ -33,10 +33,12 @@ test-families: $(VENV)-families/installed
 test-gpu: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/gpu
 
-bench: demo
+# Everything in benchmarks/ that needs no data from elsewhere; README, "Results", has each command.
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.peers
+	$(BIN)/python -m benchmarks.ladder
 	$(BIN)/python -m benchmarks.decode
-	$(BIN)/python -m benchmarks.video demo_out/bundle
-	$(BIN)/python -m benchmarks.precisions
+	$(BIN)/python -m benchmarks.video
 	$(BIN)/python -m benchmarks.device
 
 $(VENV)/bin/python:

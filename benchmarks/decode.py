@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from benchmarks.measure import interleave, ratios, save, summary
+from benchmarks.measure import RESULTS, interleave, ratios, save, summary
 from fcn_trt.demo.scene import StreetScene
 from fcn_trt.stages.decode import decode
 
@@ -41,7 +40,7 @@ def main() -> None:
         for align_corners in (False, True)
         for kind in ("street", "noise")
     ]
-    save(Path(__file__).with_suffix(".json"), rows)
+    save(RESULTS / "decode.json", rows, command="python -m benchmarks.decode")
 
 
 def _case(

@@ -13,8 +13,6 @@ costs beyond its bytes. Kernels and copies go through many buffers in turn, more
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.device_rows import Comparison, Skipped
+from benchmarks.measure import RESULTS, save
 from fcn_trt.errors import FcnTrtError
-from fcn_trt.machine import Machine, installed_version, this_machine
+from fcn_trt.machine import Machine, this_machine
 
 __all__ = ["document", "obstacle", "table_lines"]
 
@@ -34,10 +33,9 @@ def main() -> None:
     """Print a line per comparison and write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=RUNS, help="turns of each comparison")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "device.json")
     options = parser.parse_args()
-    machine = this_machine()
-    problem = obstacle(machine)
+    problem = obstacle(this_machine())
     if problem is not None:
         print(f"skipped: {problem}")
         return
@@ -51,11 +49,8 @@ def main() -> None:
             rows.append(row)
             for line in table_lines([row], head=len(rows) == 1):
                 print(line, flush=True)
-        found = document(
-            rows, machine=machine, runs=options.runs, copy_bytes_per_s=bench.copy_bytes_per_s
-        )
-    options.out.write_text(json.dumps(found, indent=2) + "\n")
-    print(f"wrote {options.out}")
+        found = document(rows, runs=options.runs, copy_bytes_per_s=bench.copy_bytes_per_s)
+    save(options.out, found, command="python -m benchmarks.device")
 
 
 def obstacle(machine: Machine) -> str | None:
@@ -95,30 +90,13 @@ def table_lines(rows: list[Comparison | Skipped], *, head: bool = True) -> Itera
 
 
 def document(
-    rows: list[Comparison | Skipped], *, machine: Machine, runs: int, copy_bytes_per_s: float
+    rows: list[Comparison | Skipped], *, runs: int, copy_bytes_per_s: float
 ) -> dict[str, Any]:
-    """What is saved: the rows, and what they were measured on."""
-    gpu = machine.gpu
+    """What is saved of one run."""
     return {
-        "machine": {
-            "gpu": gpu.name if gpu else None,
-            "compute_capability": gpu.compute_capability if gpu else None,
-            "memory_bytes": gpu.memory_bytes if gpu else None,
-            "driver": machine.driver,
-            "cuda": machine.cuda,
-            "board": machine.board,
-            "power_mode": machine.power_mode,
-            "system": platform.platform(),
-            "versions": {
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-                "torch": installed_version("torch"),
-                **machine.libraries,
-            },
-        },
         "runs": runs,
         "copy_gb_per_s": copy_bytes_per_s / 1e9,
-        "results": [row.to_dict() for row in rows],
+        "rows": [row.to_dict() for row in rows],
     }
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +9,12 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+
+from fcn_trt.bench.environment import this_environment
+from fcn_trt.bench.result_file import write_result
+
+RESULTS = Path(__file__).parent
+"""Where results lie that are committed."""
 
 
 def interleave(
@@ -40,30 +43,19 @@ def ratios(slow: list[float], fast: list[float]) -> dict[str, float]:
     return {"median": median(each), "min": min(each), "max": max(each)}
 
 
-def machine() -> dict[str, Any]:
-    """What a figure was measured on."""
-    import cv2
-    import openvino as ov
-    import torch
+def save(path: Path, results: Any, *, command: str) -> None:
+    """Write results with what they were measured on, and how to measure them again.
 
-    from fcn_trt.engine.openvino import openvino_core
-
-    return {
-        "cpu": openvino_core().get_property("CPU", "FULL_DEVICE_NAME"),
-        "cores": os.cpu_count(),
-        "load_average_1min": os.getloadavg()[0],
-        "system": platform.platform(),
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-            "openvino": ov.__version__,
-            "torch": torch.__version__,
-        },
-    }
-
-
-def save(path: Path, results: Any) -> None:
-    """Write results with the machine they were measured on."""
-    path.write_text(json.dumps({"machine": machine(), "results": results}, indent=2) + "\n")
+    Args:
+        path: The file; its stem says what was measured.
+        results: One or several.
+        command: Makes the file again.
+    """
+    write_result(
+        path,
+        benchmark=path.stem,
+        command=command,
+        environment=this_environment(),
+        results=results,
+    )
     print(f"wrote {path}")

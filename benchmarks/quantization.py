@@ -11,7 +11,6 @@ FP32's, which they are compared with; the others in FILE.json stay if they are o
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -23,7 +22,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import save
+from benchmarks.measure import RESULTS, save
+from fcn_trt.bench.result_file import read_result
 from fcn_trt.engine.openvino import compile_trial, computes
 from fcn_trt.evaluate.agreement import Agreement
 from fcn_trt.evaluate.datasets import Dataset, open_dataset
@@ -58,7 +58,7 @@ def main() -> None:
     beside = Path(__file__).parents[2] / "shared" / "data"
     data = Path(os.environ.get("FCN_TRT_SHARED", beside))
     parser.add_argument("--data", type=Path, default=data, help="holds camvid/ and checkpoints/")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "quantization.json")
     parser.add_argument("--precision", choices=("int8", "fp8"), help="measure no other anew")
     options = parser.parse_args()
     demo = resources.files("fcn_trt.demo") / "weights.safetensors"
@@ -77,7 +77,7 @@ def main() -> None:
                     key=lambda row: (row["model"] != "full width", row["precision"] != "fp32")
                 )
                 with redirect_stdout(sys.stderr):
-                    save(options.out, rows)
+                    save(options.out, rows, command="python -m benchmarks.quantization")
     print(_table(rows))
 
 
@@ -87,7 +87,7 @@ def _rows_to_keep(
     """The rows of an earlier run that are not measured anew."""
     if precision is None or not out.exists():
         return []
-    found: list[dict[str, Any]] = json.loads(out.read_text())["results"]
+    found = read_result(out).results
     hashes = {name: sha256(path) for name, path in checkpoints.items()}
     return [
         row

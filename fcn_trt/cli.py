@@ -17,6 +17,7 @@ import typer
 
 from fcn_trt import __version__, report
 from fcn_trt.commands.advise import advise
+from fcn_trt.commands.bench import bench
 from fcn_trt.commands.build import build
 from fcn_trt.commands.calibrate import calibrate
 from fcn_trt.commands.compare import compare
@@ -112,6 +113,7 @@ app.command()(build)
 app.command()(run)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.command()(bench)
 app.command()(advise)
 app.command()(inspect)
 app.command()(doctor)

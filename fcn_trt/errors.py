@@ -13,7 +13,8 @@
     ├── SourceError               frames cannot be read                          (OSError)
     ├── SinkError                 frames cannot be written                       (OSError)
     ├── OutputError               a file cannot be written                       (OSError)
-    └── DatasetError              a data set has another layout                  (ValueError)
+    ├── DatasetError              a data set has another layout                  (ValueError)
+    └── ResultFileError           measurements do not say what they are of       (ValueError)
 
 What an exception promises: the message is one sentence that names the thing, what was expected
 and what was found, and the way out; whatever was being written does not exist under its final
@@ -78,3 +79,7 @@ class OutputError(FcnTrtError, OSError):
 
 class DatasetError(FcnTrtError, ValueError):
     """A data set does not have the layout that was asked for."""
+
+
+class ResultFileError(FcnTrtError, ValueError):
+    """A file of results is damaged, of another form, or does not say what it was measured on."""

@@ -22,6 +22,7 @@ HEAVY = (
 NEEDS_EXTRA = (
     *("fcn_trt.export.", "fcn_trt.demo.samples", "fcn_trt.demo.train"),
     "fcn_trt.sensitivity.picture",
+    "fcn_trt.bench.pictures",
 )
 EXTRA = ("torch", "torchvision", "onnx", "safetensors", "matplotlib")
 MODULES = [

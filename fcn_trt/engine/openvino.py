@@ -39,6 +39,7 @@ from fcn_trt.options import BuildOptions
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec, onnx_nodes, parse_spec
 
 __all__ = [
+    "CONVOLUTIONS",
     "CompiledNetwork",
     "build_openvino",
     "compile_free_shape",
@@ -46,9 +47,11 @@ __all__ = [
     "compile_trial",
     "computes",
     "cpu_name",
+    "node_name",
     "openvino_core",
     "openvino_errors",
     "openvino_version",
+    "operation_gmac",
     "require_computed",
 ]
 
@@ -66,7 +69,7 @@ _CAPABILITIES: dict[Precision, str] = {
     "int8": "INT8",
     "fp8": "FP32",  # values and weights are rounded to FP8, and computed with in FP32
 }
-_CONVOLUTIONS = {
+CONVOLUTIONS = {
     "Convolution": (False, False),
     "GroupConvolution": (False, True),
     "ConvolutionBackpropData": (True, False),
@@ -159,7 +162,7 @@ def _left_in_fp32(
     over the Q. All these cost time and no accuracy.
     """
     strided = {
-        _node_name(op.get_friendly_name(), (), spec)
+        node_name(op.get_friendly_name(), (), spec)
         for op in model.get_ops()
         if op.get_type_name() == "Convolution"
         and math.prod(op.input_value(1).shape[2:]) == 1
@@ -308,7 +311,7 @@ def _convolutions(model: Any, compiled: Any, spec: Spec) -> Iterator[Convolution
         if info["layerType"].value in ("Convolution", "Deconvolution"):
             kind = info["runtimePrecision"].value
             kinds |= dict.fromkeys(info["originalLayersNames"].value.split(","), kind)
-    convolutions = [op for op in model.get_ops() if op.get_type_name() in _CONVOLUTIONS]
+    convolutions = [op for op in model.get_ops() if op.get_type_name() in CONVOLUTIONS]
     names = [op.get_friendly_name() for op in convolutions]
     for op, name in zip(convolutions, names, strict=True):
         found = next((kinds[alias] for alias in _aliases(op) if alias in kinds), None)
@@ -318,9 +321,9 @@ def _convolutions(model: Any, compiled: Any, spec: Spec) -> Iterator[Convolution
             logger.warning("OpenVINO does not tell what %s of %s computes in", name, spec.model)
         else:
             yield Convolution(
-                name=_node_name(name, names, spec),
+                name=node_name(name, names, spec),
                 precision=_NAMES.get(found, found),
-                gmac=_gmac(op),
+                gmac=operation_gmac(op),
             )
 
 
@@ -335,21 +338,21 @@ def _aliases(op: Any) -> Iterator[str]:
     while len(readers) == 1:
         (reader,) = readers
         node = reader.get_node()
-        if node.get_type_name() in (*_CONVOLUTIONS, "Concat", "Result"):
+        if node.get_type_name() in (*CONVOLUTIONS, "Concat", "Result"):
             return
         yield node.get_friendly_name()
         readers = node.output(0).get_target_inputs()
 
 
-def _gmac(op: Any) -> float:
+def operation_gmac(op: Any) -> float:
     """Of a convolution of any kind; weights are (groups,) out, in, ... or else in, out, ..."""
-    is_backwards, is_grouped = _CONVOLUTIONS[op.get_type_name()]
+    is_backwards, is_grouped = CONVOLUTIONS[op.get_type_name()]
     pixels = op.input_value(0).shape if is_backwards else op.output(0).shape
     kernel = op.input_value(1).shape
     return convolution_gmac(pixels, kernel[1:] if is_grouped else kernel)
 
 
-def _node_name(name: str, known: Container[str], spec: Spec) -> str:
+def node_name(name: str, known: Container[str], spec: Spec) -> str:
     """What the ONNX calls a convolution.
 
     OpenVINO calls the one that makes the output after the output. In a half network that is one

@@ -1,0 +1,227 @@
+"""Every target at every size and precision that is asked for, and what became of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from fcn_trt.bench.ceiling import Ceiling
+from fcn_trt.bench.measurement import NETWORK, Measurement
+from fcn_trt.bench.random_bundle import RandomNetwork, random_bundle
+from fcn_trt.bench.worker import measure_in_process
+from fcn_trt.errors import BundleError, FcnTrtError
+from fcn_trt.manifest import Target, read_manifest
+from fcn_trt.recipe import read_recipe
+from fcn_trt.recipe.steps import build_recipe
+from fcn_trt.spec import Precision, Size
+
+__all__ = [
+    "LADDER",
+    "NO_CEILING",
+    "Achieved",
+    "Job",
+    "Outcome",
+    "achieved",
+    "is_recipe",
+    "jobs_of",
+    "run_job",
+    "types_of",
+]
+
+LADDER: tuple[Size, ...] = ((256, 512), (512, 1024), (1024, 2048))
+"""The sizes at which models are measured: those of the published figures."""
+
+DEFAULT_PRECISIONS: dict[Target, tuple[Precision, ...]] = {
+    "openvino": ("fp32", "int8"),
+    "tensorrt": ("fp16", "int8"),
+    "tensorrt-rtx": ("fp16", "int8"),
+}
+
+NO_CEILING = Ceiling(
+    gmac_per_s={},
+    copy_gb_per_s=None,
+    left_out={"gpu": "what a GPU does at most is not measured, so that its share is not known"},
+)
+"""Of what does not run on the CPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One bundle to measure.
+
+    Attributes:
+        name: What to call it.
+        source: Folder of the bundle, file of a recipe, or the network to build one of.
+    """
+
+    name: str
+    source: Path | RandomNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Achieved:
+    """What a measurement means.
+
+    Attributes:
+        gmac: 1e9 multiply-accumulates of one inference.
+        gmac_per_s: Of the network alone.
+        ceiling_gmac_per_s: What this machine's products of matrices reach in the same types; None
+            where that was not measured.
+        ceiling_share: What the network reaches of that; None likewise.
+        mac_per_byte: Multiply-accumulates per byte of weights and activations that convolutions
+            read and write; None where its shapes cannot be read.
+        ceiling: All that was measured of what the machine can do, or why nothing was.
+    """
+
+    gmac: float
+    gmac_per_s: float
+    ceiling_gmac_per_s: float | None
+    ceiling_share: float | None
+    mac_per_byte: float | None
+    ceiling: Ceiling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a job.
+
+    Attributes:
+        name: Of the job.
+        measurement: None where it failed.
+        achieved: None where it failed.
+        problem: Why it failed, or "".
+    """
+
+    name: str
+    measurement: Measurement | None = None
+    achieved: Achieved | None = None
+    problem: str = ""
+
+
+def jobs_of(
+    targets: Iterable[str],
+    *,
+    sizes: Sequence[Size] = LADDER,
+    precisions: Sequence[Precision] = (),
+    target: Target = "openvino",
+) -> list[Job]:
+    """What to measure.
+
+    Args:
+        targets: Folders of bundles, files of recipes, and names of models.
+        sizes: Inputs of each model.
+        precisions: Of each model; none takes `DEFAULT_PRECISIONS`.
+        target: What runs each model.
+    """
+    jobs = []
+    for text in targets:
+        if Path(text).is_dir() or is_recipe(text):
+            jobs.append(Job(name=text, source=Path(text)))
+            continue
+        for size in sizes:
+            for precision in precisions or DEFAULT_PRECISIONS[target]:
+                network = RandomNetwork(model=text, size=size, precision=precision, target=target)
+                name = f"{text} {size[0]}x{size[1]} {precision} {target}"
+                jobs.append(Job(name=name, source=network))
+    return jobs
+
+
+def types_of(jobs: Iterable[Job]) -> list[Precision]:
+    """The types that jobs may compute in on the CPU, each once.
+
+    What is not quantised stays in fp32, and FP8 is computed in it. A folder that is no bundle has
+    none; why is told when it is measured.
+    """
+    found: dict[str, None] = {}
+    for job in jobs:
+        if isinstance(job.source, RandomNetwork):
+            kinds = _computed_types(job.source.precision, job.source.target)
+        elif is_recipe(job.source):
+            recipe = read_recipe(job.source)
+            kinds = _computed_types(recipe.precision, recipe.target)
+        else:
+            kinds = _proven_types(job.source)
+        found |= dict.fromkeys("fp32" if kind == "fp8" else kind for kind in kinds)
+    return cast(list[Precision], list(found))
+
+
+def is_recipe(target: str | Path) -> bool:
+    """Whether a target is the file of a recipe."""
+    return Path(target).suffix == ".toml"
+
+
+def run_job(
+    job: Job,
+    *,
+    ceiling: Ceiling,
+    frame_size: Size | None,
+    seconds: float,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Measure one bundle, and build it first where it is not there.
+
+    Args:
+        job: From `jobs_of`.
+        ceiling: Of this machine.
+        frame_size: (height, width) of the frames; None takes the network's input size.
+        seconds: How long each way is measured.
+        on_step: Told what is done, in words.
+
+    Returns:
+        What became of it; one that cannot be built or measured is no error.
+
+    Raises:
+        ModuleNotFoundError: torch or onnx is needed and not installed.
+    """
+    try:
+        bundle = job.source
+        if isinstance(bundle, RandomNetwork):
+            bundle = random_bundle(bundle, on_step=on_step)
+        elif is_recipe(bundle):
+            on_step(f"building {bundle}")
+            bundle = build_recipe(read_recipe(bundle)).bundle.path
+        on_step(f"measuring {job.name}")
+        found = measure_in_process(bundle, frame_size=frame_size, seconds=seconds)
+    except (FcnTrtError, ValueError, OSError) as error:
+        return Outcome(name=job.name, problem=str(error))
+    return Outcome(name=job.name, measurement=found, achieved=achieved(found, ceiling))
+
+
+def achieved(found: Measurement, ceiling: Ceiling) -> Achieved:
+    """Hold a measurement against what the machine can do.
+
+    Args:
+        found: The measurement; its network is taken at its median.
+        ceiling: Of the same machine.
+    """
+    network_s = found.stages[NETWORK].p50_ms / 1000
+    gmac = sum(found.gmac_by_type.values())
+    here = ceiling if found.target == "openvino" else NO_CEILING
+    least_s = here.least_seconds(found.gmac_by_type)
+    cost = found.cost
+    return Achieved(
+        gmac=gmac,
+        gmac_per_s=gmac / network_s,
+        ceiling_gmac_per_s=gmac / least_s if least_s else None,
+        ceiling_share=least_s / network_s if least_s else None,
+        mac_per_byte=1e9 * cost.gmac / cost.moved_bytes if cost and cost.moved_bytes else None,
+        ceiling=here,
+    )
+
+
+def _proven_types(bundle: Path) -> list[str]:
+    """What the convolutions of a bundle for the CPU compute in; none where it is no bundle."""
+    try:
+        manifest = read_manifest(bundle)
+    except BundleError:
+        return []
+    return list(manifest.precision_proven.gmac) if manifest.target == "openvino" else []
+
+
+def _computed_types(precision: Precision, target: Target) -> list[str]:
+    """What the convolutions of a network may compute in on the CPU; some of INT8 stay in FP32."""
+    if target != "openvino":
+        return []
+    return ["int8", "fp32"] if precision == "int8" else [precision]

@@ -1,0 +1,131 @@
+"""What is measured of which targets, and what a measurement means."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fcn_trt.bench.ceiling import Ceiling
+from fcn_trt.bench.ladder import NO_CEILING, Job, achieved, jobs_of, run_job, types_of
+from fcn_trt.bench.random_bundle import RandomNetwork
+from fcn_trt.bench.series import Latency
+
+CEILING = Ceiling(gmac_per_s={"fp32": 100.0, "int8": 400.0}, copy_gb_per_s=20.0, left_out={})
+
+
+def network(size, precision, target="openvino"):
+    return RandomNetwork(model="fcn_resnet50", size=size, precision=precision, target=target)
+
+
+def test_model_climbs_the_ladder_in_each_type_and_a_bundle_stays_as_it_is(tmp_path):
+    jobs = jobs_of(["fcn_resnet50", str(tmp_path)], precisions=["bf16", "int8"])
+    assert [job.source for job in jobs] == [
+        network((256, 512), "bf16"),
+        network((256, 512), "int8"),
+        network((512, 1024), "bf16"),
+        network((512, 1024), "int8"),
+        network((1024, 2048), "bf16"),
+        network((1024, 2048), "int8"),
+        tmp_path,
+    ]
+    assert jobs[0].name == "fcn_resnet50 256x512 bf16 openvino"
+    assert jobs[-1].name == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("target", "first"), [("openvino", "fp32"), ("tensorrt", "fp16"), ("tensorrt-rtx", "fp16")]
+)
+def test_without_types_a_model_is_measured_in_float_and_int8(target, first):
+    jobs = jobs_of(["fcn_resnet50"], sizes=[(32, 32)], target=target)
+    assert [job.source for job in jobs] == [
+        network((32, 32), first, target),
+        network((32, 32), "int8", target),
+    ]
+
+
+def test_ceilings_are_needed_of_the_types_that_the_cpu_will_compute_in(tiny_bundle, tmp_path):
+    def types(*sources):
+        return types_of(Job(name="", source=source) for source in sources)
+
+    size = (32, 32)
+    assert types(network(size, "int8")) == ["int8", "fp32"]  # some convolutions may stay in FP32
+    assert types(network(size, "fp8"), network(size, "bf16")) == ["fp32", "bf16"]
+    assert types(network(size, "int8", "tensorrt"), tmp_path) == []
+    assert types(tiny_bundle.path, tiny_bundle.path) == ["fp32"]
+
+
+def test_recipe_is_built_and_measured(tiny_network, tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(
+        f'model = "{tiny_network}"\nsize = "64x96"\nprecision = "fp32"\ntarget = "openvino"\n'
+    )
+    (job,) = jobs_of([str(path)])
+    assert types_of([job]) == ["fp32"]
+    steps: list[str] = []
+    found = run_job(job, ceiling=CEILING, frame_size=None, seconds=0.1, on_step=steps.append)
+    assert found.problem == ""
+    assert steps == [f"building {path}", f"measuring {path}"]
+    assert (tmp_path / "tiny" / "manifest.json").exists()
+
+
+@pytest.fixture(scope="module")
+def outcome(tiny_bundle):
+    return run_job(
+        Job(name="tiny", source=tiny_bundle.path), ceiling=CEILING, frame_size=None, seconds=0.1
+    )
+
+
+def at(outcome, network_ms, **changes):
+    """The measurement with a network that takes so long."""
+    found = outcome.measurement
+    stage = Latency(runs=9, p50_ms=network_ms, p90_ms=99.0, p99_ms=99.0)
+    return replace(found, stages={**found.stages, "network": stage}, **changes)
+
+
+def test_real_bundle_is_measured_and_held_against_the_ceiling(outcome):
+    assert outcome.problem == ""
+    assert outcome.measurement.model == "fcn_r18-d8"
+    found = outcome.achieved
+    network_s = outcome.measurement.stages["network"].p50_ms / 1000
+    assert found.gmac_per_s == pytest.approx(found.gmac / network_s)
+    assert found.ceiling_share == pytest.approx(found.gmac_per_s / 100)
+    cost = outcome.measurement.cost
+    assert found.mac_per_byte == pytest.approx(1e9 * cost.gmac / cost.moved_bytes)
+    assert found.ceiling == CEILING
+
+
+def test_rate_and_share_are_of_the_network_alone(outcome):
+    found = achieved(at(outcome, 50.0, gmac_by_type={"fp32": 2.0}), CEILING)
+    assert (found.gmac, found.gmac_per_s) == pytest.approx((2.0, 40.0))
+    assert (found.ceiling_gmac_per_s, found.ceiling_share) == pytest.approx((100.0, 0.4))
+
+
+def test_mixed_types_are_held_against_both_ceilings(outcome):
+    mixed = {"int8": 8.0, "fp32": 2.0}
+    found = achieved(at(outcome, 80.0, gmac_by_type=mixed), CEILING)
+    # 8 / 400 s and 2 / 100 s are the least that it can take: 0.04 s, which is 250 GMAC/s.
+    assert found.ceiling_gmac_per_s == pytest.approx(250.0)
+    assert found.ceiling_share == pytest.approx(0.5)
+
+
+def test_type_without_a_ceiling_and_a_gpu_have_no_share(outcome):
+    found = achieved(at(outcome, 50.0, gmac_by_type={"bf16": 2.0}), CEILING)
+    assert (found.ceiling_gmac_per_s, found.ceiling_share) == (None, None)
+    assert found.gmac_per_s == pytest.approx(40.0)
+    gpu = achieved(at(outcome, 50.0, gmac_by_type={"fp32": 2.0}, target="tensorrt"), CEILING)
+    assert (gpu.ceiling_share, gpu.ceiling) == (None, NO_CEILING)
+
+
+def test_network_whose_shapes_cannot_be_read_has_no_place_on_the_roofline(outcome):
+    found = achieved(at(outcome, 50.0, cost=None), CEILING)
+    assert found.mac_per_byte is None
+
+
+def test_what_fails_is_an_outcome_with_its_reason(tmp_path):
+    job = Job(name="x", source=Path(tmp_path))
+    found = run_job(job, ceiling=CEILING, frame_size=None, seconds=0.1)
+    assert found.measurement is None
+    assert found.achieved is None
+    assert "is no bundle" in found.problem
