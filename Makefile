@@ -36,7 +36,8 @@ test-gpu: $(VENV)/installed-dev
 # Everything in benchmarks/ that needs no data from elsewhere; README, "Results", has each command.
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.peers
-	$(BIN)/python -m benchmarks.ladder
+	$(BIN)/fcn-trt bench fcn_resnet50 engines/demo_cpu.toml engines/demo_cpu_int8.toml \
+	  --precision fp32 --precision bf16 --precision int8 --out benchmarks/bench.json --plots benchmarks
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.video
 	$(BIN)/python -m benchmarks.device

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fcn_trt.bench import series
 from fcn_trt.bench.environment import this_environment
 from fcn_trt.bench.result_file import write_result
 
@@ -20,15 +20,11 @@ RESULTS = Path(__file__).parent
 def interleave(
     calls: Mapping[str, Callable[[], Any]], *, runs: int, warm_up: int = 1
 ) -> dict[str, list[float]]:
-    """Seconds of each call, taken in turns A B A B, so that a drifting machine hits both alike."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(warm_up + runs):
-        for name, call in calls.items():
-            started = time.perf_counter()
+    """Seconds of each call, so many times each and in turns, after turns that do not count."""
+    for _ in range(warm_up):
+        for call in calls.values():
             call()
-            if turn >= warm_up:
-                seconds[name].append(time.perf_counter() - started)
-    return seconds
+    return series.interleave(calls, seconds=0, least_runs=runs)
 
 
 def summary(seconds: list[float]) -> dict[str, float]:

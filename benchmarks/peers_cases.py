@@ -27,18 +27,15 @@ from torch import nn
 from torchvision import transforms
 from torchvision.models.segmentation import fcn_resnet50
 
+from fcn_trt.bench.random_bundle import quick_quantisation
 from fcn_trt.engine.build import build_engine
 from fcn_trt.export.architecture import architecture
-from fcn_trt.export.calibrate import calibrate
-from fcn_trt.export.calibration_cache import write_calibration
 from fcn_trt.export.pipeline import export_model, load_model, type_network
 from fcn_trt.export.profile import profile
-from fcn_trt.export.quantisation import Quantisation
 from fcn_trt.manifest import Target
 from fcn_trt.options import BuildOptions
-from fcn_trt.range_images import RangeImages
 from fcn_trt.runtime.segmenter import Segmenter
-from fcn_trt.spec import Frame, LabelMap, Precision, Size, read_spec
+from fcn_trt.spec import Frame, LabelMap, Precision, Size
 
 __all__ = ["MODEL", "Case", "open_cases", "skipped"]
 
@@ -258,12 +255,11 @@ def _ours(network: Path, precision: Precision, target: Target, folder: Path) -> 
     typed = network
     if precision != "fp32":
         typed = folder / f"{precision}.onnx"
-        how = None
-        if precision == "int8":
-            cache = folder / "calibration.json"
-            streets = RangeImages(streets=2, size=read_spec(network).input_size)
-            write_calibration(calibrate(network, streets, method="minmax", created="-"), cache)
-            how = Quantisation(calibration=cache, float_precision="fp32")
+        how = (
+            quick_quantisation(network, folder / "calibration.json", float_precision="fp32")
+            if precision == "int8"
+            else None
+        )
         type_network(network, typed, precision, quantisation=how)
     out = folder / f"bundle_{precision}"
     build_engine(typed, out, target=target, options=BuildOptions())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer.main
 
+from fcn_trt.bench.result_file import read_result
 from fcn_trt.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +57,15 @@ def test_every_dependency_is_justified():
     assert len(names) > 10
     for name in names - {"fcn-trt"}:
         assert re.search(rf"\|.*\b{name}\b.*\|.*\|", table), name
+
+
+RESULTS = sorted(set((ROOT / "benchmarks").glob("*.json")) - {ROOT / "benchmarks" / "schema.json"})
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: str(path.name))
+def test_each_result_names_the_command_that_makes_it_again(path):
+    (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{path.name}`"))
+    assert f"`{read_result(path).command}`" in row
 
 
 def test_python_example_runs(tiny_bundle, tmp_path):

@@ -8,7 +8,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from fcn_trt.bench.result_file import read_result, schema
+from fcn_trt.bench.result_file import read_result
+from fcn_trt.bench.schema import schema
 from fcn_trt.errors import ResultFileError
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -17,7 +18,7 @@ RESULTS = sorted(set(FOLDER.glob("*.json")) - {SCHEMA})
 
 
 def test_committed_schema_is_that_of_the_code():
-    remedy = "run `python -m fcn_trt.bench.result_file > benchmarks/schema.json`"
+    remedy = "run `python -m fcn_trt.bench.schema > benchmarks/schema.json`"
     assert json.loads(SCHEMA.read_text()) == json.loads(schema()), remedy
 
 

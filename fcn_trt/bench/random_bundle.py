@@ -22,9 +22,9 @@ from fcn_trt.hashes import combined_sha256
 from fcn_trt.machine import installed_version, this_machine
 from fcn_trt.manifest import Target
 from fcn_trt.options import BuildOptions
-from fcn_trt.spec import Precision, Size
+from fcn_trt.spec import Precision, Size, read_spec
 
-__all__ = ["LIMIT_BYTES", "RandomNetwork", "random_bundle"]
+__all__ = ["LIMIT_BYTES", "RandomNetwork", "quick_quantisation", "random_bundle"]
 
 LIMIT_BYTES = 4 << 30
 """Beyond this the bundles go that were not used for longest."""
@@ -144,20 +144,31 @@ def _build(
         how = None
         if network.precision in ("int8", "fp8"):
             on_step(f"calibrating it on {_STREETS} drawn streets")
-            how = _calibrated(network, plain, folder / "calibration.json")
+            how = quick_quantisation(
+                plain, folder / "calibration.json", float_precision=network.float_precision
+            )
         type_network(plain, typed, network.precision, quantisation=how)
         on_step(f"building it for {network.target} in {network.precision}")
         build_engine(typed, bundle, target=network.target, options=options)
 
 
-def _calibrated(network: RandomNetwork, plain: Path, cache: Path) -> Quantisation:
+def quick_quantisation(
+    network: Path, cache: Path, *, float_precision: FloatPrecision
+) -> Quantisation:
+    """Ranges that are good for a network's speed and say nothing of its accuracy.
+
+    Args:
+        network: FP32 ONNX that carries a spec.
+        cache: Where the calibration cache is written.
+        float_precision: Of what is not quantised.
+    """
     from fcn_trt.export.calibrate import calibrate
     from fcn_trt.export.calibration_cache import write_calibration
     from fcn_trt.range_images import RangeImages
 
-    streets = RangeImages(streets=_STREETS, size=network.size)
-    write_calibration(calibrate(plain, streets, method="minmax", created="-"), cache)
-    return Quantisation(calibration=cache, float_precision=network.float_precision)
+    streets = RangeImages(streets=_STREETS, size=read_spec(network).input_size)
+    write_calibration(calibrate(network, streets, method="minmax", created="-"), cache)
+    return Quantisation(calibration=cache, float_precision=float_precision)
 
 
 def _forget_oldest(folder: Path, *, keep: Path) -> None:

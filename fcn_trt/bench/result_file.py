@@ -1,12 +1,10 @@
 """The one form of every result that is committed, so that none is without what it was measured on.
 
-`python -m fcn_trt.bench.result_file` prints the JSON Schema of the form.
+Its JSON Schema comes from `schema`.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,14 +21,12 @@ __all__ = [
     "ResultFile",
     "ResultFileError",
     "read_result",
-    "schema",
     "to_result",
     "write_result",
 ]
 
 FORMAT: Literal[1] = 1
 
-_SCHEMA_VERSION = "https://json-schema.org/draft/2020-12/schema"
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -110,13 +106,6 @@ def read_result(path: Path) -> ResultFile:
     return _parse(data, str(path))
 
 
-def schema() -> str:
-    """The JSON Schema of a file of results, as text that ends in a line feed."""
-    found = TypeAdapter(ResultFile).json_schema()
-    titled = {"$schema": _SCHEMA_VERSION, **found, "title": "A file of results of fcn_trt"}
-    return json.dumps(titled, indent=2) + "\n"
-
-
 def _parse(data: bytes, name: str) -> ResultFile:
     try:
         return TypeAdapter(ResultFile).validate_json(data)
@@ -127,7 +116,3 @@ def _parse(data: bytes, name: str) -> ResultFile:
             f"{name} is no file of results of format {FORMAT}: {where}: {first['msg'].lower()}; "
             "measure again with the benchmark that wrote it"
         ) from error
-
-
-if __name__ == "__main__":
-    sys.stdout.write(schema())

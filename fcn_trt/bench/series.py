@@ -110,13 +110,18 @@ def warm_up(
 
 
 def interleave(
-    calls: Mapping[str, Callable[[], object]], *, seconds: float, clock: Clock = time.perf_counter
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    seconds: float,
+    least_runs: int = LEAST_RUNS,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Times of several calls in turns A B A B, so that a drifting machine hits all alike.
 
     Args:
         calls: By name.
-        seconds: How long all of them together; each is called at least `LEAST_RUNS` times.
+        seconds: How long all of them together.
+        least_runs: Each is called at least so many times.
         clock: Tells seconds.
 
     Returns:
@@ -124,7 +129,7 @@ def interleave(
     """
     found: dict[str, list[float]] = {name: [] for name in calls}
     begin, rounds = clock(), 0
-    while rounds < LEAST_RUNS or clock() - begin < seconds:
+    while rounds < least_runs or clock() - begin < seconds:
         for name, call in calls.items():
             found[name].append(_time(call, clock))
         rounds += 1

@@ -146,6 +146,32 @@ def test_logits_are_the_executors_own(make_backend):
     assert np.abs(found[0] - copied_logits(spec, frame)).max() * max(spec.std) <= 0.5
 
 
+def test_prepared_images_go_through_the_network_alone(make_backend):
+    spec = copy_spec((64, 96))
+    backend = make_backend(spec, CopyEngine(spec))
+    images = np.random.default_rng(0).standard_normal((5, 3, 64, 96)).astype(np.float32)
+    for count in (5, 1):
+        np.testing.assert_array_equal(
+            backend.network(images[:count]), images[:count].reshape(count, 48, 16, 24)
+        )
+
+
+def test_stages_are_timed_in_their_order_and_spoil_no_frame(make_backend):
+    spec = copy_spec((64, 96))
+    backend = make_backend(spec, CopyEngine(spec))
+    frame = random_frame((97, 131), 1)
+    backend.submit(0, [frame])
+    (before,) = backend.collect(0)
+    for _ in range(3):
+        seconds = backend.time_stages(frame)
+        assert list(seconds) == [
+            *("copy in", "preprocess", "network", "decode", "overlay", "copy out")
+        ]
+        assert all(0 < value < 1 for value in seconds.values())
+    backend.submit(0, [frame])
+    np.testing.assert_array_equal(backend.collect(0)[0], before)
+
+
 @pytest.mark.parametrize("opacity", [0.0, 0.4, 1.0])
 def test_rendered_frame_is_the_hosts_overlay_within_one(make_backend, opacity):
     spec = copy_spec((64, 96))
