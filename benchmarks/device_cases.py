@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ import numpy.typing as npt
 from benchmarks.device_clock import DeviceClock, Timed, Work
 from benchmarks.device_load import LoadEngine
 from benchmarks.device_rows import Comparison, Skipped
+from fcn_trt.bench.device_ceiling import device_copy_gb_per_s
 from fcn_trt.cuda.device_stages import DeviceStages, FrameView, palette_table
 from fcn_trt.cuda.memory import DeviceArray, copy_on_device
 from fcn_trt.cuda.nvrtc import compile_kernels
@@ -32,7 +32,6 @@ DECODED: Size = (1024, 2048)
 FRAME: Size = (1080, 1920)
 NETWORK: Size = (512, 1024)
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-LARGE_BYTES = 1 << 30
 WORKING_SET_BYTES = 256 << 20
 """More than the second-level cache of any GPU: 50 MB on an H100, 60 on an H200, 126 on a B200."""
 TORCH_CALLS = 16
@@ -55,7 +54,7 @@ class Bench:
 
     def rows(self) -> Iterator[Comparison | Skipped]:
         """Every comparison, as soon as it is done."""
-        self._measure_copy()
+        self.copy_bytes_per_s = 1e9 * device_copy_gb_per_s()
         with DeviceStages(self._clock.context, self._cubins) as stages:
             yield from self._kernels(stages)
         for executor_ms in EXECUTOR_MS:
@@ -67,13 +66,6 @@ class Bench:
         yield from self._decode(stages, "noise", noise.astype(np.float16))
         yield from self._preprocess(stages)
         yield from self._overlay(stages)
-
-    def _measure_copy(self) -> None:
-        with ExitStack() as memory:
-            source, target = (self._clock.room(LARGE_BYTES, memory) for _ in range(2))
-            copy = partial(copy_on_device, target, source, LARGE_BYTES, self._stream)
-            times = self._clock.turns({"copy": partial(self._clock.time, copy, 4)})["copy"]
-        self.copy_bytes_per_s = 2 * LARGE_BYTES / statistics.median(times)
 
     def _decode(
         self, stages: DeviceStages, kind: str, logits: npt.NDArray[np.float16]

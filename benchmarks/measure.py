@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,6 +38,24 @@ def ratios(slow: list[float], fast: list[float]) -> dict[str, float]:
     """How many times as fast, pair by pair: median, smallest and largest."""
     each = [a / b for a, b in zip(slow, fast, strict=True)]
     return {"median": median(each), "min": min(each), "max": max(each)}
+
+
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """The command that was run, to make a file of results again.
+
+    Args:
+        module: Such as "benchmarks.peers".
+        arguments: What followed it. Where the results went is left out, and of other files the
+            folder: they lie elsewhere on another machine.
+    """
+    kept: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--out":
+            next(words, None)
+        elif not word.startswith("--out="):
+            kept.append(Path(word).name if "/" in word else word)
+    return shlex.join(["python", "-m", module, *kept])
 
 
 def save(path: Path, results: Any, *, command: str) -> None:

@@ -1,23 +1,28 @@
 """What `benchmarks.peers` compares: others as their own pages show them, and ours.
 
 torch eager      PyTorch Hub's page on FCN, its code to the letter: ToTensor, Normalize, the model
-                 with the auxiliary head that the pretrained one has, argmax of the full-size output
+                 with the auxiliary head that the pretrained one has, on the GPU where there is one,
+                 argmax of the full-size output
 torch compiled   the same, with torch.compile on the model
 ONNX Runtime     the ONNX Model Zoo's page on FCN: the same preprocessing, a model that ends in
                  full-size "out" and "aux", numpy's argmax
-OpenVINO fp32    as a plain user calls it: full-size logits, numpy's argmax, in FP32
-OpenVINO as is   the same without a word about precision: OpenVINO takes BF16 where the CPU has it
+OpenVINO fp32    as a plain user calls it with the Zoo's model: full-size logits, numpy's argmax
+OpenVINO no aux  the same with a model that was exported without its auxiliary head
+OpenVINO as is   the Zoo's model and no word about precision: BF16 where the CPU has it
 fcn_trt ...      `Segmenter.segment` on the bundle that `fcn-trt build` makes
-torch fp16 ...   on a GPU: channels_last, and the same with torch.compile
+torch fp16 ...   on a GPU: channels_last, normalised there, and the same with torch.compile
+
+On a machine with a GPU all but OpenVINO's run on it, and OpenVINO's are left out.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import openvino as ov
@@ -29,20 +34,28 @@ from torchvision.models.segmentation import fcn_resnet50
 
 from fcn_trt.bench.random_bundle import quick_quantisation
 from fcn_trt.engine.build import build_engine
+from fcn_trt.engine.openvino import openvino_core, openvino_version
 from fcn_trt.export.architecture import architecture
 from fcn_trt.export.pipeline import export_model, load_model, type_network
 from fcn_trt.export.profile import profile
+from fcn_trt.export.quantisation import FloatPrecision
 from fcn_trt.manifest import Target
 from fcn_trt.options import BuildOptions
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import Frame, LabelMap, Precision, Size
 
-__all__ = ["MODEL", "Case", "open_cases", "skipped"]
+__all__ = ["EAGER", "MODEL", "NAMES", "Case", "is_on_gpu", "open_cases", "skipped"]
 
 MODEL = "fcn_resnet50"
 CLASSES = 21
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-OURS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+EAGER = "torch eager"
+NAMES = (
+    *(EAGER, "torch compiled", "ONNX Runtime", "OpenVINO fp32", "OpenVINO no aux"),
+    *("OpenVINO as is", "torch fp16", "torch fp16 compiled"),
+    *("fcn_trt fp32", "fcn_trt fp16", "fcn_trt bf16", "fcn_trt int8"),
+)
+_CUDA_PROVIDER = "CUDAExecutionProvider"
 
 Segment = Callable[[Frame], LabelMap]
 
@@ -68,23 +81,34 @@ class Case:
     segmenter: Segmenter | None = None
 
 
+def is_on_gpu() -> bool:
+    """Whether everything here runs on a GPU."""
+    return bool(torch.cuda.is_available())
+
+
 def skipped() -> dict[str, str]:
     """What cannot run on this machine, and why."""
     found: dict[str, str] = {}
     try:
-        import onnxruntime  # noqa: F401  # whether it is there
+        import onnxruntime
+
+        if is_on_gpu() and _CUDA_PROVIDER not in onnxruntime.get_available_providers():
+            found["ONNX Runtime"] = "it was installed without CUDA; `pip install onnxruntime-gpu`"
     except ImportError:
         found["ONNX Runtime"] = "it is not installed; `pip install onnxruntime`"
-    if not torch.cuda.is_available():
+    if is_on_gpu():
+        reason = "it runs on the CPU, and the others on the GPU"
+        found |= {name: reason for name in NAMES if name.startswith("OpenVINO")}
+    else:
         reason = "torch sees no GPU"
-        found |= dict.fromkeys(("torch fp16", "torch fp16 compiled", "fcn_trt on the GPU"), reason)
+        found |= dict.fromkeys(("torch fp16", "torch fp16 compiled", "fcn_trt fp16"), reason)
     return found
 
 
 def open_cases(
     size: Size, folder: Path, stack: ExitStack, only: list[str] | None = None
 ) -> list[Case]:
-    """Every case that runs here, ready and warm.
+    """Every case that runs here.
 
     Args:
         size: (height, width) of the frames.
@@ -96,80 +120,90 @@ def open_cases(
     module = fcn_resnet50(
         weights=None, weights_backbone=None, num_classes=CLASSES, aux_loss=True
     ).eval()
-    network = _export(module, size, folder)
     gmac = profile(architecture(MODEL), size=size, num_classes=CLASSES).gmac
-    whole = folder / "whole.onnx"
-    makers: dict[str, Callable[[], tuple[str, Segment]]] = {
-        "torch eager": lambda: (f"torch {torch.__version__}, eager", _hub(module)),
-        "torch compiled": lambda: (
-            f"torch {torch.__version__}, torch.compile",
-            _hub(torch.compile(module)),
-        ),
-        "ONNX Runtime": lambda: _onnxruntime(_whole_onnx(module, whole)),
-        "OpenVINO fp32": lambda: _openvino(
-            _whole_onnx(module, whole), size, {"INFERENCE_PRECISION_HINT": "f32"}
-        ),
-        "OpenVINO as is": lambda: _openvino(_whole_onnx(module, whole), size, {}),
-        "torch fp16": lambda: ("channels_last", _hub_gpu(module, compiled=False)),
-        "torch fp16 compiled": lambda: (
-            "channels_last, torch.compile",
-            _hub_gpu(module, compiled=True),
-        ),
-    }
-    missing = skipped()
-    cases = [
-        Case(name=name, what=what, segment=segment, gmac=gmac)
-        for name, maker in makers.items()
-        if name not in missing and (only is None or name in only)
-        for what, segment in (maker(),)
-    ]
-    target: Target = "openvino" if "fcn_trt on the GPU" in missing else "tensorrt"
-    for precision in OURS:
-        name = f"fcn_trt {precision}"
-        if only is None or name in only:
-            segmenter = stack.enter_context(_ours(network, precision, target, folder))
-            cases.append(
-                Case(
-                    name=name,
-                    what=segmenter.description,
-                    segment=segmenter.segment,
-                    gmac=gmac,
-                    precision=precision,
-                    segmenter=segmenter,
-                )
+    chosen = [name for name in NAMES if name not in skipped() and (not only or name in only)]
+    network = _export(module, size, folder)
+    cases = []
+    for name in chosen:
+        if not name.startswith("fcn_trt"):
+            what, segment = _peer(name, module, size, folder)
+            cases.append(Case(name=name, what=what, segment=segment, gmac=gmac))
+            continue
+        precision = cast(Precision, name.split()[1])
+        segmenter = stack.enter_context(_ours(network, precision, folder))
+        cases.append(
+            Case(
+                name=name,
+                what=segmenter.description,
+                segment=segmenter.segment,
+                gmac=gmac,
+                precision=precision,
+                segmenter=segmenter,
             )
+        )
     return cases
 
 
-def _hub(model: Any) -> Segment:
+def _peer(name: str, module: nn.Module, size: Size, folder: Path) -> tuple[str, Segment]:
+    """What it is, and its way from a frame to a label map."""
+    if name.startswith("torch fp16"):
+        return _torch_half(module, is_compiled=name.endswith("compiled"))
+    if name.startswith("torch"):
+        return _hub(module, is_compiled=name.endswith("compiled"))
+    whole = _whole_onnx(module, folder / "whole.onnx")
+    if name == "ONNX Runtime":
+        return _onnxruntime(whole)
+    if name == "OpenVINO as is":
+        return _openvino(whole, size, {})
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    return _openvino(whole, size, config, has_aux=name != "OpenVINO no aux")
+
+
+def _hub(module: nn.Module, *, is_compiled: bool) -> tuple[str, Segment]:
     """PyTorch Hub's example; the last line is what makes the label map of its picture."""
     preprocess = _preprocess()
+    model: Any = copy.deepcopy(module)
+    if torch.cuda.is_available():
+        model.to("cuda")
+    if is_compiled:
+        model = torch.compile(model)
 
     def segment(frame: Frame) -> LabelMap:
         input_image = Image.fromarray(frame[:, :, ::-1])
-        input_batch = preprocess(input_image).unsqueeze(0)
+        input_tensor = preprocess(input_image)
+        input_batch = input_tensor.unsqueeze(0)
+        if torch.cuda.is_available():
+            input_batch = input_batch.to("cuda")
         with torch.no_grad():
             output = model(input_batch)["out"][0]
-        label_map: LabelMap = output.argmax(0).byte().cpu().numpy()
+        output_predictions = output.argmax(0)
+        label_map: LabelMap = output_predictions.byte().cpu().numpy()
         return label_map
 
-    return segment
+    how = "torch.compile" if is_compiled else "eager"
+    threads = f"{torch.get_num_threads()} threads"
+    return f"torch {torch.__version__}, {how}, with auxiliary head, {threads}", segment
 
 
-def _hub_gpu(module: nn.Module, *, compiled: bool) -> Segment:
-    """The same on a GPU in FP16; the label map is back on the host when it returns."""
-    model: Any = module.to(device="cuda", dtype=torch.float16, memory_format=torch.channels_last)
-    model = torch.compile(model) if compiled else model
-    preprocess = _preprocess()
+def _torch_half(module: nn.Module, *, is_compiled: bool) -> tuple[str, Segment]:
+    """As somebody writes it who knows torch: bytes to the GPU, everything else there."""
+    model: Any = copy.deepcopy(module)
+    model.aux_classifier = None
+    model.to(device="cuda", dtype=torch.float16, memory_format=torch.channels_last)
+    if is_compiled:
+        model = torch.compile(model)
+    mean, std = (torch.tensor(v, device="cuda").view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
 
     def segment(frame: Frame) -> LabelMap:
-        image = preprocess(Image.fromarray(frame[:, :, ::-1])).unsqueeze(0)
-        half = image.to("cuda", torch.float16).contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
+        bgr = torch.from_numpy(frame).to("cuda", non_blocking=True)
+        image = bgr.flip(2).permute(2, 0, 1)[None]
+        half = ((image - mean) / std).to(torch.float16, memory_format=torch.channels_last)
+        with torch.inference_mode():
             label_map: LabelMap = model(half)["out"][0].argmax(0).byte().cpu().numpy()
         return label_map
 
-    return segment
+    how = "torch.compile" if is_compiled else "eager"
+    return f"torch {torch.__version__}, FP16, channels_last, {how}, no auxiliary head", segment
 
 
 def _preprocess() -> Any:
@@ -182,7 +216,8 @@ def _onnxruntime(path: Path) -> tuple[str, Segment]:
     """The ONNX Model Zoo's recipe."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    provider = _CUDA_PROVIDER if is_on_gpu() else "CPUExecutionProvider"
+    session = onnxruntime.InferenceSession(str(path), providers=[provider])
     preprocess = _preprocess()
 
     def segment(frame: Frame) -> LabelMap:
@@ -191,14 +226,19 @@ def _onnxruntime(path: Path) -> tuple[str, Segment]:
         label_map: LabelMap = np.argmax(output[0], axis=0).astype(np.uint8)
         return label_map
 
-    return f"onnxruntime {onnxruntime.__version__}, CPUExecutionProvider", segment
+    return f"onnxruntime {onnxruntime.__version__}, {provider}, its own number of threads", segment
 
 
-def _openvino(path: Path, size: Size, config: dict[str, str]) -> tuple[str, Segment]:
+def _openvino(
+    path: Path, size: Size, config: dict[str, str], *, has_aux: bool = True
+) -> tuple[str, Segment]:
     """A plain user of OpenVINO, who fixes the shape and asks for latency."""
-    core = ov.Core()
+    core = openvino_core()
     model = core.read_model(path)
     model.reshape({"input": [1, 3, *size]})
+    if not has_aux:
+        out, _ = model.get_results()
+        model = ov.Model([out], model.get_parameters(), "no_aux")
     compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **config})
     output = compiled.output("out")
     mean, std = (np.array(values, dtype=np.float32) for values in (MEAN, STD))
@@ -210,7 +250,13 @@ def _openvino(path: Path, size: Size, config: dict[str, str]) -> tuple[str, Segm
         return label_map
 
     hint = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
-    return f"OpenVINO {ov.__version__}, computes in {hint}", segment
+    threads = compiled.get_property("INFERENCE_NUM_THREADS")
+    head = "with" if has_aux else "without"
+    return (
+        f"OpenVINO {openvino_version()}, computes in {hint}, {head} auxiliary head, "
+        f"{threads} threads",
+        segment,
+    )
 
 
 class _Outputs(nn.Module):
@@ -250,16 +296,15 @@ def _export(module: nn.Module, size: Size, folder: Path) -> Path:
     return network
 
 
-def _ours(network: Path, precision: Precision, target: Target, folder: Path) -> Segmenter:
+def _ours(network: Path, precision: Precision, folder: Path) -> Segmenter:
     """A bundle in a precision; INT8 is calibrated on two streets, which do not matter to speed."""
+    target: Target = "tensorrt" if is_on_gpu() else "openvino"
     typed = network
     if precision != "fp32":
-        typed = folder / f"{precision}.onnx"
-        how = (
-            quick_quantisation(network, folder / "calibration.json", float_precision="fp32")
-            if precision == "int8"
-            else None
-        )
+        typed, how = folder / f"{precision}.onnx", None
+        if precision == "int8":
+            rest: FloatPrecision = "fp16" if is_on_gpu() else "fp32"
+            how = quick_quantisation(network, folder / "calibration.json", float_precision=rest)
         type_network(network, typed, precision, quantisation=how)
     out = folder / f"bundle_{precision}"
     build_engine(typed, out, target=target, options=BuildOptions())

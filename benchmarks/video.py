@@ -2,6 +2,8 @@
 
     python -m benchmarks.video [TARGET ...] [--video FILE.mp4] [--sink out.mp4]
 
+Without --video it is one of drawn streets, which is written first.
+
 "engine" is the network alone: inference requests back to back, two in flight, on one input that
 stands in memory. "run" is what `fcn-trt run` does: read and decode the file, preprocess, infer,
 decode, draw, encode and write a video. A TARGET is a bundle, a recipe, or MODEL@PRECISION, which
@@ -12,15 +14,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.measure import RESULTS, save
+from benchmarks.measure import RESULTS, command_line, save
 from fcn_trt.bench.random_bundle import RandomNetwork, random_bundle
 from fcn_trt.bench.steadiness import steadiness, this_moment
 from fcn_trt.demo.held_out import HELD_OUT_SEED
@@ -31,9 +35,8 @@ from fcn_trt.labels import palette_array
 from fcn_trt.recipe import read_recipe
 from fcn_trt.recipe.steps import build_recipe
 from fcn_trt.runtime.segmenter import Segmenter
-from fcn_trt.spec import Precision
+from fcn_trt.spec import Frame, LabelMap, Precision
 from fcn_trt.video.loop import run_loop
-from fcn_trt.video.seams import Source
 from fcn_trt.video.sink import open_sink
 from fcn_trt.video.source import open_source
 
@@ -44,6 +47,8 @@ TARGETS = (
     *(str(ENGINES / name) for name in ("demo_cpu.toml", "demo_cpu_int8.toml")),
 )
 SIZE = (256, 512)
+VIDEO_SIZE, VIDEO_FRAMES, VIDEO_RATE_FPS = (432, 768), 377, 12.5
+"""As car-detection.mp4 of intel-iot-devkit/sample-videos."""
 FEWEST_FRAMES = 20
 
 
@@ -51,36 +56,39 @@ def main() -> None:
     """Print both rates and their ratio, and write video.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("target", nargs="*", default=TARGETS)
-    parser.add_argument("--video", help="source; by default a synthetic street")
+    parser.add_argument("--video", help="source; by default drawn streets")
     parser.add_argument("--sink", default="out.mp4", help="out.mp4 or none")
     parser.add_argument("--seconds", type=float, default=6.0, help="of each turn, about")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS / "video.json")
     options = parser.parse_args()
-    command = "python -m benchmarks.video"
-    command += f" --video {Path(options.video).name}" if options.video else ""
+    command = command_line("benchmarks.video", sys.argv[1:])
     results = []
-    for target in options.target:
-        results.append(_measure(target, options))
-        save(options.out, results, command=command)
+    with tempfile.TemporaryDirectory() as folder:
+        video = Path(options.video or _streets(Path(folder)))
+        for target in options.target:
+            results.append(_measure(target, video, options))
+            save(options.out, results, command=command)
 
 
-def _measure(target: str, options: argparse.Namespace) -> dict[str, Any]:
+def _measure(target: str, video: Path, options: argparse.Namespace) -> dict[str, Any]:
     """One target."""
     bundle = _bundle(target)
     engine, turns = _Engine(bundle), []
     with Segmenter.load(bundle) as segmenter:
         print(f"{target}: {segmenter.description}", flush=True)
-        frames = max(FEWEST_FRAMES, round(options.seconds * engine.rate(FEWEST_FRAMES)))
-        _run(segmenter, options, frames)
+        frames = round(options.seconds * engine.rate(FEWEST_FRAMES))
+        frames = min(max(FEWEST_FRAMES, frames), VIDEO_FRAMES)
+        _run(segmenter, video, options.sink, frames)
         before = this_moment()
         for _ in range(options.runs):
-            engine_fps, run_fps = engine.rate(frames), _run(segmenter, options, frames)
+            engine_fps, run_fps = engine.rate(frames), _run(segmenter, video, options.sink, frames)
             turns.append({"engine_fps": engine_fps, "run_fps": run_fps})
         after = this_moment()
         spec = segmenter.spec
     shares = [turn["run_fps"] / turn["engine_fps"] for turn in turns]
-    found = steadiness(shares, before=before, after=after, cores=os.cpu_count() or 1)
+    times = [1 / turn["run_fps"] for turn in turns]
+    found = steadiness(times, before=before, after=after, cores=os.cpu_count() or 1)
     for sentence in (f"the run keeps {median(shares):.1%} of the engine's rate", *found.remarks):
         print(f"  {sentence}", flush=True)
     return {
@@ -88,7 +96,7 @@ def _measure(target: str, options: argparse.Namespace) -> dict[str, Any]:
         "weights": spec.weights,
         "precision": spec.precision,
         "input_size": spec.input_size,
-        "source": Path(options.video).name if options.video else "street scene",
+        "source": video.name,
         "sink": options.sink,
         "frames": frames,
         "turns": turns,
@@ -134,25 +142,34 @@ class _Engine:
         return count / (time.perf_counter() - started)
 
 
-def _run(segmenter: Segmenter, options: argparse.Namespace, frames: int) -> float:
+def _run(segmenter: Segmenter, video: Path, sink: str, frames: int) -> float:
     """Frames per second of a whole run."""
-    with (
-        _source(options.video, segmenter, frames) as source,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        sink = open_sink(
-            options.sink if options.sink == "none" else str(Path(folder) / options.sink),
+    with open_source(str(video)) as source, tempfile.TemporaryDirectory() as folder:
+        opened = open_sink(
+            sink if sink == "none" else str(Path(folder) / sink),
             render=segmenter.render,
             palette=palette_array(segmenter.spec.palette),
             rate_fps=source.info.rate_fps,
         )
-        return run_loop(source, segmenter.stream, [sink], limit=frames).rate_fps
+        return run_loop(source, segmenter.stream, [opened], limit=frames).rate_fps
 
 
-def _source(video: str | None, segmenter: Segmenter, frames: int) -> Source:
-    if video:
-        return open_source(video)
-    return SceneSource(HELD_OUT_SEED, size=segmenter.spec.input_size, frame_count=frames)
+def _streets(folder: Path) -> Path:
+    """A video of drawn streets, long enough for every run."""
+    path = folder / "streets.mp4"
+    street = SceneSource(HELD_OUT_SEED, size=VIDEO_SIZE, frame_count=VIDEO_FRAMES)
+    palette = np.zeros((1, 3), dtype=np.uint8)
+    with street as source:
+        sink = open_sink(
+            str(path), render=lambda frame, _: frame, palette=palette, rate_fps=VIDEO_RATE_FPS
+        )
+        run_loop(source, _unlabelled, [sink])
+    return path
+
+
+def _unlabelled(frames: Iterable[Frame]) -> Iterator[tuple[Frame, LabelMap]]:
+    for frame in frames:
+        yield frame, np.zeros(frame.shape[:2], dtype=np.uint8)
 
 
 if __name__ == "__main__":

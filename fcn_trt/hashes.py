@@ -26,8 +26,16 @@ def package_sha256(*patterns: str, leave_out: tuple[str, ...] = ()) -> str:
     Args:
         patterns: Globs within the package.
         leave_out: Paths within the package.
+
+    Raises:
+        ValueError: nothing matches a pattern, as after a file was renamed.
     """
-    found = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    found: set[Path] = set()
+    for pattern in patterns:
+        some = set(PACKAGE.glob(pattern))
+        if not some:
+            raise ValueError(f"no file of this package matches {pattern!r}")
+        found |= some
     found -= {PACKAGE / name for name in leave_out}
     digest = hashlib.sha256()
     for path in sorted(found):

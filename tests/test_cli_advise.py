@@ -22,6 +22,7 @@ def test_advice_is_a_table_with_what_it_is_worth(cli):
     assert sum(bool(line) and line[0].startswith("fcn_") for line in lines) == 12
     assert all(line.startswith(":: ") for line in done.err.splitlines())
     assert ":: first choice: fcn_d6_r101-d16 at 256x512" in done.err
+    assert "1024x2048, FP32" in done.out
     assert ":: these are estimates, not measurements" in done.err
     assert "more fit or may fit; --limit" in done.err
 
@@ -29,11 +30,19 @@ def test_advice_is_a_table_with_what_it_is_worth(cli):
 def test_advice_for_a_script_has_every_candidate(cli):
     found = cli(*ORIN, "--json").json
     assert found["device"]["name"] == "orin-nano-super"
-    assert len(found["candidates"]) == 156
+    assert len(found["candidates"]) == 96
+    assert found["dataset"] == "cityscapes"
+    assert "fcn_resnet50" in found["left_out"]
     first = found["candidates"][0]
     assert first["low_fps"] < first["estimated_fps"] < first["high_fps"]
     assert (first["model"], first["miou"], first["verdict"]) == ("fcn_d6_r101-d16", 78.46, "fits")
     assert first["measured_on"] == "Cityscapes val"
+    assert first["published_at"] == "1024x2048"
+    assert first["miou_cautions"] == ["expect less at 256x512", "int8 changes it"]
+    assert found["ranges"]["published_share"] == 0.8
+    factor = found["ranges"]["factors"][first["precision"]]
+    assert first["high_fps"] / first["estimated_fps"] == pytest.approx(factor)
+    assert found["errors"]["tensorrt"]["rows"] == 32
     assert any("estimates, not measurements" in remark for remark in found["remarks"])
 
 
@@ -47,11 +56,31 @@ def test_limit_size_and_precision_narrow_the_table(cli):
     assert {row[2] for row in rows} == {"int8"}
 
 
+def test_data_set_is_the_one_that_is_asked_for(cli):
+    found = cli(*ORIN, "--dataset", "coco_voc", "--json").json
+    assert {row["model"] for row in found["candidates"]} == {"fcn_resnet50", "fcn_resnet101"}
+    done = cli(*ORIN, "--dataset", "coco_voc")
+    assert "mIoU on COCO val2017, VOC classes" in done.out.splitlines()[0]
+    assert "a short side of 520, FP32" in done.out
+
+
+def test_device_that_is_not_supported_is_said_to_be(cli):
+    done = cli("advise", "--device", "xavier-nx", "--fps", "5")
+    assert "not supported" in done.out
+    steps = done.err.splitlines()
+    (said,) = (i for i, line in enumerate(steps) if line.startswith(":: xavier-nx is not supp"))
+    (first,) = (i for i, line in enumerate(steps) if line.startswith(":: first choice"))
+    assert said < first
+    found = cli("advise", "--device", "xavier-nx", "--fps", "5", "--json").json
+    assert found["device"]["supported"] is False
+    assert {row["verdict"] for row in found["candidates"]} == {"not supported"}
+
+
 def test_where_nothing_fits_the_command_says_what_would_help(cli):
-    done = cli("advise", "--device", "nano", "--fps", "1000")
+    done = cli("advise", "--device", "orin-nano", "--fps", "5000", "--precision", "int8")
     assert done.status == 0
     assert "too slow" in done.out
-    assert ":: nothing is estimated to reach 1000 frames/s" in done.err
+    assert ":: nothing is estimated to reach 5000 frames/s" in done.err
     assert ":: at 128x256 it is estimated at " in done.err
 
 
@@ -116,11 +145,15 @@ def test_layers_of_a_model_are_shown_with_what_bounds_them(cli):
         ("--device orin --fps 30", "unknown device 'orin'; known are nano, tx2, xavier-nx, "),
         (
             "--device t4 --fps 30 --min-miou 80",
-            "no model publishes a mean IoU of 80 %; the best is",
+            "no model publishes a mean IoU of 80 % on Cityscapes val; the best is",
         ),
         (
             "--device t4 --fps 30 --precision fp8",
             "t4 does not compute in fp8, only in fp32, fp16, ",
+        ),
+        (
+            "--device t4 --fps 30 --dataset kitti",
+            "no mean IoU is published on a data set 'kitti'; known are cityscapes, ade20k, ",
         ),
         ("--device t4 --layers fcn_r34-d8", "unknown model 'fcn_r34-d8'; `fcn-trt models` lists"),
     ],
@@ -144,7 +177,26 @@ def test_what_cannot_be_estimated_is_one_sentence(cli, arguments, sentence):
             "Invalid value for '--size': size '512' is not HEIGHTx",
         ),
         ("--device t4 --fps 30 --precision fp4", "Invalid value for '--precision': 'fp4' is none"),
-        ("--devices --published", "Invalid value for '--published': --devices asks for another"),
+        ("--devices --published", "Invalid value for '--devices': it changes nothing with --pub"),
+        ("--devices --fps 30", "Invalid value for '--fps': it changes nothing with --devices"),
+        ("--devices --layers x", "Invalid value for '--layers': it changes nothing with --devices"),
+        ("--published --device t4", "Invalid value for '--device': it changes nothing with --publ"),
+        (
+            "--device t4 --layers fcn_r18-d8 --fps 30",
+            "Invalid value for '--fps': it changes nothing with --layers",
+        ),
+        (
+            "--device t4 --layers fcn_r18-d8 --min-miou 0",
+            "Invalid value for '--min-miou': it changes nothing with --layers",
+        ),
+        (
+            "--device t4 --layers fcn_r18-d8 --dataset voc",
+            "Invalid value for '--dataset': it changes nothing with --layers",
+        ),
+        (
+            "--device t4 --fps 30 --limit 3 --json",
+            "Invalid value for '--limit': it changes nothing with --json",
+        ),
         (
             "--device t4 --layers fcn_r18-d8 --precision fp16 --precision int8",
             "Invalid value for '--precision': --layers shows one",

@@ -14,6 +14,7 @@ import pytest
 
 from fcn_trt.bench.result_file import read_result
 from fcn_trt.commands import bench as module
+from fcn_trt.machine import this_machine
 
 SCHEMA = Path(__file__).parents[1] / "benchmarks" / "schema.json"
 QUICK = ("--seconds", 0.1)
@@ -83,6 +84,21 @@ def test_one_bad_target_does_not_lose_the_others(cli, tiny_bundle, broken, tmp_p
     assert "is no bundle" in bad["problem"]
     assert bad["measurement"] is None
     assert good["measurement"]["model"] == "fcn_r18-d8"
+
+
+def test_each_target_has_its_own_ceiling_and_one_that_has_none_says_why(cli, tiny_bundle):
+    if this_machine().gpu is not None:
+        pytest.skip("this machine has a GPU")
+    models = ("fcn_r18-d8", "--size", "32x64", "--precision", "fp16", "--target", "tensorrt")
+    done = cli("bench", tiny_bundle.path, *models, *QUICK)
+    assert done.status == 1
+    assert ", and copies of memory, for openvino" in done.err
+    assert "measuring products of matrices in fp16, and copies of memory, for tensorrt" in done.err
+    lines = done.out.splitlines()
+    (cpu,) = (line for line in lines if "GMAC/s in fp32; copies " in line)
+    assert "ceiling of openvino" in cpu
+    (gpu,) = (line for line in lines if "not measured: there is no GPU to measure: " in line)
+    assert "ceiling of tensorrt" in gpu
 
 
 @pytest.mark.slow

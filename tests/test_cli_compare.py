@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fcn_trt.evaluate.datasets import open_dataset
-from fcn_trt.evaluate.protocol import evaluate
+from fcn_trt.evaluate.measure import evaluate
 from fcn_trt.runtime.segmenter import Segmenter
 
 

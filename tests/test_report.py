@@ -11,7 +11,7 @@ from fcn_trt.doctor import Finding
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.preflight import Obstacle
 from fcn_trt.engine.tensorrt.progress import BuildPhase
-from fcn_trt.evaluate.protocol import Evaluation
+from fcn_trt.evaluate.evaluation import Evaluation
 from fcn_trt.manifest import FileRecord
 from fcn_trt.report.evaluation import figures_table
 from fcn_trt.report.models import models_table

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
+from fcn_trt.advise.data_sets import DEFAULT_DATA_SET, DataSet, data_set
 from fcn_trt.advise.devices import Device
-from fcn_trt.advise.estimate import Estimate, estimate, rate_text
-from fcn_trt.export.architecture import ARCHITECTURES, Architecture
+from fcn_trt.advise.estimate import Estimate, estimate
+from fcn_trt.export.architecture import ARCHITECTURES
 from fcn_trt.export.weights import PublishedWeights, published_for
 from fcn_trt.spec import Precision, Size
 
-__all__ = ["LADDER", "PREFERENCE", "Advice", "Candidate", "Verdict", "advise"]
+__all__ = ["LADDER", "PREFERENCE", "REACHES", "Advice", "Candidate", "Reach", "Verdict", "advise"]
 
 LADDER: tuple[Size, ...] = ((256, 512), (512, 1024), (1024, 2048))
 """The sizes that are looked at where none is asked for."""
 
-Verdict: TypeAlias = Literal["fits", "may fit", "too slow", "too large"]
+Reach: TypeAlias = Literal["fits", "may fit", "too slow", "too large"]
 """In the order of preference: the whole range reaches the rate, its high end does, nothing of it
 does, or the memory of the device does not hold the network."""
 
-VERDICTS: tuple[Verdict, ...] = ("fits", "may fit", "too slow", "too large")
+REACHES: tuple[Reach, ...] = get_args(Reach)
+
+Verdict: TypeAlias = Reach | Literal["not supported"]
+"""The reach, unless this package builds nothing for the device."""
 
 PREFERENCE = (
     "what fits before what may fit, then the best published mIoU, then the larger size, then the "
@@ -36,29 +40,52 @@ class Candidate:
 
     Attributes:
         estimate: What it is estimated to do.
-        weights: The published weights of the best mIoU; None where none are published.
-        verdict: Whether it suits.
+        weights: Its published weights of the best mIoU on the data set.
+        data_set: The data set.
+        reach: Whether it is fast and small enough, were it built.
     """
 
     estimate: Estimate
-    weights: PublishedWeights | None
-    verdict: Verdict
+    weights: PublishedWeights
+    data_set: DataSet
+    reach: Reach
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it suits."""
+        return self.reach if self.estimate.device.supported else "not supported"
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """Why the published mIoU is not to be expected, in sentences without their full stops."""
+        size, precision = self.estimate.size, self.estimate.precision
+        found = []
+        if min(size) < self.data_set.short_side_px:
+            found.append(f"expect less at {size[0]}x{size[1]}")
+        if precision in ("int8", "fp8"):
+            found.append(f"{precision} changes it")
+        return tuple(found)
 
     def describe(self) -> str:
         """The candidate in one sentence, without its full stop."""
-        said = self.estimate.describe()
-        if self.weights is None:
-            return said
-        return f"{said}; mIoU {self.weights.miou:g} % on {self.weights.measured_on}"
+        cautions = f" ({', '.join(self.cautions)})" if self.cautions else ""
+        return (
+            f"{self.estimate.describe()}; mIoU {self.weights.miou:g} % on "
+            f"{self.data_set.measured_on}, published at {self.data_set.published_at} in FP32"
+            f"{cautions}"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The candidate as JSON has it."""
-        weights = self.weights
         return self.estimate.to_dict() | {
             "verdict": self.verdict,
-            "miou": None if weights is None else weights.miou,
-            "measured_on": None if weights is None else weights.measured_on,
-            "weights": None if weights is None else weights.name,
+            "reach": self.reach,
+            "miou": self.weights.miou,
+            "measured_on": self.data_set.measured_on,
+            "published_at": self.data_set.published_at,
+            "published_precision": "fp32",
+            "miou_cautions": self.cautions,
+            "weights": self.weights.name,
         }
 
 
@@ -69,30 +96,34 @@ class Advice:
     Attributes:
         device: The device.
         rate_fps: Frames per second asked for.
+        data_set: What the mIoUs were measured on.
+        min_miou: Published mean IoU in percent asked for; None if none was.
         candidates: Best first; see PREFERENCE.
-        remedies: What would help, in sentences, where nothing fits.
+        left_out: Models without published weights on the data set.
     """
 
     device: Device
     rate_fps: float
+    data_set: DataSet
+    min_miou: float | None
     candidates: tuple[Candidate, ...]
-    remedies: tuple[str, ...]
+    left_out: tuple[str, ...]
 
     @property
     def suiting(self) -> tuple[Candidate, ...]:
-        """Those that fit or may fit."""
-        return tuple(c for c in self.candidates if c.verdict in ("fits", "may fit"))
+        """Those whose estimates fit or may fit."""
+        return tuple(c for c in self.candidates if c.reach in ("fits", "may fit"))
 
     @property
     def largest(self) -> Candidate | None:
         """The best of those that fit at the largest size that any fits at."""
-        fitting = [c for c in self.candidates if c.verdict == "fits"]
+        fitting = [c for c in self.candidates if c.reach == "fits"]
         return max(fitting, key=lambda c: c.estimate.size[0] * c.estimate.size[1], default=None)
 
     @property
     def nearest(self) -> Candidate | None:
         """Of those in memory, the one that comes nearest to the rate."""
-        held = [c for c in self.candidates if c.verdict != "too large"]
+        held = [c for c in self.candidates if c.reach != "too large"]
         return max(held, key=lambda c: c.estimate.rate_fps, default=None)
 
 
@@ -102,9 +133,10 @@ def advise(
     rate_fps: float,
     sizes: Sequence[Size] = LADDER,
     precisions: Sequence[Precision] | None = None,
+    dataset: str = DEFAULT_DATA_SET,
     min_miou: float | None = None,
 ) -> Advice:
-    """Judge every model at every size and precision.
+    """Judge every model with weights for a data set at every size and precision.
 
     The twins for 769x769 windows are left out: the same network at the same cost.
 
@@ -113,96 +145,82 @@ def advise(
         rate_fps: Frames per second that are needed.
         sizes: (height, width) of the inputs to look at.
         precisions: To look at; None takes all that the device computes in.
-        min_miou: Published mean IoU in percent that is needed; None takes models without one, too.
+        dataset: Name of the data set: mIoUs on different ones do not compare.
+        min_miou: Published mean IoU on it in percent that is needed; None takes every model.
 
     Raises:
-        ValueError: the device does not compute in a precision, or no model publishes that mIoU.
+        ValueError: the device does not compute in a precision, the data set is not known, or no
+            model publishes that mIoU on it.
     """
-    best = {
-        arch.name: next(iter(published_for(arch.name)), None)
-        for arch in ARCHITECTURES.values()
-        if not arch.name.endswith("_769x769")
-    }
-    chosen = {
-        name: weights
-        for name, weights in best.items()
-        if min_miou is None or (weights is not None and weights.miou >= min_miou)
-    }
-    if not chosen:
-        top = max((w for w in best.values() if w is not None), key=lambda w: w.miou)
-        raise ValueError(
-            f"no model publishes a mean IoU of {min_miou:g} %; the best is {top.model} with "
-            f"{top.miou:g} % on {top.measured_on}"
-        )
+    measured = data_set(dataset)
+    names = [name for name in ARCHITECTURES if not name.endswith("_769x769")]
+    best = _best_weights(names, measured)
     asked = tuple(precisions or cast("tuple[Precision, ...]", tuple(device.tops)))
     candidates = [
-        _candidate(device, ARCHITECTURES[name], size, precision, weights, rate_fps)
-        for name, weights in chosen.items()
+        _candidate(
+            estimate(
+                device,
+                ARCHITECTURES[weights.model],
+                size=size,
+                precision=precision,
+                labels=weights.labels,
+            ),
+            weights,
+            measured=measured,
+            rate_fps=rate_fps,
+        )
+        for weights in _good_enough(best, measured, min_miou=min_miou)
         for size in sizes
         for precision in asked
     ]
-    candidates.sort(key=_preference)
-    found = Advice(device=device, rate_fps=rate_fps, candidates=tuple(candidates), remedies=())
-    if found.suiting:
-        return found
     return Advice(
         device=device,
         rate_fps=rate_fps,
-        candidates=found.candidates,
-        remedies=_remedies(found, min_miou=min_miou),
+        data_set=measured,
+        min_miou=min_miou,
+        candidates=tuple(sorted(candidates, key=_preference)),
+        left_out=tuple(name for name in names if name not in {w.model for w in best}),
     )
 
 
+def _best_weights(names: Sequence[str], measured: DataSet) -> list[PublishedWeights]:
+    """The weights of the best mIoU on a data set, of each model that has any."""
+    found = []
+    for name in names:
+        on_it = (w for w in published_for(name) if w.measured_on == measured.measured_on)
+        found += [weights for weights in (next(on_it, None),) if weights is not None]
+    return found
+
+
+def _good_enough(
+    best: Sequence[PublishedWeights], measured: DataSet, *, min_miou: float | None
+) -> list[PublishedWeights]:
+    kept = [weights for weights in best if min_miou is None or weights.miou >= min_miou]
+    if not kept:
+        top = max(best, key=lambda weights: weights.miou)
+        raise ValueError(
+            f"no model publishes a mean IoU of {min_miou:g} % on {measured.measured_on}; the best "
+            f"is {top.model} with {top.miou:g} %"
+        )
+    return kept
+
+
 def _candidate(
-    device: Device,
-    arch: Architecture,
-    size: Size,
-    precision: Precision,
-    weights: PublishedWeights | None,
-    rate_fps: float,
+    found: Estimate, weights: PublishedWeights, *, measured: DataSet, rate_fps: float
 ) -> Candidate:
-    found = estimate(device, arch, size=size, precision=precision)
-    verdict: Verdict
+    reach: Reach
     if not found.fits_memory:
-        verdict = "too large"
+        reach = "too large"
     elif found.low_fps >= rate_fps:
-        verdict = "fits"
+        reach = "fits"
     elif found.high_fps >= rate_fps:
-        verdict = "may fit"
+        reach = "may fit"
     else:
-        verdict = "too slow"
-    return Candidate(estimate=found, weights=weights, verdict=verdict)
+        reach = "too slow"
+    return Candidate(estimate=found, weights=weights, data_set=measured, reach=reach)
 
 
 def _preference(candidate: Candidate) -> tuple[float, ...]:
     found = candidate.estimate
-    miou = -1.0 if candidate.weights is None else candidate.weights.miou
     area = found.size[0] * found.size[1]
-    return VERDICTS.index(candidate.verdict), -miou, -area, -found.rate_fps
-
-
-def _remedies(advice: Advice, *, min_miou: float | None) -> tuple[str, ...]:
-    """What would bring the nearest candidate closer."""
-    nearest = advice.nearest
-    if nearest is None:
-        return (f"nothing that was looked at fits into the memory of {advice.device.name}",)
-    found, device = nearest.estimate, advice.device
-    height, width = found.size
-    remedies = []
-    fastest = max(device.tops, key=lambda precision: device.tops[precision])
-    if device.tops[fastest] > device.tops[found.precision]:
-        other = estimate(device, found.arch, size=found.size, precision=fastest)
-        remedies.append(f"in {fastest} it is estimated at {rate_text(other.rate_fps)} frames/s")
-    half = estimate(
-        device,
-        found.arch,
-        size=(max(1, height // 2), max(1, width // 2)),
-        precision=found.precision,
-    )
-    remedies.append(
-        f"at {half.size[0]}x{half.size[1]} it is estimated at {rate_text(half.rate_fps)} "
-        "frames/s, with less detail"
-    )
-    if min_miou is not None:
-        remedies.append("without --min-miou there are models that cost less")
-    return tuple(remedies)
+    return REACHES.index(candidate.reach), -candidate.weights.miou, -area, -found.rate_fps

@@ -99,8 +99,13 @@ class Comparison:
         """The rows of 2080 Ti, T4 and V100 that the estimates promise to meet."""
         return tuple(row for row in self.rows if row.measurement.is_anchor)
 
+    @property
+    def tensorrt(self) -> tuple[RowEstimate, ...]:
+        """The rows of the stack that this package runs networks with."""
+        return tuple(row for row in self.rows if row.measurement.stack == "tensorrt")
+
     def summary(self) -> dict[str, dict[str, float]]:
-        """Median and worst error, of the anchors and of all rows, in both ways of leaving out."""
+        """Median and worst error of groups of rows, in both ways of leaving out."""
         return {
             name: {
                 "rows": len(rows),
@@ -109,7 +114,11 @@ class Comparison:
                 "median_without_device": _median([row.error_without_device for row in rows]),
                 "worst_without_device": max(row.error_without_device for row in rows),
             }
-            for name, rows in (("anchors", self.anchors), ("all", self.rows))
+            for name, rows in (
+                ("anchors", self.anchors),
+                ("all", self.rows),
+                ("tensorrt", self.tensorrt),
+            )
         }
 
     def sources(self) -> list[str]:
@@ -119,16 +128,19 @@ class Comparison:
 
     def describe(self) -> str:
         """How far off the estimates are, in one sentence without its full stop."""
-        anchors, every = (
+        anchors, every, tensorrt = (
             {key: f"{100 * value:.1f} %" for key, value in group.items()}
             for group in self.summary().values()
         )
         return (
             f"median error of the estimated rate {anchors['median']} on the {len(self.anchors)} "
-            f"rows of RTX 2080 Ti, T4 and V100 (worst {anchors['worst']}) and {every['median']} on "
-            f"all {len(self.rows)} (worst {every['worst']}), each row left out of its own fit; "
-            f"{every['median_without_device']} (worst {every['worst_without_device']}) with its "
-            "whole device left out"
+            f"rows of RTX 2080 Ti, T4 and V100 (worst {anchors['worst']}), {every['median']} on "
+            f"all {len(self.rows)} (worst {every['worst']}) and {tensorrt['median']} on the "
+            f"{len(self.tensorrt)} of TensorRT alone (worst {tensorrt['worst']}), each row left "
+            f"out of its own fit; with its whole device left out {every['median_without_device']} "
+            f"on all (worst {every['worst_without_device']}) and "
+            f"{tensorrt['median_without_device']} on those of TensorRT (worst "
+            f"{tensorrt['worst_without_device']})"
         )
 
 
@@ -159,8 +171,8 @@ def compare_published() -> Comparison:
     """Estimate each published row by fits that have not seen it."""
     rows = measurements()
     runs, measured = [run_of(row) for row in rows], [row.seconds for row in rows]
-    without_row = leave_out(runs, measured, [row.configuration for row in rows])
-    without_device = leave_out(runs, measured, [row.device for row in rows])
+    without_row = leave_out(runs, measured, keys=[row.configuration for row in rows])
+    without_device = leave_out(runs, measured, keys=[row.device for row in rows])
     return Comparison(
         rows=tuple(
             RowEstimate(

@@ -35,6 +35,7 @@ class Device:
         source: Where the figures are from, and how they were derived.
         unsure: Names of figures that are derived or from memory, not read from a data sheet.
         note: What else is to be known before it is chosen.
+        supported: Whether this package builds engines for it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Device:
     source: str
     unsure: tuple[str, ...] = ()
     note: str | None = None
+    supported: bool = True
 
     def unit(self, precision: Precision) -> Unit:
         """What computes a convolution of this precision here.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from fcn_trt.export.profile import default_labels
 from fcn_trt.labels import label_set
 from fcn_trt.spec import Precision, Size
 
-__all__ = ["Doubt", "Estimate", "doubt", "estimate", "rate_text"]
+__all__ = ["EXTRA", "RANGE_SHARE", "Doubt", "Estimate", "doubt", "estimate", "rate_text"]
 
 RANGE_SHARE = 0.8
 """Share of the published rows whose rate lies inside the range of its estimate."""
@@ -106,6 +105,7 @@ class Estimate:
             "low_fps": self.low_fps,
             "high_fps": self.high_fps,
             "estimated_ms": self.latency_ms,
+            "range_factor": self.doubt.factor,
             "memory_bytes": self.memory_bytes,
             "doubts": self.doubt.reasons,
         }
@@ -116,14 +116,22 @@ class Estimate:
         return self.memory_bytes <= self.device.memory_gb * 1e9
 
 
-def estimate(device: Device, arch: Architecture, *, size: Size, precision: Precision) -> Estimate:
+def estimate(
+    device: Device,
+    arch: Architecture,
+    *,
+    size: Size,
+    precision: Precision,
+    labels: str | None = None,
+) -> Estimate:
     """Estimate a network that TensorRT runs on a device.
 
     Args:
         device: Where.
-        arch: The network, with the classes of its family's usual label set.
+        arch: The network.
         size: (height, width) of the input in pixels.
         precision: One that the device computes in.
+        labels: Name of the label set that it predicts; None takes its family's usual one.
 
     Raises:
         ValueError: the device has no peak of this precision.
@@ -132,7 +140,7 @@ def estimate(device: Device, arch: Architecture, *, size: Size, precision: Preci
         raise ValueError(
             f"{device.name} does not compute in {precision}, only in {', '.join(device.tops)}"
         )
-    classes = len(label_set(default_labels(arch)).classes)
+    classes = len(label_set(labels or default_labels(arch)).classes)
     counted = layers(arch, size=size, num_classes=classes)
     parameters = sum(layer.parameters for layer in counted)
     run = Run(
@@ -152,12 +160,6 @@ def estimate(device: Device, arch: Architecture, *, size: Size, precision: Preci
     )
 
 
-@cache
-def _rows() -> tuple[RowEstimate, ...]:
-    """The published rows of the stack that networks are run with here."""
-    return tuple(row for row in compare_published().rows if row.measurement.stack == "tensorrt")
-
-
 def doubt(device: Device, precision: Precision) -> Doubt:
     """How far off an estimate for a device and precision may be.
 
@@ -165,9 +167,10 @@ def doubt(device: Device, precision: Precision) -> Doubt:
     where rows of the device are published, else of the errors on devices left out as a whole, each
     device weighing the same.
     """
-    own = {row.measurement.device for row in _rows()}
+    rows = compare_published().tensorrt
+    own = {row.measurement.device for row in rows}
     is_measured = device.name in own
-    spread = _spread(_rows(), without_device=not is_measured)
+    spread = _spread(rows, without_device=not is_measured)
     reasons = []
     if not is_measured:
         reasons.append(f"no TensorRT measurement of an FCN on {device.name} is published")
@@ -178,10 +181,10 @@ def doubt(device: Device, precision: Precision) -> Doubt:
             f"no TensorRT measurement of an FCN is published for any GPU of compute capability "
             f"{device.compute_capability}"
         )
-    count = sum(row.measurement.precision == precision for row in _rows())
+    count = sum(row.measurement.precision == precision for row in rows)
     if count < FEW_ROWS:
         extras += 1
-        reasons.append(f"{count} of the {len(_rows())} published TensorRT rows are {precision}")
+        reasons.append(f"{count} of the {len(rows)} published TensorRT rows are {precision}")
     return Doubt(factor=math.exp(math.hypot(spread, EXTRA * extras**0.5)), reasons=tuple(reasons))
 
 

@@ -67,8 +67,8 @@ def fit(runs: Sequence[Run], measured_s: Sequence[float]) -> Efficiencies:
         runs: What was run.
         measured_s: How long one image took, in seconds.
     """
-    every = np.ones(len(runs))
-    return _efficiencies(_solve(_rows(runs), np.log(measured_s), every, _guess()[0], STEPS))
+    target, every = np.log(measured_s), np.ones(len(runs))
+    return _efficiencies(_solve(_rows(runs), target, kept=every, start=_guess()[0], steps=STEPS))
 
 
 def seconds(runs: Sequence[Run], efficiencies: Efficiencies) -> Vector:
@@ -76,10 +76,12 @@ def seconds(runs: Sequence[Run], efficiencies: Efficiencies) -> Vector:
     compute = [efficiencies.compute[pair] for pair in COMPUTE]
     bandwidth = [efficiencies.bandwidth[stack] for stack in STACKS]
     launch_us = [efficiencies.launch_us[stack] for stack in STACKS]
-    return _seconds(_rows(runs), *map(np.asarray, (compute, bandwidth, launch_us)))
+    return _seconds(_rows(runs), [np.asarray(share) for share in (compute, bandwidth, launch_us)])
 
 
-def leave_out(runs: Sequence[Run], measured_s: Sequence[float], keys: Sequence[object]) -> Vector:
+def leave_out(
+    runs: Sequence[Run], measured_s: Sequence[float], *, keys: Sequence[object]
+) -> Vector:
     """Estimated time of each run by a fit that has seen none of the runs that share its key.
 
     Args:
@@ -91,12 +93,13 @@ def leave_out(runs: Sequence[Run], measured_s: Sequence[float], keys: Sequence[o
         (runs,) seconds.
     """
     rows, target = _rows(runs), np.log(measured_s)
-    whole = _solve(rows, target, np.ones(len(runs)), _guess()[0], STEPS)
+    every = np.ones(len(runs))
+    whole = _solve(rows, target, kept=every, start=_guess()[0], steps=STEPS)
     found = np.empty(len(runs))
     for key in dict.fromkeys(keys):
         kept = np.array([other != key for other in keys], dtype=float)
-        without = _solve(rows, target, kept, whole, STEPS_FROM_NEAR)
-        found = np.where(kept > 0, found, _seconds(rows, *_shares(without)))
+        without = _solve(rows, target, kept=kept, start=whole, steps=STEPS_FROM_NEAR)
+        found = np.where(kept > 0, found, _seconds(rows, _shares(without)))
     return found
 
 
@@ -117,7 +120,9 @@ def _rows(runs: Sequence[Run]) -> _Rows:
     )
 
 
-def _seconds(rows: _Rows, compute: Vector, bandwidth: Vector, launch_us: Vector) -> Vector:
+def _seconds(rows: _Rows, shares: Sequence[Vector]) -> Vector:
+    """With compute shares, bandwidth shares and launches in us."""
+    compute, bandwidth, launch_us = shares
     arithmetic = rows.compute_s / compute[rows.compute][:, None]
     traffic = rows.memory_s / bandwidth[rows.stack][:, None]
     network: Vector = np.maximum(arithmetic, traffic).sum(axis=1)
@@ -156,12 +161,12 @@ def _efficiencies(parameters: Vector) -> Efficiencies:
     )
 
 
-def _solve(rows: _Rows, target: Vector, kept: Vector, start: Vector, steps: int) -> Vector:
+def _solve(rows: _Rows, target: Vector, *, kept: Vector, start: Vector, steps: int) -> Vector:
     """Gauss-Newton on the residuals of the rows that are kept, and of the parameters."""
     guess, deviations = _guess()
 
     def residuals(parameters: Vector) -> Vector:
-        errors = kept * (np.log(_seconds(rows, *_shares(parameters))) - target) / ROW_DEVIATION
+        errors = kept * (np.log(_seconds(rows, _shares(parameters))) - target) / ROW_DEVIATION
         return np.concatenate([errors, (parameters - guess) / deviations])
 
     parameters, nudge = start, 1e-6

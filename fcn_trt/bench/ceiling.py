@@ -44,7 +44,7 @@ class Ceiling:
         gmac_per_s: 1e9 multiply-accumulates a second of a matrix product, by precision.
         copy_gb_per_s: 1e9 bytes a second of a copy, those read and those written; None where it was
             not measured.
-        left_out: Why a precision was not measured.
+        left_out: Why a precision, "copies" or all of a "gpu" was not measured.
         remarks: What disturbed the measurement, so that the machine may do more; a sentence each.
     """
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from fcn_trt.bench.ceiling import Ceiling
+from fcn_trt.bench.ceiling import SECONDS, Ceiling, measure_ceiling
+from fcn_trt.bench.device_ceiling import measure_device_ceiling
 from fcn_trt.bench.measurement import NETWORK, Measurement
 from fcn_trt.bench.random_bundle import RandomNetwork, random_bundle
 from fcn_trt.bench.worker import measure_in_process
 from fcn_trt.errors import BundleError, FcnTrtError
+from fcn_trt.export.quantisation import FloatPrecision
 from fcn_trt.manifest import Target, read_manifest
 from fcn_trt.recipe import read_recipe
 from fcn_trt.recipe.steps import build_recipe
@@ -24,6 +26,7 @@ __all__ = [
     "Job",
     "Outcome",
     "achieved",
+    "ceilings_of",
     "is_recipe",
     "jobs_of",
     "run_job",
@@ -42,9 +45,9 @@ DEFAULT_PRECISIONS: dict[Target, tuple[Precision, ...]] = {
 NO_CEILING = Ceiling(
     gmac_per_s={},
     copy_gb_per_s=None,
-    left_out={"gpu": "what a GPU does at most is not measured, so that its share is not known"},
+    left_out={"target": "what its target does at most was not measured, so no share is known"},
 )
-"""Of what does not run on the CPU."""
+"""Of what runs on a target that no job named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,23 +131,55 @@ def jobs_of(
     return jobs
 
 
-def types_of(jobs: Iterable[Job]) -> list[Precision]:
-    """The types that jobs may compute in on the CPU, each once.
+def types_of(jobs: Iterable[Job]) -> dict[Target, list[Precision]]:
+    """The types that jobs may compute in, by what runs them and each once.
 
-    What is not quantised stays in fp32, and FP8 is computed in it. A folder that is no bundle has
-    none; why is told when it is measured.
+    A folder that is no bundle has none; why is told when it is measured.
     """
-    found: dict[str, None] = {}
+    found: dict[Target, dict[Precision, None]] = {}
     for job in jobs:
         if isinstance(job.source, RandomNetwork):
-            kinds = _computed_types(job.source.precision, job.source.target)
+            network = job.source
+            target = network.target
+            kinds = _computed_types(network.precision, target, network.float_precision)
         elif is_recipe(job.source):
             recipe = read_recipe(job.source)
-            kinds = _computed_types(recipe.precision, recipe.target)
+            target, how = recipe.target, recipe.quantisation
+            rest = None if how is None else how.float_precision
+            kinds = _computed_types(recipe.precision, target, rest)
         else:
-            kinds = _proven_types(job.source)
-        found |= dict.fromkeys("fp32" if kind == "fp8" else kind for kind in kinds)
-    return cast(list[Precision], list(found))
+            try:
+                manifest = read_manifest(job.source)
+            except BundleError:
+                continue
+            target = manifest.target
+            kinds = cast(list[Precision], list(manifest.precision_proven.gmac))
+        found.setdefault(target, {}).update(dict.fromkeys(kinds))
+    return {target: list(kinds) for target, kinds in found.items()}
+
+
+def ceilings_of(
+    jobs: Iterable[Job],
+    *,
+    seconds: float = SECONDS,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> dict[Target, Ceiling]:
+    """What this machine does at most, in the types and on the targets of the jobs.
+
+    Args:
+        jobs: From `jobs_of`.
+        seconds: How long each type is measured, and copying, on each target.
+        on_step: Told what is done, in words.
+    """
+    found: dict[Target, Ceiling] = {}
+    for target, types in types_of(jobs).items():
+        named = ", ".join(types)
+        on_step(f"measuring products of matrices in {named}, and copies of memory, for {target}")
+        if target == "openvino":
+            found[target] = measure_ceiling(types, seconds=seconds)
+        else:
+            found[target] = measure_device_ceiling(types, target, seconds=seconds)
+    return found
 
 
 def is_recipe(target: str | Path) -> bool:
@@ -155,7 +190,7 @@ def is_recipe(target: str | Path) -> bool:
 def run_job(
     job: Job,
     *,
-    ceiling: Ceiling,
+    ceilings: Mapping[Target, Ceiling],
     frame_size: Size | None,
     seconds: float,
     on_step: Callable[[str], None] = lambda _: None,
@@ -164,7 +199,7 @@ def run_job(
 
     Args:
         job: From `jobs_of`.
-        ceiling: Of this machine.
+        ceilings: Of this machine, from `ceilings_of`.
         frame_size: (height, width) of the frames; None takes the network's input size.
         seconds: How long each way is measured.
         on_step: Told what is done, in words.
@@ -186,19 +221,19 @@ def run_job(
         found = measure_in_process(bundle, frame_size=frame_size, seconds=seconds)
     except (FcnTrtError, ValueError, OSError) as error:
         return Outcome(name=job.name, problem=str(error))
-    return Outcome(name=job.name, measurement=found, achieved=achieved(found, ceiling))
+    return Outcome(name=job.name, measurement=found, achieved=achieved(found, ceilings))
 
 
-def achieved(found: Measurement, ceiling: Ceiling) -> Achieved:
+def achieved(found: Measurement, ceilings: Mapping[Target, Ceiling]) -> Achieved:
     """Hold a measurement against what the machine can do.
 
     Args:
         found: The measurement; its network is taken at its median.
-        ceiling: Of the same machine.
+        ceilings: Of the same machine, by target.
     """
     network_s = found.stages[NETWORK].p50_ms / 1000
     gmac = sum(found.gmac_by_type.values())
-    here = ceiling if found.target == "openvino" else NO_CEILING
+    here = ceilings.get(found.target, NO_CEILING)
     least_s = here.least_seconds(found.gmac_by_type)
     cost = found.cost
     return Achieved(
@@ -211,17 +246,12 @@ def achieved(found: Measurement, ceiling: Ceiling) -> Achieved:
     )
 
 
-def _proven_types(bundle: Path) -> list[str]:
-    """What the convolutions of a bundle for the CPU compute in; none where it is no bundle."""
-    try:
-        manifest = read_manifest(bundle)
-    except BundleError:
-        return []
-    return list(manifest.precision_proven.gmac) if manifest.target == "openvino" else []
-
-
-def _computed_types(precision: Precision, target: Target) -> list[str]:
-    """What the convolutions of a network may compute in on the CPU; some of INT8 stay in FP32."""
-    if target != "openvino":
-        return []
-    return ["int8", "fp32"] if precision == "int8" else [precision]
+def _computed_types(
+    precision: Precision, target: Target, float_precision: FloatPrecision | None
+) -> list[Precision]:
+    """What the convolutions of a network may compute in; some are not quantised."""
+    if precision == "fp8" and target == "openvino":
+        return ["fp32"]  # a CPU has no products in it
+    if float_precision is None or precision not in ("int8", "fp8"):
+        return [precision]
+    return [precision, float_precision]

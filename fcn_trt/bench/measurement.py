@@ -145,9 +145,9 @@ def measure_bundle(path: Path, *, frame_size: Size | None, seconds: float) -> Me
         image_decode = time_image_decode(files, seconds=DECODE_SHARE * seconds)
         video_decode = time_video_decode(files, seconds=DECODE_SHARE * seconds)
     free = _free_on_device(bundle)
-    restart_peak()
+    is_own_peak = restart_peak()
     with Segmenter.load(path) as segmenter:
-        loading = peak_resident_bytes()
+        loading = peak_resident_bytes() if is_own_peak else None
         runs = _measure(segmenter, files, seconds=seconds)
         left = _free_on_device(bundle)
         running = peak_resident_bytes() if runs.has_own_peak else None

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FixedLocator,
@@ -21,19 +19,16 @@ from matplotlib.ticker import (
 from fcn_trt.bench.ladder import Achieved, Outcome
 from fcn_trt.bench.measurement import Measurement
 from fcn_trt.errors import OutputError
-from fcn_trt.files import write_atomic
+from fcn_trt.picture import COLOURS, canvas, save
 
 __all__ = ["draw_latency", "draw_roofline", "write_pictures"]
 
-# Okabe and Ito, "Color Universal Design" (2008): told apart with any colour vision.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX*"
 GREY = "#666666"
 
 WIDTH_INCHES, HEIGHT_INCHES = 9.0, 5.2
 LEGEND_COLUMNS = 2
 LEGEND_ROW_INCHES = 0.25
-DOTS_PER_INCH = 150
 FONT_POINTS = 12
 
 
@@ -79,10 +74,7 @@ def write_pictures(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
         ("latency.png", draw_latency(outcomes)),
         ("roofline.png", draw_roofline(outcomes)),
     ):
-        data = io.BytesIO()
-        # Without the library's version in it, the same result is the same file.
-        figure.savefig(data, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-        write_atomic(folder / name, data.getvalue())
+        save(figure, folder / name)
         written.append(folder / name)
     return written
 
@@ -215,9 +207,7 @@ def _pixels(found: Measurement) -> int:
 def _figure(title: str, lines: int) -> tuple[Figure, Any]:
     """A figure with axes, and room for a legend of so many lines below."""
     height = HEIGHT_INCHES + LEGEND_ROW_INCHES * -(-lines // LEGEND_COLUMNS)
-    figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained")
-    FigureCanvasAgg(figure)  # the figure's own canvas, so that no window is ever asked for
-    axes = figure.add_subplot()
+    figure, axes = canvas(WIDTH_INCHES, height)
     axes.set_title(title, fontsize=FONT_POINTS)
     axes.tick_params(labelsize=FONT_POINTS)
     axes.grid(alpha=0.3)

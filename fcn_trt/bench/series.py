@@ -35,6 +35,9 @@ WINDOW_RUNS = 3
 WINDOW_S = 0.25
 """A window has at least so many runs, and lasts at least so long."""
 
+FEWEST_WINDOWS = 2
+"""With one there is nothing to compare; a slow network needs longer than it is given."""
+
 LEAST_RUNS = 5
 """Runs of each call, however long one takes."""
 
@@ -95,13 +98,15 @@ def warm_up(
 
     Args:
         call: What is warmed up.
-        most_s: When to give up; the window that is open then is finished.
+        most_s: When to give up; the window that is open then is finished, and there are two.
         clock: Tells seconds.
     """
     begin = clock()
     runs, last, is_stable = 0, 0.0, False
-    while not is_stable and (not runs or clock() - begin < most_s):
+    windows = 0
+    while not is_stable and (windows < FEWEST_WINDOWS or clock() - begin < most_s):
         window = _window(call, clock)
+        windows += 1
         runs += len(window)
         now = median(window)
         is_stable = abs(now - last) <= STABLE_SHARE * last
@@ -116,7 +121,7 @@ def interleave(
     least_runs: int = LEAST_RUNS,
     clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Times of several calls in turns A B A B, so that a drifting machine hits all alike.
+    """Times of several calls in turns A B, B A, so that a drifting machine hits all alike.
 
     Args:
         calls: By name.
@@ -128,10 +133,13 @@ def interleave(
         By name, equally many seconds each, in the order in which they were taken.
     """
     found: dict[str, list[float]] = {name: [] for name in calls}
+    names = tuple(calls)
     begin, rounds = clock(), 0
     while rounds < least_runs or clock() - begin < seconds:
-        for name, call in calls.items():
-            found[name].append(_time(call, clock))
+        # Each turn begins with another one, so that none always has the same neighbour.
+        first = rounds % len(names) if names else 0
+        for name in (*names[first:], *names[:first]):
+            found[name].append(_time(calls[name], clock))
         rounds += 1
     return found
 

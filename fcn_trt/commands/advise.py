@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fcn_trt import report
+from fcn_trt.advise.data_sets import DATA_SETS, DEFAULT_DATA_SET
 from fcn_trt.commands.common import JsonOption, parse_precision, print_json
 from fcn_trt.spec import Precision, Size, parse_size
 
@@ -19,6 +21,9 @@ __all__ = ["advise"]
 DETAIL_SIZE: Size = (512, 1024)
 DETAIL_PRECISION: Precision = "fp16"
 """What --layers shows where nothing else is asked for."""
+
+LIMIT = 12
+"""Lines of the table where nothing else is asked for."""
 
 
 def advise(
@@ -36,7 +41,16 @@ def advise(
     min_miou: Annotated[
         float | None, typer.Option(min=0, max=100, help="Published mean IoU in percent, at least.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="So many lines of the table at most.")] = 12,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Data set of the mIoU, of "
+            f"{', '.join(entry.name for entry in DATA_SETS)}; {DEFAULT_DATA_SET}."
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help=f"So many lines of the table at most; {LIMIT}.")
+    ] = None,
     layers: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Show the layers of a model instead.")
     ] = None,
@@ -47,10 +61,25 @@ def advise(
     as_json: JsonOption = False,
 ) -> None:
     """Estimate which model, size and precision suit a device."""
-    if devices or published:
-        if devices and published:
-            raise typer.BadParameter("--devices asks for another table", param_hint="'--published'")
-        (_say_devices if devices else _say_published)(as_json=as_json)
+    judging: dict[str, object] = {
+        "--fps": fps,
+        "--dataset": dataset,
+        "--min-miou": min_miou,
+        "--limit": limit,
+    }
+    detail: dict[str, object] = {
+        "--device": device,
+        "--size": size or None,
+        "--precision": precision or None,
+    }
+    if published:
+        tables: dict[str, object] = {"--devices": devices or None, "--layers": layers}
+        _refuse(judging | detail | tables, beside="--published")
+        _say_published(as_json=as_json)
+        return
+    if devices:
+        _refuse(judging | detail | {"--layers": layers}, beside="--devices")
+        _say_devices(as_json=as_json)
         return
     if device is None:
         raise typer.BadParameter(
@@ -58,10 +87,13 @@ def advise(
         )
     sizes, precisions = _sizes(size), _precisions(precision)
     if layers is not None:
-        _say_layers(device, layers, sizes, precisions, as_json=as_json)
+        _refuse(judging, beside="--layers")
+        _say_layers(device, layers, sizes=sizes, precisions=precisions, as_json=as_json)
         return
     if fps is None or not (math.isfinite(fps) and fps > 0):
         raise typer.BadParameter("a rate above 0 is needed, such as 30", param_hint="'--fps'")
+    if as_json:
+        _refuse({"--limit": limit}, beside="--json")
     from fcn_trt.advise.advice import LADDER
     from fcn_trt.advise.advice import advise as judge
     from fcn_trt.advise.devices import device as device_of
@@ -71,9 +103,17 @@ def advise(
         rate_fps=fps,
         sizes=sizes or LADDER,
         precisions=precisions or None,
+        dataset=dataset or DEFAULT_DATA_SET,
         min_miou=min_miou,
     )
-    _say_advice(found, limit, as_json=as_json)
+    _say_advice(found, limit or LIMIT, as_json=as_json)
+
+
+def _refuse(options: Mapping[str, object], *, beside: str) -> None:
+    """Refuse the first of some options that was given, since it would change nothing."""
+    for option, value in options.items():
+        if value is not None:
+            raise typer.BadParameter(f"it changes nothing with {beside}", param_hint=f"'{option}'")
 
 
 def _sizes(texts: list[str] | None) -> tuple[Size, ...]:
@@ -91,7 +131,8 @@ def _precisions(texts: list[str] | None) -> tuple[Precision, ...]:
 def _say_advice(advice: Advice, limit: int, *, as_json: bool) -> None:
     """The candidates on stdout; what is to be known about them on stderr."""
     from fcn_trt.advise.advice import PREFERENCE
-    from fcn_trt.advise.remarks import choices, remarks
+    from fcn_trt.advise.calibrated import compare_published
+    from fcn_trt.advise.remarks import choices, range_facts, remarks
     from fcn_trt.report.advice import advice_table
 
     if as_json:
@@ -99,7 +140,11 @@ def _say_advice(advice: Advice, limit: int, *, as_json: bool) -> None:
             {
                 "device": advice.device,
                 "rate_fps": advice.rate_fps,
+                "dataset": advice.data_set.name,
+                "left_out": advice.left_out,
                 "order": PREFERENCE,
+                "errors": compare_published().summary(),
+                "ranges": range_facts(advice),
                 "candidates": [candidate.to_dict() for candidate in advice.candidates],
                 "choices": choices(advice),
                 "remarks": remarks(advice),
@@ -110,7 +155,7 @@ def _say_advice(advice: Advice, limit: int, *, as_json: bool) -> None:
     more = len(advice.suiting) - limit
     if more > 0:
         report.step(f"{more} more fit or may fit; --limit {len(advice.suiting)} shows them all")
-    for remark in [*choices(advice), f"order: {PREFERENCE}", *remarks(advice)]:
+    for remark in [*choices(advice), *remarks(advice)]:
         report.step(remark)
 
 
@@ -151,9 +196,9 @@ def _say_published(*, as_json: bool) -> None:
 def _say_layers(
     device: str,
     model: str,
+    *,
     sizes: tuple[Size, ...],
     precisions: tuple[Precision, ...],
-    *,
     as_json: bool,
 ) -> None:
     from fcn_trt.advise.devices import device as device_of

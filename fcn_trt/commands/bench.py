@@ -18,7 +18,7 @@ from fcn_trt.manifest import Target
 from fcn_trt.spec import Precision, Size, parse_size
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fcn_trt.bench.ceiling import Ceiling
     from fcn_trt.bench.ladder import Job, Outcome
@@ -82,26 +82,26 @@ def bench(
     if out is not None:
         require_folder_of(out)
     draw = None if plots is None else needing_export(_import_pictures)
-    outcomes, ceiling, found = _measure(jobs, frame_size=frame_size, seconds=seconds, out=out)
+    outcomes, ceilings, found = _measure(jobs, frame_size=frame_size, seconds=seconds, out=out)
     if out is not None:
         report.written(out, "the results")
     if plots is not None and draw is not None:
         for path in draw(outcomes, plots):
             report.written(path, "a plot")
-    _tell(outcomes, ceiling, found, as_json=as_json)
+    _tell(outcomes, ceilings, found, as_json=as_json)
 
 
 def _measure(
     jobs: Sequence[Job], *, frame_size: Size | None, seconds: float, out: Path | None
-) -> tuple[list[Outcome], Ceiling, ResultFile]:
+) -> tuple[list[Outcome], dict[Target, Ceiling], ResultFile]:
     """Measure each, and write all that is known after each."""
     from fcn_trt.bench.environment import this_environment
-    from fcn_trt.bench.ladder import run_job
+    from fcn_trt.bench.ladder import ceilings_of, run_job
     from fcn_trt.bench.result_file import to_result, write_result
     from fcn_trt.report.bench import bench_sentence
 
     environment = this_environment()
-    ceiling = _ceiling(jobs)
+    ceilings = ceilings_of(jobs, seconds=CEILING_S, on_step=report.step)
     outcomes: list[Outcome] = []
     content: dict[str, Any] = {
         "benchmark": "bench",
@@ -113,7 +113,7 @@ def _measure(
         call = partial(
             run_job,
             job,
-            ceiling=ceiling,
+            ceilings=ceilings,
             frame_size=frame_size,
             seconds=seconds,
             on_step=report.step,
@@ -126,7 +126,7 @@ def _measure(
             report.step(bench_sentence(outcome.measurement))
         if out is not None:
             write_result(out, **content)
-    return outcomes, ceiling, to_result(**content)
+    return outcomes, ceilings, to_result(**content)
 
 
 def _one(call: Any, job: Job) -> Outcome:
@@ -140,26 +140,20 @@ def _one(call: Any, job: Job) -> Outcome:
     return found
 
 
-def _ceiling(jobs: Sequence[Job]) -> Ceiling:
-    """What this machine does at most in the types that the jobs will compute in."""
-    from fcn_trt.bench.ceiling import measure_ceiling
-    from fcn_trt.bench.ladder import NO_CEILING, types_of
-
-    types = types_of(jobs)
-    if not types:
-        return NO_CEILING
-    report.step(f"measuring products of matrices in {', '.join(types)}, and copies of memory")
-    return measure_ceiling(types, seconds=CEILING_S)
-
-
-def _tell(outcomes: list[Outcome], ceiling: Ceiling, found: ResultFile, *, as_json: bool) -> None:
+def _tell(
+    outcomes: list[Outcome],
+    ceilings: Mapping[Target, Ceiling],
+    found: ResultFile,
+    *,
+    as_json: bool,
+) -> None:
     """Print the results on stdout, and fail where one is missing."""
     from fcn_trt.report.bench import bench_parts
 
     if as_json:
         print_json(found)
     else:
-        for part in bench_parts(outcomes, ceiling, found.environment):
+        for part in bench_parts(outcomes, ceilings, found.environment):
             report.show(part)
     failed = [outcome for outcome in outcomes if outcome.problem]
     if failed:

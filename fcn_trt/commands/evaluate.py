@@ -16,20 +16,19 @@ from fcn_trt.commands.common import (
     print_json,
     rebuild_here,
 )
-from fcn_trt.errors import FcnTrtError
-from fcn_trt.files import require_folder_of
 from fcn_trt.report.evaluation import figures_table
-from fcn_trt.spec import Size, Spec, parse_size
+from fcn_trt.spec import Size, parse_size
 
 if TYPE_CHECKING:
-    from fcn_trt.evaluate.protocol import Protocol
+    from fcn_trt.evaluate.family import ProtocolName
+    from fcn_trt.evaluate.plan import EvaluationOptions
+    from fcn_trt.evaluate.protocol import Slide
     from fcn_trt.evaluate.record import Record
     from fcn_trt.evaluate.sample import IndexedImages
 
 __all__ = ["evaluate"]
 
-PROTOCOLS = ("family", "run")
-
+MIN_SCALE = 0.1
 MAX_SCALE = 8.0
 
 
@@ -78,56 +77,34 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure IoU, accuracy and boundaries on labelled images, as the model's family does."""
-    asked = _Asked(
-        protocol=protocol,
+    from fcn_trt.evaluate.plan import EvaluationOptions
+
+    options = EvaluationOptions(
+        protocol=_parse_protocol(protocol),
         slide=_parse_slide(slide, slide_stride),
         scales=_parse_scales(scales, ms_flip=ms_flip, flip=flip),
         flip=flip or ms_flip,
+        limit=limit,
     )
-    _check_names(dataset, root, split, protocol)
+    _check_names(dataset, root, split)
     _check_outputs(out, confusion)
     if rebuild:
         rebuild_here(bundle)
-    record = _measure(bundle, _Images(dataset, root, split, limit), asked, out)
-    found = record.scores.evaluation()
-    title = f"{bundle} on {found.images} images of {dataset}"
+    record = _measure(bundle, _Images(dataset, root, split), options, out)
+    content, found = record.content(), record.scores.evaluation()
+    part = " ".join(filter(None, (dataset, content["dataset"]["split"])))
+    title = f"{bundle} on {found.images} images of {part}"
     if out is not None and not record.was_finished:
         report.written(out, "the result")
+    if as_json:
+        print_json({name: value for name, value in content.items() if name != "scores"})
+    else:
+        report.show(figures_table(title, found))
     if confusion is not None:
         from fcn_trt.evaluate.confusion_picture import write_confusion_picture
 
         write_confusion_picture(found, confusion, title=title)
         report.written(confusion, "the picture")
-    if as_json:
-        print_json({name: value for name, value in record.content().items() if name != "scores"})
-    else:
-        report.show(figures_table(title, found))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """The protocol as it is asked for."""
-
-    protocol: str | None
-    slide: tuple[Size, Size] | None
-    scales: tuple[float, ...] | None
-    flip: bool
-
-    def choose(self, spec: Spec, dataset: str) -> Protocol:
-        """The protocol for a network on a data set."""
-        from fcn_trt.evaluate.family import altered, family_protocol, run_protocol
-        from fcn_trt.evaluate.protocol import Slide
-
-        found = None if self.protocol == "run" else family_protocol(spec, dataset)
-        if found is None and self.protocol == "family":
-            raise FcnTrtError(
-                f"{spec.family} publishes no accuracy of {spec.model} on {dataset}, so that there "
-                "is no protocol of its own; use --protocol run"
-            )
-        windows = None if self.slide is None else Slide(crop=self.slide[0], stride=self.slide[1])
-        return altered(
-            found or run_protocol(spec), slide=windows, scales=self.scales, flip=self.flip
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +114,6 @@ class _Images:
     name: str
     root: Path | None
     split: str | None
-    limit: int | None
 
     def open(self, size: Size) -> IndexedImages:
         """The images; streets are drawn at that size."""
@@ -149,49 +125,54 @@ class _Images:
         return open_dataset(self.name, self.root, split=self.split)
 
 
-def _measure(bundle: Path, asked_images: _Images, asked: _Asked, out: Path | None) -> Record:
+def _measure(bundle: Path, asked: _Images, options: EvaluationOptions, out: Path | None) -> Record:
     """Measure what the record does not have yet."""
-    from fcn_trt.evaluate.measure import measure, spread
-    from fcn_trt.evaluate.protocol import check_classes
-    from fcn_trt.evaluate.record import Record, about, key_of
+    from fcn_trt.evaluate.measure import measure
+    from fcn_trt.evaluate.plan import plan_evaluation
     from fcn_trt.runtime.segmenter import Segmenter
 
     with Segmenter.load(bundle) as segmenter:
-        spec = segmenter.spec
-        images = asked_images.open(spec.input_size)
-        check_classes(images, spec.classes)
-        chosen = asked.choose(spec, images.name)
+        images = asked.open(segmenter.spec.input_size)
+        plan = plan_evaluation(segmenter, images, options=options, out=out)
         report.step(segmenter.description)
-        report.step(chosen.sentence())
-        indices = spread(len(images), asked_images.limit)
-        facts = about(
-            segmenter.manifest, chosen, images, indices=indices, ran_on=segmenter.description
-        )
-        record = Record(key_of(facts, images.key_parts(), indices), facts, spec.classes, out)
+        report.step(plan.protocol.sentence())
+        count, record = len(plan.indices), plan.record
         if record.resumed:
-            report.step(f"{out} has {record.resumed} of {len(indices)} images already")
-        elif record.replaces:
-            report.step(f"{out} is of something else and will be replaced")
-        with report.count_bar("evaluating", len(indices), done=record.resumed) as bar:
-            measure(segmenter, images, chosen, record, indices=indices, on_image=bar)
+            report.step(f"{out} has {record.resumed} of {count} images already")
+        with report.count_bar("evaluating", count, done=record.resumed) as bar:
+            measure(segmenter, images, plan.protocol, record, indices=plan.indices, on_image=bar)
     return record
 
 
-def _parse_slide(crop: str | None, stride: str | None) -> tuple[Size, Size] | None:
+def _parse_protocol(text: str | None) -> ProtocolName | None:
+    from fcn_trt.evaluate.family import ProtocolName
+
+    known: tuple[ProtocolName, ...] = get_args(ProtocolName)
+    found = next((name for name in known if name == text), None)
+    if found is None and text is not None:
+        raise typer.BadParameter(
+            f"{text!r} is neither {' nor '.join(known)}", param_hint="'--protocol'"
+        )
+    return found
+
+
+def _parse_slide(crop: str | None, stride: str | None) -> Slide | None:
     """Windows and their stride; a side alone is a square."""
+    from fcn_trt.evaluate.protocol import Slide
+
     if crop is None:
         if stride is not None:
             raise typer.BadParameter("it needs --slide", param_hint="'--slide-stride'")
         return None
     window = _parse_square(crop, "--slide")
     if stride is None:  # 513 of 769, 320 of 480, as MMSegmentation's
-        return window, (-(-2 * window[0] // 3), -(-2 * window[1] // 3))
+        return Slide(crop=window, stride=(-(-2 * window[0] // 3), -(-2 * window[1] // 3)))
     step = _parse_square(stride, "--slide-stride")
     if step[0] > window[0] or step[1] > window[1]:
         raise typer.BadParameter(
             f"{stride} leaves pixels out between windows of {crop}", param_hint="'--slide-stride'"
         )
-    return window, step
+    return Slide(crop=window, stride=step)
 
 
 def _parse_square(text: str, option: str) -> Size:
@@ -215,15 +196,15 @@ def _parse_scales(text: str | None, *, ms_flip: bool, flip: bool) -> tuple[float
         scales = tuple(float(part) for part in text.split(","))
     except ValueError:
         scales = ()
-    if not scales or not all(0 < scale <= MAX_SCALE for scale in scales):
+    if not scales or not all(MIN_SCALE <= scale <= MAX_SCALE for scale in scales):
         raise typer.BadParameter(
-            f"{text!r} is not a list such as 0.5,1,1.5, each at most {MAX_SCALE}",
+            f"{text!r} is not a list such as 0.5,1,1.5, each from {MIN_SCALE} to {MAX_SCALE}",
             param_hint="'--scales'",
         )
     return scales
 
 
-def _check_names(dataset: str, root: Path | None, split: str | None, protocol: str | None) -> None:
+def _check_names(dataset: str, root: Path | None, split: str | None) -> None:
     from fcn_trt.evaluate.datasets import DatasetName
 
     known = (*get_args(DatasetName), "scene")
@@ -236,24 +217,23 @@ def _check_names(dataset: str, root: Path | None, split: str | None, protocol: s
         raise typer.BadParameter(f"{dataset} {needs}", param_hint="'--root'")
     if dataset == "scene" and split is not None:
         raise typer.BadParameter("scene has no parts", param_hint="'--split'")
-    if protocol not in (None, *PROTOCOLS):
-        raise typer.BadParameter(
-            f"{protocol!r} is neither {' nor '.join(PROTOCOLS)}", param_hint="'--protocol'"
-        )
 
 
 def _check_outputs(out: Path | None, confusion: Path | None) -> None:
     """Refuse before long work what could not be written after it."""
+    if out is not None and confusion is not None and out.resolve() == confusion.resolve():
+        raise typer.BadParameter("it is the name of --confusion, too", param_hint="'--out'")
     if out is not None:
         from fcn_trt.evaluate.record import check_record
 
         check_record(out)
     if confusion is not None:
         from fcn_trt.evaluate.confusion_picture import require_matplotlib
+        from fcn_trt.evaluate.outputs import require_writable
 
         if confusion.suffix.lower() != ".png":
             raise typer.BadParameter(
                 f"{confusion} does not end in .png", param_hint="'--confusion'"
             )
-        require_folder_of(confusion)
+        require_writable(confusion)
         require_matplotlib()

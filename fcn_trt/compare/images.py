@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcn_trt.evaluate.datasets import Dataset, pair_with_labels
+from fcn_trt.evaluate.label_files import class_numbers
 from fcn_trt.labels import LabelSet
 from fcn_trt.spec import NO_LABEL, Frame, LabelMap, Spec
 from fcn_trt.video.image_source import folder_images, read_image
@@ -70,6 +71,12 @@ class ImageChoice:
             labels=LabelSet(name=spec.labels, classes=spec.classes, palette=spec.palette),
             pairs=pair_with_labels(paths, self.labels),
             ignore=self.ignore,
+            numbers=class_numbers(
+                spec.model,
+                len(spec.classes),
+                ignore=self.ignore,
+                way_out="; --ignore says which other number is left out",
+            ),
         )
         return CompareImages(paths=paths, dataset=dataset)
 

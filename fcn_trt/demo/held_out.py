@@ -41,6 +41,10 @@ class HeldOutScenes:
         """The 11 classes of CamVid."""
         return label_set("camvid")
 
+    @property
+    def split(self) -> None:
+        """None: they have no parts."""
+
     def __len__(self) -> int:
         return self.count
 
@@ -54,6 +58,6 @@ class HeldOutScenes:
         frame, truth = StreetScene(seed).render(frame_index, self.size)
         return Sample(name=f"{seed}-{frame_index}", frame=frame, truth=truth)
 
-    def key_parts(self) -> Iterable[str]:
+    def key_parts(self, indices: Iterable[int]) -> Iterable[str]:
         """What tells these streets from others, drawn by the same code."""
-        return (self.name, repr(self))
+        return (self.name, repr(self), *map(str, indices))

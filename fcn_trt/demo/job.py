@@ -21,7 +21,8 @@ from fcn_trt.demo.held_out import HELD_OUT_SEED, HeldOutScenes
 from fcn_trt.demo.scene import SceneSource
 from fcn_trt.engine.openvino import build_openvino, computes
 from fcn_trt.errors import OutputError
-from fcn_trt.evaluate.protocol import Evaluation, evaluate
+from fcn_trt.evaluate.evaluation import Evaluation
+from fcn_trt.evaluate.measure import evaluate
 from fcn_trt.export.quantisation import DEFAULT_METHOD, Quantisation
 from fcn_trt.files import write_atomic
 from fcn_trt.labels import palette_array

@@ -31,7 +31,7 @@ from fcn_trt.demo.held_out import HeldOutScenes
 from fcn_trt.demo.samples import CLASSES, LABELS, MixedSamples, Settings, normalise
 from fcn_trt.errors import CheckpointError, FcnTrtError
 from fcn_trt.evaluate.datasets import Dataset, LabelledImages, open_dataset
-from fcn_trt.evaluate.protocol import evaluate
+from fcn_trt.evaluate.measure import evaluate
 from fcn_trt.export.architecture import architecture
 from fcn_trt.export.fcn import Fcn
 from fcn_trt.export.safe_load import Tensors, read_checkpoint

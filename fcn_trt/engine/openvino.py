@@ -226,6 +226,7 @@ def _compile(
         "INFERENCE_PRECISION_HINT": _AS_TYPED,
         "PERFORMANCE_HINT": "LATENCY",
         **cache_option,
+        **(_FREE_SHAPE if free else {}),
     }
     with _unknown_operators(network), openvino_errors(f"compile {network}"):
         model = openvino_core().read_model(network)
@@ -238,6 +239,11 @@ def _compile(
         else:
             lay_on_side(model, spec)
         return model, openvino_core().compile_model(model, "CPU", config)
+
+
+_FREE_SHAPE = {"CPU_RUNTIME_CACHE_CAPACITY": "0"}
+"""Keep no kernels of other sizes: by default those of 5000 are kept, and memory grows with each
+size. A size that comes again has its kernels still, and is as fast."""
 
 
 def _shield_concatenations(model: Any) -> None:

@@ -67,7 +67,11 @@ def open_coco(root: Path, *, split: str | None = None) -> CocoImages:
         if found.category_id in CATEGORIES:
             objects[found.image_id].append(found)
     return CocoImages(
-        folder=root / folder, annotations=path, images=tuple(images), objects=dict(objects)
+        folder=root / folder,
+        annotations=path,
+        images=tuple(images),
+        objects=dict(objects),
+        split=split or "val",
     )
 
 
@@ -80,12 +84,14 @@ class CocoImages:
         annotations: The JSON file that the objects are from.
         images: By id, as COCO's own reader has them.
         objects: Those of the 20 categories, by the id of their image.
+        split: "val" or "train".
     """
 
     folder: Path
     annotations: Path
     images: tuple[_Image, ...]
     objects: dict[int, list[_Object]]
+    split: str
 
     @property
     def name(self) -> str:
@@ -123,13 +129,13 @@ class CocoImages:
             raise DatasetError(f"{self.annotations} is damaged: {error}; fetch it again") from error
         return Sample(name=path.stem, frame=frame, truth=truth)
 
-    def key_parts(self) -> Iterable[str]:
-        """The name, and the name and size of every file.
+    def key_parts(self, indices: Iterable[int]) -> Iterable[str]:
+        """The name, and the name and content of these images' files and of the annotations.
 
         Raises:
             DatasetError: a file is gone.
         """
-        files = (self.folder / image.file_name for image in self.images)
+        files = (self.folder / self.images[index].file_name for index in indices)
         yield from (self.name, *file_keys([self.annotations, *files]))
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from fcn_trt.errors import MissingExtraError
 from fcn_trt.evaluate.evaluation import Evaluation
-from fcn_trt.files import write_atomic
+from fcn_trt.picture import canvas, require_matplotlib, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +24,7 @@ CELL_INCHES = 0.42
 SMALL_CELL_INCHES = 0.14
 LEAST_INCHES = 3.5
 MARGIN_INCHES = 2.6
+SCALE_INCHES = 1.1
 DOTS_PER_INCH = 120
 
 
@@ -36,54 +35,34 @@ def write_confusion_picture(found: Evaluation, path: Path, *, title: str) -> Non
         MissingExtraError: matplotlib is not installed.
         OutputError: it cannot be written.
     """
-    figure = draw_confusion(found, title=title)
-    data = io.BytesIO()
-    # Without the library's version in it, the same result is the same file.
-    figure.savefig(data, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    write_atomic(path, data.getvalue())
+    save(draw_confusion(found, title=title), path, dots_per_inch=DOTS_PER_INCH)
 
 
 def draw_confusion(found: Evaluation, *, title: str) -> Figure:
     """Draw the confusion matrix, each row as percentages of the truth's pixels.
 
     "No label" is a column only if it was ever predicted. A row of a class that the truth never has
-    stays grey.
+    stays grey. A bar of colours stands beside cells that are too many to have numbers in them.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     percent, columns = _percentages(found)
     rows = len(percent)
-    cell = CELL_INCHES if rows <= NUMBERED_CLASSES else SMALL_CELL_INCHES
+    is_numbered = rows <= NUMBERED_CLASSES
+    cell = CELL_INCHES if is_numbered else SMALL_CELL_INCHES
     side = max(LEAST_INCHES, cell * rows) + MARGIN_INCHES
-    figure = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(figure)  # the figure's own canvas, so that no window is ever asked for
-    axes = figure.add_subplot()
+    figure, axes = canvas(side if is_numbered else side + SCALE_INCHES, side)
     axes.set_facecolor("#dddddd")
-    axes.imshow(np.ma.masked_invalid(percent), cmap="Blues", vmin=0, vmax=100)
+    image = axes.imshow(np.ma.masked_invalid(percent), cmap="Blues", vmin=0, vmax=100)
     _name(axes, rows=list(found.per_class), columns=columns)
-    if rows <= NUMBERED_CLASSES:
+    if is_numbered:
         _number(axes, percent)
+    else:
+        bar = figure.colorbar(image, ax=axes, shrink=0.5, aspect=40, pad=0.01)
+        bar.set_label("percent of the true class's pixels", fontsize=11)
     axes.set_title(title, fontsize=11, wrap=True)
     return figure
-
-
-def require_matplotlib() -> None:
-    """Refuse to go on without matplotlib, before any long work.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "drawing a picture needs matplotlib, which is not installed: pip install matplotlib"
-        ) from error
 
 
 def _percentages(found: Evaluation) -> tuple[npt.NDArray[np.float64], list[str]]:

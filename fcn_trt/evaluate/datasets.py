@@ -61,6 +61,7 @@ class Dataset:
         pairs: (image, labels) paths, sorted.
         ignore: The label in the files that is left out, where their numbers are the classes.
         numbers: What the numbers in the files mean; None where they are the classes themselves.
+        split: Which part of the data set it is; None where the folder is all.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Dataset:
     pairs: tuple[Pair, ...]
     ignore: int = NO_LABEL
     numbers: LabelNumbers | None = None
+    split: str | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -88,14 +90,14 @@ class Dataset:
         )
         return Sample(name=pair[0].stem, frame=frame, truth=read_truth(pair, frame, numbers))
 
-    def key_parts(self) -> Iterable[str]:
-        """The name, the classes, and the name and size of every file.
+    def key_parts(self, indices: Iterable[int]) -> Iterable[str]:
+        """The name, the classes, and the name and content of these images' files.
 
         Raises:
             DatasetError: a file is gone.
         """
         yield from (self.name, *self.labels.classes, f"ignore {self.ignore}")
-        yield from file_keys(chain.from_iterable(self.pairs))
+        yield from file_keys(chain.from_iterable(self.pairs[index] for index in indices))
 
 
 @overload
@@ -127,12 +129,13 @@ def open_dataset(name: str, root: Path, *, split: str | None = None) -> IndexedI
             labels=label_set(layout.labels),
             pairs=layout.pairs(name, root, split),
             numbers=layout.numbers,
+            split=split or layout.published_split,
         )
-    pairs = folder_pairs(root / split if split else root)
+    pairs = folder_pairs(root, split)
     if name == "camvid":
         labels = label_set("camvid")
-        return Dataset(name=name, labels=labels, pairs=pairs, ignore=CAMVID_UNLABELLED)
-    return Dataset(name=name, labels=_class_list(root), pairs=pairs)
+        return Dataset(name=name, labels=labels, pairs=pairs, ignore=CAMVID_UNLABELLED, split=split)
+    return Dataset(name=name, labels=_class_list(root), pairs=pairs, split=split)
 
 
 def _class_list(root: Path) -> LabelSet:

@@ -51,14 +51,13 @@ class Scores:
 
     Args:
         classes: Their names, in index order.
-        boundary: Measure boundaries, too: about twice the time of the rest.
     """
 
-    def __init__(self, classes: tuple[str, ...], *, boundary: bool = True) -> None:
+    def __init__(self, classes: tuple[str, ...]) -> None:
         self.classes = classes
         self.images = 0
         self.confusion = ConfusionMatrix(len(classes))
-        self.boundary = BoundaryScore(len(classes)) if boundary else None
+        self.boundary = BoundaryScore(len(classes))
 
     def update(self, label_map: LabelMap, truth: LabelMap) -> None:
         """Add one image.
@@ -71,26 +70,21 @@ class Scores:
             ValueError: the sizes differ, or a label is neither a class nor 255.
         """
         self.confusion.update(label_map, truth)
-        if self.boundary is not None:
-            self.boundary.update(label_map, truth)
+        self.boundary.update(label_map, truth)
         self.images += 1
 
     def evaluation(self) -> Evaluation:
         """What follows from the images so far."""
-        boundary = [float("nan")] * len(self.classes)
-        boundary_f = float("nan")
-        if self.boundary is not None:
-            boundary = self.boundary.per_class().tolist()
-            boundary_f = mean_of_known(self.boundary.per_class())
+        boundary = self.boundary.per_class()
         return Evaluation(
             images=self.images,
             miou=self.confusion.miou(),
             mean_accuracy=self.confusion.mean_accuracy(),
             pixel_accuracy=self.confusion.pixel_accuracy(),
-            boundary_f=boundary_f,
+            boundary_f=mean_of_known(boundary),
             per_class=self._named(self.confusion.iou().tolist()),
             accuracy_per_class=self._named(self.confusion.accuracy().tolist()),
-            boundary_f_per_class=self._named(boundary),
+            boundary_f_per_class=self._named(boundary.tolist()),
             confusion=tuple(map(tuple, self.confusion.table().tolist())),
         )
 
@@ -99,7 +93,7 @@ class Scores:
         return {
             "images": self.images,
             "confusion": self.confusion.to_json(),
-            "boundary": None if self.boundary is None else self.boundary.to_json(),
+            "boundary": self.boundary.to_json(),
         }
 
     @classmethod
@@ -119,13 +113,12 @@ class Scores:
             found = error.errors()[0]
             where = ".".join(map(str, found["loc"])) or "they"
             raise ValueError(f"these are no scores: {where}: {found['msg']}") from error
-        scores = cls(classes, boundary=stored.boundary is not None)
+        scores = cls(classes)
         scores.images = stored.images
         scores.confusion = ConfusionMatrix.from_json(len(classes), stored.confusion)
-        if stored.boundary is not None:
-            scores.boundary = BoundaryScore.from_json(len(classes), stored.boundary)
-            if scores.boundary.images.max() > stored.images:
-                raise ValueError(f"boundaries of more than the {stored.images} images are scored")
+        scores.boundary = BoundaryScore.from_json(len(classes), stored.boundary)
+        if scores.boundary.images.max() > stored.images:
+            raise ValueError(f"boundaries of more than the {stored.images} images are scored")
         return scores
 
     def _named(self, values: Iterable[float]) -> dict[str, float]:
@@ -140,4 +133,4 @@ class _Stored:
 
     images: Annotated[int, Field(strict=True, ge=0)]
     confusion: dict[str, Any]
-    boundary: dict[str, Any] | None
+    boundary: dict[str, Any]

@@ -11,6 +11,7 @@ pytorch-auto-drive  cityscapes            512x1024                     to the in
 any                 any other             the engine's input           to the image, as `run` does
 
 MMSegmentation's test-time augmentation resizes the image as it is in the data set by each scale.
+Mirroring alone, which it has no config for, leaves the size as it is without.
 Its figures with scales and mirroring on VOC and ADE20K were published by its versions 0.x, which
 scaled the box of 512x2048 instead.
 """
@@ -18,11 +19,22 @@ scaled the box of 512x2048 instead.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal, TypeAlias
 
+from fcn_trt.errors import FcnTrtError
 from fcn_trt.evaluate.protocol import Protocol, Slide
 from fcn_trt.spec import Spec
 
-__all__ = ["MMSEG_SCALES", "altered", "family_protocol", "protocol_for", "run_protocol"]
+__all__ = [
+    "MMSEG_SCALES",
+    "ProtocolName",
+    "altered",
+    "family_protocol",
+    "protocol_for",
+    "run_protocol",
+]
+
+ProtocolName: TypeAlias = Literal["family", "run"]
 
 MMSEG_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 """Source: mmseg 1.2.2 configs/_base_/datasets/*.py, `img_ratios`."""
@@ -31,17 +43,25 @@ _MMSEG = "mmseg 1.2.2 configs/_base_/datasets/{}.py and configs/fcn"
 _PAD = "pytorch-auto-drive configs/semantic_segmentation/common/datasets/{}.py and seg_tester.py"
 
 
-def protocol_for(spec: Spec, dataset: str) -> Protocol:
+def protocol_for(spec: Spec, dataset: str, *, wanted: ProtocolName | None = None) -> Protocol:
     """How a network's accuracy on a data set is reported.
 
     Args:
         spec: Of the network.
         dataset: Name of the data set.
+        wanted: The family's own, or what `fcn-trt run` does; None takes the family's own where it
+            has one.
 
-    Returns:
-        Its family's own protocol; where the family has none, what `fcn-trt run` does.
+    Raises:
+        FcnTrtError: the family's own is wanted, and it has none.
     """
-    return family_protocol(spec, dataset) or run_protocol(spec)
+    found = None if wanted == "run" else family_protocol(spec, dataset)
+    if found is None and wanted == "family":
+        raise FcnTrtError(
+            f"{spec.family} publishes no accuracy of {spec.model} on {dataset}, so that there is "
+            "no protocol of its own; use --protocol run"
+        )
+    return found or run_protocol(spec)
 
 
 def run_protocol(spec: Spec) -> Protocol:
@@ -89,18 +109,20 @@ def altered(
         protocol: What is changed. Where `run` would resize an image to the engine's input, windows
             are of the image at its own size.
         slide: Windows, or None to leave them as they are.
-        scales: Factors, or None for one.
+        scales: Factors, or None for one. Several, or one that is not 1, are of the image at its own
+            size where the protocol fits it into a box.
         flip: Whether each is computed mirrored, too.
     """
     made = protocol
     if slide is not None:
         resize = "none" if made.resize == "engine" else made.resize
         made = replace(made, slide=slide, resize=resize, logits="input", name=f"{made.name}, slide")
-    if scales is None and not flip:
+    has_scales = scales is not None and scales != (1.0,)
+    if not has_scales and not flip:
         return made
-    if made.resize == "box":
+    if has_scales and made.resize == "box":
         made = replace(made, resize="none", size=None)  # as MMSegmentation's TestTimeAug does
-    views = ("scales",) * (scales is not None) + ("flip",) * flip
+    views = ("scales",) * has_scales + ("flip",) * flip
     name = f"{made.name}, {' and '.join(views)}"
     return replace(made, name=name, scales=scales or (1.0,), flip=flip)
 

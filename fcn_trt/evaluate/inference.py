@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.errors import DatasetError
 from fcn_trt.evaluate.prepare import prepare
 from fcn_trt.evaluate.protocol import Protocol, Slide, scaled
 from fcn_trt.evaluate.resize import (
@@ -31,6 +32,9 @@ Image: TypeAlias = npt.NDArray[np.float32]
 Network: TypeAlias = Callable[[npt.NDArray[np.float32]], Logits]
 """(N, 3, H, W) float32, normalised, to (N, C, h, w) before softmax; `Segmenter.network` is one."""
 
+MAX_PIXELS = 1 << 26
+"""Of an image: 40 times Cityscapes' whole ones, and 0.8 GB as the network takes it."""
+
 WINDOWS_AT_ONCE = 4
 """Windows in one call of the network, unless its engine is for more: each costs memory there."""
 
@@ -49,6 +53,7 @@ def infer(network: Network, frame: Frame, protocol: Protocol, spec: Spec) -> Pla
 
     Raises:
         EngineError: the engine does not take images of the size that the protocol gives them.
+        DatasetError: that size is beyond all measure, as of an image that is long and thin.
     """
     size = frame.shape[0], frame.shape[1]
     base = protocol.base_size(size, spec.input_size)
@@ -56,12 +61,22 @@ def infer(network: Network, frame: Frame, protocol: Protocol, spec: Spec) -> Pla
     views: list[Planes] = []
     for factor in protocol.scales:
         inner = scaled(base, factor)
+        _check_size(size, inner, protocol)
         image = prepare(frame, inner, protocol, spec)
         views += [
             _view(network, image, protocol, spec, inner, target, mirrored=mirrored)
             for mirrored in ((False, True) if protocol.flip else (False,))
         ]
     return views[0] if len(views) == 1 else MeanOfSoftmax(tuple(views))
+
+
+def _check_size(frame: Size, inner: Size, protocol: Protocol) -> None:
+    if inner[0] * inner[1] > MAX_PIXELS:
+        raise DatasetError(
+            f"an image of {frame[0]}x{frame[1]} would be computed at {inner[0]}x{inner[1]} by the "
+            f"protocol {protocol.name}, which is more than {MAX_PIXELS // 10**6} megapixels; use "
+            "--protocol run, or leave the image out"
+        )
 
 
 def whole(

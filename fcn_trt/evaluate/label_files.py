@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fcn_trt.errors import DatasetError
+from fcn_trt.files import sha256
 from fcn_trt.spec import NO_LABEL, Frame, LabelMap
 
 __all__ = ["LabelNumbers", "Pair", "class_numbers", "file_keys", "read_frame", "read_truth"]
@@ -44,31 +45,37 @@ class LabelNumbers:
         return table
 
 
-def class_numbers(name: str, count: int, *, ignore: int = NO_LABEL) -> LabelNumbers:
+def class_numbers(
+    name: str, count: int, *, ignore: int = NO_LABEL, way_out: str = ""
+) -> LabelNumbers:
     """Label files whose numbers are the classes themselves.
 
     Args:
         name: Of the data set, for messages.
         count: Its classes.
         ignore: The number that is left out, besides 255.
+        way_out: What to add to messages about other numbers.
     """
     return LabelNumbers(
         classes={index: index for index in range(count)},
         left_out=(ignore,),
         expected=(
-            f"{name} has {count} classes and leaves out {ignore}; its pixels must be class indices "
-            "(compare and sensitivity leave out what --ignore says)"
+            f"{name} has {count} classes and leaves out {ignore}; its pixels must be class indices"
+            f"{way_out}"
         ),
     )
 
 
 def read_frame(path: Path) -> Frame:
-    """An image, (H, W, 3) uint8 BGR.
+    """An image, (H, W, 3) uint8 BGR, as its pixels are stored.
+
+    It is not turned as its EXIF data say, since its labels are not either.
 
     Raises:
         DatasetError: it is damaged.
     """
-    frame: Frame | None = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    frame: Frame | None = cv2.imread(str(path), flags)
     if frame is None or _is_cut_off(path.read_bytes()):
         raise _damaged(path)
     return frame
@@ -104,13 +111,13 @@ def read_truth(pair: Pair, frame: Frame, numbers: LabelNumbers) -> LabelMap:
 
 
 def file_keys(paths: Iterable[Path]) -> Iterator[str]:
-    """The name and size of each file.
+    """The name and content of each file.
 
     Raises:
         DatasetError: one of them is gone.
     """
     try:
-        yield from (f"{path.name} {path.stat().st_size}" for path in paths)
+        yield from (f"{path.name} {sha256(path)}" for path in paths)
     except OSError as error:
         raise DatasetError(f"{error.filename} cannot be read: {error.strerror}") from error
 

@@ -60,6 +60,11 @@ class Layout:
     find: Callable[[Path, str, str], tuple[Pair, ...]]
     expected: str
 
+    @property
+    def published_split(self) -> str:
+        """The one that accuracies are published on."""
+        return next(iter(self.splits))
+
     def pairs(self, name: str, root: Path, split: str | None) -> tuple[Pair, ...]:
         """The images and their labels, sorted.
 
@@ -93,15 +98,22 @@ def require_split(name: str, split: str | None, splits: dict[str, str]) -> str:
     return splits[split]
 
 
-def folder_pairs(root: Path) -> tuple[Pair, ...]:
+def folder_pairs(root: Path, split: str | None = None) -> tuple[Pair, ...]:
     """The pairs of the layout that camvid and generic have.
+
+    Args:
+        root: The folder of the data set.
+        split: A folder in it; None is the root itself.
 
     Raises:
         DatasetError: the folder has another layout, or images lack labels.
     """
     expected = "expected ROOT/images/NAME.png or .jpg with ROOT/labels/NAME.png"
-    images = _images(root / "images", expected)
-    return pair_with_labels(images, root / "labels", expected=expected)
+    if split is None and not (root / "images").exists() and (root / "val" / "images").is_dir():
+        expected += ", as ROOT/val has them, which --split val takes"
+    folder = root / split if split else root
+    images = _images(folder / "images", expected)
+    return pair_with_labels(images, folder / "labels", expected=expected)
 
 
 def pair_with_labels(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol as Seam
 
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.errors import DatasetError
+from fcn_trt.evaluate.evaluation import Evaluation, Scores
 from fcn_trt.evaluate.inference import infer
 from fcn_trt.evaluate.prepare import prepare_truth
-from fcn_trt.evaluate.protocol import Protocol, streamed
+from fcn_trt.evaluate.protocol import Protocol
 from fcn_trt.evaluate.record import Record
 from fcn_trt.evaluate.resize import best_class
-from fcn_trt.evaluate.sample import IndexedImages, Sample
-from fcn_trt.spec import Frame, LabelMap, Logits, Spec
+from fcn_trt.evaluate.sample import IndexedImages, LabelledImages, Sample
+from fcn_trt.spec import Frame, LabelMap, Logits, Process, Spec
 
-__all__ = ["Segments", "label_maps", "measure", "spread"]
+__all__ = ["Segments", "evaluate", "label_maps", "measure", "spread", "streamed"]
 
 
 class Segments(Seam):
@@ -54,14 +57,42 @@ def measure(
 
     Raises:
         EngineError: the engine does not take images of the size that the protocol gives them.
-        DatasetError: a file of the data set is damaged or has other labels.
+        DatasetError: a file of the data set is damaged or has other labels, or none has any.
         OutputError: the record cannot be written.
     """
     samples = (dataset[index] for index in indices[record.scores.images :])
     for label_map, truth in label_maps(segmenter, samples, protocol):
         record.add(label_map, truth)
         on_image()
+    if not record.scores.confusion.table().any():
+        raise DatasetError(
+            f"no pixel of the {len(indices)} images of {dataset.name} has a class, since all are "
+            "left out, so that nothing can be measured; check the files of the labels"
+        )
     record.finish()
+
+
+def evaluate(
+    process: Process,
+    dataset: LabelledImages,
+    *,
+    on_image: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Evaluate over a whole data set, every image once, as `fcn-trt run` would segment it.
+
+    Args:
+        process: Yields each frame with its label map of the same size, in order.
+        dataset: Labelled images.
+        on_image: Called after each image.
+
+    Raises:
+        DatasetError: a file of the data set is damaged or has other labels.
+    """
+    scores = Scores(dataset.labels.classes)
+    for label_map, truth in streamed(process, iter(dataset)):
+        scores.update(label_map, truth)
+        on_image()
+    return scores.evaluation()
 
 
 def label_maps(
@@ -80,6 +111,19 @@ def label_maps(
     for sample in samples:
         decided = infer(segmenter.network, sample.frame, protocol, segmenter.spec)
         yield best_class(decided), prepare_truth(sample.truth, decided.size, protocol)
+
+
+def streamed(process: Process, samples: Iterator[Sample]) -> Iterator[tuple[LabelMap, LabelMap]]:
+    """Each image's label map and truth, with as many images in flight as the process keeps."""
+    waiting: deque[LabelMap] = deque()
+
+    def frames() -> Iterator[Frame]:
+        for sample in samples:
+            waiting.append(sample.truth)
+            yield sample.frame
+
+    for _, label_map in process(frames()):
+        yield label_map, waiting.popleft()
 
 
 def spread(total: int, limit: int | None) -> tuple[int, ...]:

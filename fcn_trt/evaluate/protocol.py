@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import ConfigDict
 
-from fcn_trt.errors import DatasetError
-from fcn_trt.evaluate.evaluation import Evaluation, Scores
-from fcn_trt.evaluate.sample import LabelledImages, Sample
-from fcn_trt.spec import Frame, LabelMap, Process, Size
+from fcn_trt.spec import Size
 
-__all__ = [
-    "Evaluation",
-    "Protocol",
-    "Slide",
-    "check_classes",
-    "evaluate",
-    "scaled",
-    "streamed",
-]
+__all__ = ["Protocol", "Slide", "scaled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,63 +155,6 @@ def scaled(size: Size, factor: float) -> Size:
     return size if factor == 1 else _fitted(size, _times(size, factor))
 
 
-def check_classes(dataset: LabelledImages, classes: tuple[str, ...]) -> None:
-    """Refuse a network that predicts other classes than the data set has.
-
-    Raises:
-        DatasetError: the names or their order differ.
-    """
-    if classes == dataset.labels.classes:
-        return
-    wanted = dataset.labels.classes
-    where = next((i for i, (a, b) in enumerate(zip(classes, wanted, strict=False)) if a != b), None)
-    difference = (
-        f"{len(classes)} instead of {len(wanted)} classes"
-        if where is None
-        else f"class {where} is {classes[where]!r} instead of {wanted[where]!r}"
-    )
-    raise DatasetError(
-        f"the bundle does not predict the classes of {dataset.name}: {difference}; both need the "
-        "same names in the same order, and `fcn-trt inspect BUNDLE --json` lists the bundle's"
-    )
-
-
-def evaluate(
-    process: Process,
-    dataset: LabelledImages,
-    *,
-    on_image: Callable[[], None] = lambda: None,
-) -> Evaluation:
-    """Evaluate over a whole data set, every image once, as `fcn-trt run` would segment it.
-
-    Args:
-        process: Yields each frame with its label map of the same size, in order.
-        dataset: Labelled images.
-        on_image: Called after each image.
-
-    Raises:
-        DatasetError: a file of the data set is damaged or has other labels.
-    """
-    scores = Scores(dataset.labels.classes)
-    for label_map, truth in streamed(process, iter(dataset)):
-        scores.update(label_map, truth)
-        on_image()
-    return scores.evaluation()
-
-
-def streamed(process: Process, samples: Iterator[Sample]) -> Iterator[tuple[LabelMap, LabelMap]]:
-    """Each image's label map and truth, with as many images in flight as the process keeps."""
-    waiting: deque[LabelMap] = deque()
-
-    def frames() -> Iterator[Frame]:
-        for sample in samples:
-            waiting.append(sample.truth)
-            yield sample.frame
-
-    for _, label_map in process(frames()):
-        yield label_map, waiting.popleft()
-
-
 def _fitted(size: Size, box: Size) -> Size:
     """The largest size of the same ratio within a box, whichever way the box lies.
 
@@ -234,4 +164,5 @@ def _fitted(size: Size, box: Size) -> Size:
 
 
 def _times(size: Size, factor: float) -> Size:
-    return int(size[0] * factor + 0.5), int(size[1] * factor + 0.5)
+    """Rounded; of a long thin image a pixel stays."""
+    return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))

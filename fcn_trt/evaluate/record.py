@@ -11,7 +11,6 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from fcn_trt import __version__
 from fcn_trt.engine.bundle import NETWORK_NAME, PLAN_NAME
 from fcn_trt.errors import OutputError
 from fcn_trt.evaluate.evaluation import Scores
+from fcn_trt.evaluate.outputs import require_writable
 from fcn_trt.evaluate.protocol import Protocol
 from fcn_trt.evaluate.sample import IndexedImages
-from fcn_trt.files import require_folder_of, write_atomic
+from fcn_trt.files import write_atomic
 from fcn_trt.hashes import combined_sha256, package_sha256
 from fcn_trt.manifest import Manifest
 from fcn_trt.spec import LabelMap
@@ -41,16 +41,31 @@ SAVE_S = 0.5
 _CODE = (
     "cuda/*.py",
     "cuda/kernels/*",
-    "demo/*.py",
     "engine/*.py",
     "engine/tensorrt/*.py",
     "evaluate/*.py",
+    "labels.*",
+    "manifest.py",
     "metrics.py",
+    "options.py",
     "runtime/*.py",
     "spec.py",
     "stages/*.py",
 )
 """Files that a measurement follows from."""
+
+_DRAWING_CODE = ("demo/*.py",)
+"""Those that draw the images of `scene`."""
+
+_ANOTHER = {
+    "engine": "another engine",
+    "protocol": "another protocol",
+    "dataset": "other images",
+    "machine": "another machine, or another version of what runs the engine",
+    "libraries": "other versions of the libraries",
+    "code": "other code of this package",
+}
+"""What a measurement follows from, by what is said of a result where that differs."""
 
 
 def about(
@@ -69,6 +84,9 @@ def about(
         dataset: The images.
         indices: Which of them are measured.
         ran_on: The engine's library, its version, the processor and the precision.
+
+    Raises:
+        DatasetError: a file of the data set is gone.
     """
     spec = manifest.spec
     engine = PLAN_NAME if PLAN_NAME in manifest.files else NETWORK_NAME
@@ -92,7 +110,13 @@ def about(
             "ran_on": ran_on,
         },
         "protocol": json.loads(json.dumps(protocol.to_dict())),
-        "dataset": {"name": dataset.name, "images": len(indices), "of": len(dataset)},
+        "dataset": {
+            "name": dataset.name,
+            "split": dataset.split,
+            "images": len(indices),
+            "of": len(dataset),
+            "files_sha256": combined_sha256(dataset.key_parts(indices)),
+        },
         "versions": {
             "fcn_trt": __version__,
             "python": platform.python_version(),
@@ -103,16 +127,24 @@ def about(
     }
 
 
-def key_of(facts: dict[str, Any], files: Iterable[str], indices: tuple[int, ...]) -> str:
-    """Hash of everything that a measurement follows from.
+def key_of(facts: dict[str, Any]) -> dict[str, str]:
+    """Hashes of everything that a measurement follows from, each of one kind of it.
 
     Args:
         facts: From `about`.
-        files: From the data set's `key_parts`.
-        indices: Which of its images are measured.
     """
-    code = package_sha256(*_CODE)
-    return combined_sha256((str(FORMAT), json.dumps(facts), code, repr(indices), *files))
+    engine = dict(facts["engine"])
+    machine = engine.pop("ran_on")
+    kinds = {
+        "engine": [facts["model"], engine],
+        "protocol": facts["protocol"],
+        "dataset": facts["dataset"],
+        "machine": machine,
+        "libraries": facts["versions"],
+    }
+    key = {kind: combined_sha256([json.dumps(value)]) for kind, value in kinds.items()}
+    drawing = _DRAWING_CODE if facts["dataset"]["name"] == "scene" else ()
+    return {**key, "code": package_sha256(*_CODE, *drawing)}
 
 
 def check_record(path: Path) -> None:
@@ -121,15 +153,14 @@ def check_record(path: Path) -> None:
     Raises:
         OutputError: its folder is missing, or the file is there and no result of an evaluation.
     """
-    require_folder_of(path)
+    require_writable(path)
     _read(path)
 
 
 class Record:
     """What was measured so far.
 
-    `resumed` is how many images the file had, and `was_finished` whether these are all; `replaces`
-    is whether it is there, but of another key, so that it will be replaced.
+    `resumed` is how many images the file had, and `was_finished` whether these are all.
 
     Args:
         key: From `key_of`.
@@ -138,11 +169,15 @@ class Record:
         path: The file; what it holds of the same key is read. None keeps nothing.
 
     Raises:
-        OutputError: the file is no such record, and would be lost.
+        OutputError: the file is no such record or one of another key, and would be lost.
     """
 
     def __init__(
-        self, key: str, facts: dict[str, Any], classes: tuple[str, ...], path: Path | None
+        self,
+        key: dict[str, str],
+        facts: dict[str, Any],
+        classes: tuple[str, ...],
+        path: Path | None,
     ) -> None:
         self.key = key
         self.scores = Scores(classes)
@@ -150,7 +185,7 @@ class Record:
         self._path = path
         self._before_s = 0.0
         self._ended = ""
-        self.replaces = self._resume()
+        self._resume()
         self.resumed = self.scores.images
         self.was_finished = bool(self._ended)
         self._started = self._written = time.perf_counter()
@@ -200,18 +235,29 @@ class Record:
             write_atomic(self._path, text.encode(), durable=bool(self._ended))
         self._written = time.perf_counter()
 
-    def _resume(self) -> bool:
-        """Take over what the file has, if it is of the same key; whether it is of another."""
+    def _resume(self) -> None:
+        """Take over what the file has."""
         found = None if self._path is None else _read(self._path)
-        if found is None or self._path is None or found["key"] != self.key:
-            return found is not None
+        if found is None or self._path is None:
+            return
+        if found["key"] != self.key:
+            raise OutputError(
+                f"{self._path} is there already and has a result of "
+                f"{_difference(found['key'], self.key)}; choose another name, or remove it"
+            )
         try:
             self.scores = Scores.from_json(self.scores.classes, found["scores"])
             self._before_s = float(found["elapsed_s"])
             self._ended = str(found["measured"]) if found["finished"] is True else ""
         except (KeyError, TypeError, ValueError) as error:
             raise _foreign(self._path) from error
-        return False
+
+
+def _difference(key: Any, wanted: dict[str, str]) -> str:
+    """What a result is of, in words, that is not wanted."""
+    have = key if isinstance(key, dict) else {}
+    words = [word for kind, word in _ANOTHER.items() if have.get(kind) != wanted[kind]]
+    return f"{', '.join(words[:-1])} and {words[-1]}" if words[1:] else "".join(words)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

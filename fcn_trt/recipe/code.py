@@ -31,6 +31,7 @@ _ELSEWHERE = (
     "export/calibration_state.py",
     "export/calibration_table.py",
     "export/imported.py",
+    "export/product_network.py",
     "export/torch_process.py",
 )
 """Files of the export folder that no recipe runs."""

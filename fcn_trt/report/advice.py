@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from fcn_trt.advise.estimate import rate_text
 from fcn_trt.report import table
@@ -26,7 +26,7 @@ __all__ = [
     "published_table",
 ]
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 """Columns of the table of devices."""
 
 
@@ -41,14 +41,17 @@ def advice_table(advice: Advice, candidates: Sequence[Candidate]) -> Table:
             rate_text(c.estimate.rate_fps),
             f"{rate_text(c.estimate.low_fps)} to {rate_text(c.estimate.high_fps)}",
             f"{c.estimate.memory_bytes / 1e6:.0f}",
-            "-" if c.weights is None else f"{c.weights.miou:.2f}",
-            "-" if c.weights is None else c.weights.measured_on,
+            f"{c.weights.miou:.2f}",
+            f"{c.data_set.published_at}, FP32",
             c.verdict,
         ]
         for c in candidates
     ]
-    title = f"Estimates for {advice.device.title}, asked for {advice.rate_fps:g} frames/s"
-    return table(title, [*columns, "mIoU %", "on", "verdict"], rows)
+    title = (
+        f"Estimates for {advice.device.title}, asked for {advice.rate_fps:g} frames/s; mIoU on "
+        f"{advice.data_set.measured_on}"
+    )
+    return table(title, [*columns, "mIoU %", "published at", "verdict"], rows)
 
 
 def devices_table(devices: Sequence[Device]) -> Table:
@@ -64,10 +67,11 @@ def devices_table(devices: Sequence[Device]) -> Table:
                 f"{device.tops[p]:g}{_mark(device, p)}" if p in device.tops else "-"
                 for p in PRECISIONS
             ),
+            "yes" if device.supported else "no",
         ]
         for device in devices
     ]
-    columns = ["device", "sold as", "capability", "GB", "GB/s", *PRECISIONS]
+    columns = ["device", "sold as", "capability", "GB", "GB/s", *PRECISIONS, "supported"]
     title = "Devices: dense peaks in 1e12 operations/s, without DLA; ? is derived or unsure"
     return table(title, columns, rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fcn_trt.bench.environment import Environment
     from fcn_trt.bench.ladder import Achieved, Outcome
     from fcn_trt.bench.measurement import Measurement
+    from fcn_trt.manifest import Target
 
 __all__ = ["bench_parts", "bench_sentence"]
 
@@ -34,7 +35,7 @@ MEANINGS = [
 
 
 def bench_parts(
-    outcomes: Sequence[Outcome], ceiling: Ceiling, environment: Environment
+    outcomes: Sequence[Outcome], ceilings: Mapping[Target, Ceiling], environment: Environment
 ) -> Iterator[Table | str]:
     """All that was found, ready to be shown."""
     measured = [
@@ -42,7 +43,7 @@ def bench_parts(
         for outcome in outcomes
         if outcome.measurement is not None and outcome.achieved is not None
     ]
-    yield facts("Measured on", _environment_facts(environment, ceiling))
+    yield facts("Measured on", _environment_facts(environment, ceilings))
     if measured:
         yield table("fcn-trt bench", list(LATENCY), [_row(*one) for one in measured])
         yield _stages_table([(name, found) for name, found, _ in measured])
@@ -51,8 +52,9 @@ def bench_parts(
         doubts = _doubts(found)
         if doubts:
             yield f"{name}: {'; '.join(doubts)}"
-    if ceiling.remarks:
-        yield f"ceiling: {'; '.join(ceiling.remarks)}"
+    for target, ceiling in ceilings.items():
+        if ceiling.remarks:
+            yield f"ceiling of {target}: {'; '.join(ceiling.remarks)}"
     if any(found.weights.startswith("random") for _, found, _ in measured):
         yield "weights of models are random, so that only their speed means anything"
     for outcome in outcomes:
@@ -99,7 +101,9 @@ def _stages_table(measured: Sequence[tuple[str, Measurement]]) -> Table:
     return table("Each stage alone, median in ms", ["name", "video file", *stages], rows)
 
 
-def _environment_facts(environment: Environment, ceiling: Ceiling) -> list[tuple[str, str]]:
+def _environment_facts(
+    environment: Environment, ceilings: Mapping[Target, Ceiling]
+) -> list[tuple[str, str]]:
     """What it was measured on, as far as it is known."""
     known = {
         "CPU": f"{environment.cpu}, {environment.cores} cores",
@@ -113,7 +117,7 @@ def _environment_facts(environment: Environment, ceiling: Ceiling) -> list[tuple
         "system": environment.system,
         "versions": ", ".join(f"{name} {text}" for name, text in environment.versions.items()),
         "fcn_trt": f"{environment.fcn_trt}, commit {environment.commit or 'unknown'}",
-        "ceiling": _ceiling_words(ceiling),
+        **{f"ceiling of {target}": _ceiling_words(found) for target, found in ceilings.items()},
     }
     return [(name, text) for name, text in known.items() if text]
 
@@ -122,7 +126,7 @@ def _ceiling_words(ceiling: Ceiling) -> str:
     parts = [f"{rate:.0f} GMAC/s in {kind}" for kind, rate in ceiling.gmac_per_s.items()]
     if ceiling.copy_gb_per_s is not None:
         parts.append(f"copies {ceiling.copy_gb_per_s:.1f} GB/s, read and written")
-    parts += [f"not measured: {reason}" for reason in ceiling.left_out.values()]
+    parts += [f"not measured: {reason}" for reason in dict.fromkeys(ceiling.left_out.values())]
     return "; ".join(parts)
 
 

@@ -63,10 +63,11 @@ class Backend(Protocol):
         """
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """One frame through every stage to its picture, each waited for; nothing is in flight.
+        """A full batch of a frame through every stage; nothing is in flight.
 
         Returns:
-            Seconds of each stage by name, in their order.
+            Seconds of each stage by name, in their order; the overlay, of which no label map needs
+            any, is the last.
 
         Raises:
             ValueError: the frame is not (H, W, 3) uint8.

@@ -10,11 +10,11 @@ captured as a CUDA graph and started with one call.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -186,36 +186,41 @@ class DeviceSlot:
             self.stream.synchronize()
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """Seconds of each stage of one frame to its picture, by events; waits.
+        """Seconds of each stage of a full batch of a frame, by events; waits.
 
-        "copy in" holds the copy to pinned memory, which the processor makes.
+        "copy in" holds the copy to pinned memory, which the processor makes; "copy out" is that of
+        the label maps.
 
         Raises:
             EngineError: something on the way failed.
         """
-        way = self._way = self._ways.find(
-            ((frame.shape[0], frame.shape[1]),), painted=True, stream=self.stream
-        )
+        sizes = ((frame.shape[0], frame.shape[1]),) * self._spec.batch
+        way = self._way = self._ways.find(sizes, painted=True, stream=self.stream)
         way.set_opacity(DEFAULT_OPACITY)
         started = time.perf_counter()
-        np.copyto(way.images[0].frame.host.array.reshape(frame.shape), frame)
+        for image in way.images:
+            np.copyto(image.frame.host.array.reshape(frame.shape), frame)
         copy_s = time.perf_counter() - started
+        steps = {
+            "copy in": self._upload,
+            "preprocess": self._preprocess_all,
+            "network": self._infer,
+            "decode": self._decode_all,
+            "copy out": self._download_label_maps,
+            "overlay": self._paint_all,
+        }
         with ExitStack() as stack:
-            marks: list[tuple[str, Event]] = []
-
-            def mark(stage: str) -> None:
-                event = Event(self._context, timing=True)
-                stack.callback(event.close)
-                event.record(self.stream)
-                marks.append((stage, event))
-
-            mark("")
-            self._enqueue(mark)
-            self.stream.synchronize()
-            seconds = {
-                stage: event.elapsed_ms(before) / 1000
-                for (_, before), (stage, event) in itertools.pairwise(marks)
-            }
+            marks = [Event(self._context, timing=True) for _ in range(len(steps) + 1)]
+            for mark in marks:
+                stack.callback(mark.close)
+            stack.callback(self.stream.synchronize)  # nothing may change the memory before
+            marks[0].record(self.stream)
+            for step, mark in zip(steps.values(), marks[1:], strict=True):
+                step()
+                mark.record(self.stream)
+            marks[-1].synchronize()
+            spans = [after.elapsed_ms(before) / 1000 for before, after in pairwise(marks)]
+        seconds = dict(zip(steps, spans, strict=True))
         return seconds | {"copy in": copy_s + seconds["copy in"]}
 
     def stop(self) -> None:
@@ -236,26 +241,40 @@ class DeviceSlot:
         self._executor.close()
         self._fixed.close()
 
-    def _enqueue(self, mark: Callable[[str], None] = lambda _: None) -> None:
-        """The whole way of a batch, in order; `mark` is told the name of each stage behind it."""
+    def _enqueue(self) -> None:
+        """The whole way of a batch, in order."""
+        self._upload()
+        self._preprocess_all()
+        self._infer()
+        self._decode_all()
+        if self._way.opacity is None:
+            self._download_label_maps()
+        else:
+            self._paint_all()
+            for image in self._way.images:
+                if image.view is not None:
+                    image.view.download(self.stream)
+
+    def _upload(self) -> None:
         for image in self._way.images:
             image.frame.upload(self.stream)
-        mark("copy in")
+
+    def _preprocess_all(self) -> None:
         for index, image in enumerate(self._way.images):
             self._preprocess(image.on_device, index)
-        mark("preprocess")
-        self._infer()
-        mark("network")
+
+    def _decode_all(self) -> None:
         for index, image in enumerate(self._way.images):
             self._decode(image.size, index, image.label_map.address)
-        mark("decode")
+
+    def _download_label_maps(self) -> None:
+        for image in self._way.images:
+            image.label_map.download(self.stream)
+
+    def _paint_all(self) -> None:
         for image in self._way.images:
             if image.view is not None:
                 self._paint(image, image.view)
-        mark("overlay")
-        for image in self._way.images:
-            (image.view or image.label_map).download(self.stream)
-        mark("copy out")
 
     def _preprocess(self, frame: FrameView, index: int) -> None:
         self._stages.preprocess(

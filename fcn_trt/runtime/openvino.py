@@ -43,10 +43,11 @@ class _Slot:
     """One inference request with its input memory and the sizes of the frames in it."""
 
     def __init__(self, compiled: Any, shape: tuple[int, ...]) -> None:
-        self.image = np.zeros(shape, dtype=np.float32)
+        image = np.zeros(shape, dtype=np.float32)
         with openvino_errors("make an inference request"):
             self.request = compiled.create_infer_request()
-            self.request.set_input_tensor(ov.Tensor(self.image, shared_memory=True))
+            self.request.set_input_tensor(ov.Tensor(image, shared_memory=True))
+        self.image = image  # after the request, which is let go first and still reads it
         self.sizes: list[Size] = []
 
     def start(self) -> None:
@@ -111,7 +112,7 @@ class OpenVinoBackend:
         """Preprocess into the slot and start the network."""
         for frame in frames:
             check_frame(frame)
-        entry = self._slots[slot]
+        entry = self._slot(slot)
         for image, frame in zip(entry.image, frames, strict=False):
             preprocess_into(image, frame, mean=self._spec.mean, std=self._spec.std)
         entry.sizes = [(frame.shape[0], frame.shape[1]) for frame in frames]
@@ -119,7 +120,7 @@ class OpenVinoBackend:
 
     def collect(self, slot: int) -> list[LabelMap]:
         """Wait for the network and decode each frame's logits."""
-        entry = self._slots[slot]
+        entry = self._slot(slot)
         return [
             decode(logits, size, align_corners=self._spec.align_corners)
             for logits, size in zip(entry.logits(), entry.sizes, strict=True)
@@ -127,13 +128,13 @@ class OpenVinoBackend:
 
     def collect_logits(self, slot: int) -> Logits:
         """Wait for the network and copy its logits."""
-        logits: Logits = self._slots[slot].logits().copy()
+        logits: Logits = self._slot(slot).logits().copy()
         return logits
 
     def network(self, images: npt.NDArray[np.float32]) -> Logits:
         """The network alone; a second one, which takes any shape, is compiled when one comes."""
         if images.shape[2:] == self._spec.input_size:
-            batch, slot = self._spec.batch, self._slots[0]
+            batch, slot = self._spec.batch, self._slot(0)
             return np.concatenate(
                 [slot.run(images[i : i + batch]) for i in range(0, len(images), batch)]
             )
@@ -146,19 +147,24 @@ class OpenVinoBackend:
         return logits
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """One frame through every stage, on this thread."""
+        """A full batch of a frame through every stage, on this thread."""
         check_frame(frame)
-        entry, spec = self._slots[0], self._spec
+        entry, spec = self._slot(0), self._spec
         marks = [time.perf_counter()]
-        preprocess_into(entry.image[0], frame, mean=spec.mean, std=spec.std)
+        for image in entry.image:
+            preprocess_into(image, frame, mean=spec.mean, std=spec.std)
         marks.append(time.perf_counter())
-        entry.sizes = [(frame.shape[0], frame.shape[1])]
+        entry.sizes = [(frame.shape[0], frame.shape[1])] * spec.batch
         entry.start()
-        (logits,) = entry.logits()
+        batch = entry.logits()
         marks.append(time.perf_counter())
-        label_map = decode(logits, entry.sizes[0], align_corners=spec.align_corners)
+        label_maps = [
+            decode(logits, size, align_corners=spec.align_corners)
+            for logits, size in zip(batch, entry.sizes, strict=True)
+        ]
         marks.append(time.perf_counter())
-        overlay(frame, label_map, self._palette)
+        for label_map in label_maps:
+            overlay(frame, label_map, self._palette)
         marks.append(time.perf_counter())
         spans = (end - start for start, end in itertools.pairwise(marks))
         return dict(zip(("preprocess", "network", "decode", "overlay"), spans, strict=True))
@@ -168,6 +174,13 @@ class OpenVinoBackend:
         self.submit(0, [frame])
         (label_map,) = self.collect(0)
         return overlay(frame, label_map, self._palette, opacity=opacity)
+
+    def _slot(self, index: int) -> _Slot:
+        """A slot, unless another thread has closed the backend meanwhile."""
+        try:
+            return self._slots[index]
+        except IndexError as error:
+            raise RuntimeError("this engine was closed meanwhile; load the bundle again") from error
 
     def close(self) -> None:
         """Wait for what is in flight, then let go of the requests."""

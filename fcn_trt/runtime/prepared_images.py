@@ -70,12 +70,14 @@ class PreparedImages(Closing):
         batch = self._images.host.array.view(np.float32).reshape(self._shape)
         np.copyto(batch[: len(images)], images)
         batch[len(images) :] = 0
-        self._images.upload(self._stream)
         inputs, outputs = {INPUT_NAME: self._images.address}, {OUTPUT_NAME: self._logits.address}
-        with self._context.active():
-            self._executor.enqueue(inputs, outputs, self._stream.handle)
-        self._logits.download(self._stream)
-        self._stream.synchronize()
+        try:
+            self._images.upload(self._stream)
+            with self._context.active():
+                self._executor.enqueue(inputs, outputs, self._stream.handle)
+            self._logits.download(self._stream)
+        finally:  # the memory must not be written or freed while the GPU uses it
+            self._stream.synchronize()
         found = self._logits.host.array.view(self._logits_type).reshape(self._logits_shape)
         logits: Logits = found[: len(images)].astype(np.float32)
         return logits

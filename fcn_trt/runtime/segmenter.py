@@ -143,14 +143,14 @@ class Segmenter(Closing):
             return self._backend.network(images)
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """One frame through every stage to its picture, each waited for; for benchmarks.
+        """A full batch of a frame through every stage, each timed by itself; for benchmarks.
 
         Args:
             frame: (H, W, 3) uint8 BGR.
 
         Returns:
-            Seconds by stage, in their order: preprocess, network, decode, overlay; on a GPU between
-            "copy in" and "copy out".
+            Seconds by stage, in their order: preprocess, network, decode, overlay; on a GPU "copy
+            in" comes first, and "copy out", of the label maps, before the overlay.
 
         Raises:
             ValueError: the frame has another shape or type.

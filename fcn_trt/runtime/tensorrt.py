@@ -153,7 +153,8 @@ class DeviceBackend:
         if not self._spec.takes(size):
             raise EngineError(
                 f"this engine takes images of {_sizes(self._spec)}, not {size[0]}x{size[1]}; build "
-                "it with [dynamic] sizes that include that, or build its network.onnx for openvino"
+                "it with [dynamic] sizes that include that, build its network.onnx for openvino, "
+                "or evaluate with --protocol run, which resizes them to that"
             )
         batch = self._spec.batch
         with self._open(0):
@@ -221,6 +222,7 @@ class DeviceBackend:
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             with self._context.active():
+                prepared.stop()
                 prepared.close()
 
     @contextmanager

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fcn_trt.files import write_atomic
+from fcn_trt.picture import BLACK, BLUE, GREEN, ORANGE, canvas, save
 from fcn_trt.sensitivity.result import Sensitivity
 from fcn_trt.sensitivity.score import Score
 
 __all__ = ["draw_picture", "write_picture"]
 
-# Okabe and Ito, "Color Universal Design" (2008): told apart with any colour vision.
-BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#D55E00", "#009E73", "#000000"
-
 SIZE_INCHES = (8.0, 5.0)
-DOTS_PER_INCH = 150
 FONT_POINTS = 12
 CLOSE = 0.05
 """Of the points' extent; numbers of points that are closer would be written on each other."""
@@ -31,11 +25,7 @@ def write_picture(found: Sensitivity, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    data = io.BytesIO()
-    figure = draw_picture(found)
-    # Without the library's version in it, the same result is the same file.
-    figure.savefig(data, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    write_atomic(path, data.getvalue())
+    save(draw_picture(found), path)
 
 
 def draw_picture(found: Sensitivity) -> Figure:
@@ -43,9 +33,7 @@ def draw_picture(found: Sensitivity) -> Figure:
 
     The upright axis is what the bound is about: mean IoU or agreement with FP32.
     """
-    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
-    FigureCanvasAgg(figure)  # the figure's own canvas, so that no window is ever asked for
-    axes = figure.add_subplot()
+    figure, axes = canvas(*SIZE_INCHES)
     value, label, least = _axis(found)
     xs = [point.quantised_share for point in found.points]
     ys = [value(point.score) for point in found.points]

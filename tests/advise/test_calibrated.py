@@ -1,4 +1,5 @@
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ def test_median_error_keeps_the_promise(comparison):
     summary = comparison.summary()
     assert summary["anchors"]["rows"] == 35
     assert summary["all"]["rows"] == len(comparison.rows) == 67
+    assert summary["tensorrt"]["rows"] == 32
     for group in summary.values():
         assert group["median"] < 0.1
         assert group["median_without_device"] < 0.25
@@ -30,7 +32,9 @@ def test_summary_is_that_of_the_rows(comparison):
 
     rows = comparison.rows
     anchors = [row for row in rows if row.measurement.is_anchor]
-    for name, group in (("all", rows), ("anchors", anchors)):
+    tensorrt = [row for row in rows if row.measurement.stack == "tensorrt"]
+    assert comparison.summary().keys() == {"all", "anchors", "tensorrt"}
+    for name, group in (("all", rows), ("anchors", anchors), ("tensorrt", tensorrt)):
         found = comparison.summary()[name]
         left_out = errors(group, "estimated_s")
         assert found["median"] == pytest.approx(statistics.median(left_out))
@@ -70,9 +74,19 @@ def test_shares_are_possible(comparison):
     assert all(1 < launch < 100 for launch in shares.launch_us.values())
 
 
+def test_share_above_a_peak_is_explained():
+    shares = fitted()
+    (*said, why) = shares.sentences()
+    assert any("107 % of the peak of the lanes" in sentence for sentence in said)
+    assert why.startswith("above 100 % of a peak is no mistake: Winograd's method needs fewer")
+    below = replace(shares, compute={pair: min(0.9, s) for pair, s in shares.compute.items()})
+    assert len(below.sentences()) == len(said)
+
+
 def test_description_and_sources_hide_nothing(comparison):
     text = comparison.describe()
     summary = comparison.summary()
+    assert "on the 32 of TensorRT alone" in text
     for group in summary.values():
         for name in ("median", "worst", "median_without_device", "worst_without_device"):
             if name.endswith("device") and group is summary["anchors"]:

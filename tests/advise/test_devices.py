@@ -47,6 +47,13 @@ def test_orin_peaks_are_half_of_the_sparse_ones(name, sparse_tops, within):
     assert 2 * device(name).tops["int8"] == pytest.approx(sparse_tops, rel=within)
 
 
+def test_devices_that_nothing_is_built_for_say_so_and_why():
+    without = {entry.name: entry.note for entry in devices() if not entry.supported}
+    assert without.keys() == {"nano", "tx2", "xavier-nx", "agx-xavier"}
+    assert all(note and "TensorRT 8 is the last for it" in note for note in without.values())
+    assert device("orin-nano").supported
+
+
 def test_units_are_those_of_the_architecture():
     def units(name):
         entry = device(name)

@@ -28,7 +28,7 @@ CEILING = Ceiling(gmac_per_s={"fp32": 100.0, "int8": 400.0}, copy_gb_per_s=20.0,
 def outcomes(tiny_bundle):
     """One model in two types at two sizes, the larger first, and one that failed."""
     job = Job(name="tiny", source=tiny_bundle.path)
-    real = run_job(job, ceiling=CEILING, frame_size=None, seconds=0.1)
+    real = run_job(job, ceilings={"openvino": CEILING}, frame_size=None, seconds=0.1)
     found, result = real.measurement, real.achieved
     assert found is not None
     assert result is not None

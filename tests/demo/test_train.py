@@ -20,7 +20,7 @@ from fcn_trt.demo.held_out import HeldOutScenes  # noqa: E402
 from fcn_trt.demo.samples import MixedSamples, Settings  # noqa: E402
 from fcn_trt.errors import CheckpointError, DatasetError, OutputError  # noqa: E402
 from fcn_trt.evaluate.datasets import LabelledImages, open_dataset  # noqa: E402
-from fcn_trt.evaluate.protocol import Evaluation  # noqa: E402
+from fcn_trt.evaluate.evaluation import Evaluation  # noqa: E402
 from fcn_trt.export.architecture import architecture  # noqa: E402
 from fcn_trt.export.fcn import Fcn  # noqa: E402
 

@@ -80,6 +80,18 @@ def test_scores_of_pure_noise_equal_those_from_exact_distances(seed):
     np.testing.assert_allclose(boundary_f(label_map, truth, CLASSES), expected, rtol=0, atol=1e-9)
 
 
+def test_scores_of_many_classes_in_many_parts_equal_those_from_exact_distances():
+    """More classes than bits of a word, on an image of more parts than are computed at once."""
+    rng = np.random.default_rng(0)
+    truth = blobs(rng, (600, 610), range(70))
+    label_map = np.roll(truth, (3, -5), (0, 1))
+    noise = rng.random(truth.shape) < 0.01
+    label_map[noise] = rng.integers(0, 70, int(noise.sum()))
+    expected = [oracle(label_map, truth, index) for index in range(70)]
+    np.testing.assert_allclose(boundary_f(label_map, truth, 70), expected, rtol=0, atol=1e-9)
+    assert 0 < min(expected) < max(expected) < 1
+
+
 def halves(boundary, *, size=(240, 320)):
     """Class 0 left of a column, class 1 from it on."""
     labels = np.zeros(size, dtype=np.uint8)

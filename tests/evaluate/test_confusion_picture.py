@@ -18,7 +18,7 @@ def _matplotlib():
 
 
 def evaluation(classes, label_map, truth):
-    scores = Scores(classes, boundary=False)
+    scores = Scores(classes)
     scores.update(np.array(label_map, dtype=np.uint8), np.array(truth, dtype=np.uint8))
     return scores.evaluation()
 
@@ -55,9 +55,14 @@ def test_all_classes_are_named_and_few_are_numbered(name, numbered):
     classes = label_set(name).classes
     diagonal = np.arange(len(classes))[None]
     figure = draw_confusion(evaluation(classes, diagonal, diagonal), title="")
-    (axes,) = figure.axes
+    axes, *scale = figure.axes
     assert [text.get_text() for text in axes.get_yticklabels()] == list(classes)
     assert len(axes.texts) == (len(classes) if numbered else 0)
+    # Where the cells have no numbers, a bar tells what their colours mean.
+    assert [bar.get_ylabel() for bar in scale] == (
+        [] if numbered else ["percent of the true class's pixels"]
+    )
+    assert all(bar.get_ylim() == (0, 100) for bar in scale)
 
 
 def test_names_do_not_lie_on_each_other():

@@ -1,3 +1,5 @@
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -5,7 +7,8 @@ from PIL import Image
 
 from fcn_trt.errors import DatasetError
 from fcn_trt.evaluate.datasets import open_dataset
-from fcn_trt.evaluate.protocol import check_classes, evaluate
+from fcn_trt.evaluate.measure import evaluate
+from fcn_trt.evaluate.sample import check_classes
 from fcn_trt.labels import label_set
 from fcn_trt.video.palette_png import encode_palette_png
 
@@ -206,20 +209,56 @@ def test_split_is_a_folder_of_the_root(write, classes, tmp_path):
             open_dataset(name, tmp_path, split="train")
 
 
-def test_key_tells_other_files_and_other_sizes_apart(write):
+def key(root, *indices):
+    return tuple(open_dataset("camvid", root).key_parts(indices))
+
+
+def test_key_tells_other_files_and_other_content_apart(write):
     root = write("a.png")
-    keys = [tuple(open_dataset("camvid", root).key_parts())]
-    assert f"a.png {(root / 'images' / 'a.png').stat().st_size}" in keys[0]
+    keys = [key(root, 0)]
     write("b.png")
-    keys.append(tuple(open_dataset("camvid", root).key_parts()))
-    (root / "labels" / "b.png").write_bytes((root / "labels" / "b.png").read_bytes() + b"more")
-    keys.append(tuple(open_dataset("camvid", root).key_parts()))
-    assert len(set(keys)) == 3
-    assert tuple(open_dataset("camvid", root).key_parts()) == keys[2]
+    keys += [key(root, 0, 1), key(root, 1)]
+    path = root / "labels" / "b.png"
+    before = path.stat()
+    write("b.png", labels=((1, 0), (2, 255)))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    keys += [key(root, 0, 1), key(root, 1)]
+    assert len(set(keys)) == 5
+    assert key(root, 0) == keys[0]
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_image_is_not_turned_as_its_labels_are_not(write, orientation):
+    root = write("a.jpg", size=(2, 2))
+    colours = np.kron(np.array([[0, 80], [160, 240]]), np.ones((16, 24))).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(colours).convert("RGB").save(root / "images" / "a.jpg", exif=exif, quality=95)
+    labels = (colours // 80).astype(np.uint8)
+    assert cv2.imwrite(str(root / "labels" / "a.png"), labels)
+    (sample,) = open_dataset("camvid", root)
+    assert np.array_equal(sample.truth, labels)
+    assert np.abs(sample.frame.astype(int) - colours[..., None]).max() <= 8
+    turned = cv2.imread(str(root / "images" / "a.jpg"))  # as most readers have it
+    assert turned is not None
+    assert not np.array_equal(turned, sample.frame)
+
+
+def test_folder_of_which_a_part_has_the_images_says_so(write, tmp_path):
+    write()
+    (tmp_path / "val").mkdir()
+    for kind in ("images", "labels"):
+        (tmp_path / kind).rename(tmp_path / "val" / kind)
+    with pytest.raises(DatasetError, match="as ROOT/val has them, which --split val takes"):
+        open_dataset("camvid", tmp_path)
+    assert open_dataset("camvid", tmp_path, split="val").split == "val"
+    with pytest.raises(DatasetError, match=r"labels/NAME\.png$"):
+        open_dataset("camvid", tmp_path, split="train")
 
 
 def test_key_of_a_file_that_is_gone_is_refused(write):
     dataset = open_dataset("camvid", write())
     dataset.pairs[0][1].unlink()
     with pytest.raises(DatasetError, match=r"labels/a\.png cannot be read: No such file"):
-        tuple(dataset.key_parts())
+        tuple(dataset.key_parts((0,)))

@@ -61,27 +61,17 @@ def test_boundaries_are_averaged_over_images_and_then_over_classes(scores):
     assert math.isnan(found.boundary_f_per_class["car"])
 
 
-def test_boundaries_can_be_left_unmeasured():
-    scores = Scores(CLASSES, boundary=False)
-    scores.update(*image(0))
-    found = scores.evaluation()
-    assert math.isnan(found.boundary_f)
-    assert all(map(math.isnan, found.boundary_f_per_class.values()))
-    assert found.miou > 0.5
-
-
 def test_nothing_was_measured_on_no_image():
     found = Scores(CLASSES).evaluation()
     assert found.images == 0
     assert all(map(math.isnan, (found.miou, found.pixel_accuracy, found.boundary_f)))
 
 
-@pytest.mark.parametrize("boundary", [True, False])
-def test_they_go_on_after_a_round_trip_through_json_as_if_there_had_been_none(boundary):
-    straight = Scores(CLASSES, boundary=boundary)
+def test_they_go_on_after_a_round_trip_through_json_as_if_there_had_been_none():
+    straight = Scores(CLASSES)
     for seed in range(5):
         straight.update(*image(seed))
-    scores = Scores(CLASSES, boundary=boundary)
+    scores = Scores(CLASSES)
     for seed in range(5):
         scores = Scores.from_json(CLASSES, json.loads(json.dumps(scores.to_json())))
         scores.update(*image(seed))
@@ -97,6 +87,7 @@ def test_they_go_on_after_a_round_trip_through_json_as_if_there_had_been_none(bo
         ({"more": 1}, "these are no scores: more: "),
         ({"confusion": None}, "these are no scores: confusion: "),
         ({"confusion": {}}, "this is no confusion matrix: counts: "),
+        ({"boundary": None}, "these are no scores: boundary: "),
         ({"boundary": {}}, "these are no boundary scores: sums: "),
         ({"boundary": {"sums": [], "images": []}}, "scores of 0 classes and images of 0 are none"),
         ({"images": 2}, "boundaries of more than the 2 images are scored"),

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import pytest
 
+from fcn_trt.errors import FcnTrtError
 from fcn_trt.evaluate.family import (
     MMSEG_SCALES,
     altered,
@@ -118,3 +119,20 @@ def test_windows_of_run_are_of_the_image_at_its_own_size(spec):
 def test_nothing_altered_is_the_same(spec):
     one = protocol_for(of(spec, "mmsegmentation"), "voc")
     assert altered(one) is one
+    assert altered(one, scales=(1.0,)) is one
+
+
+def test_mirroring_alone_leaves_the_size_as_it_is(spec):
+    one = protocol_for(of(spec, "mmsegmentation"), "ade20k")
+    for scales in (None, (1.0,)):
+        found = altered(one, scales=scales, flip=True)
+        assert found == replace(one, name="mmsegmentation, flip", flip=True)
+    assert altered(one, scales=(0.5,)).base_size((300, 1500), ENGINE) == (300, 1500)
+
+
+def test_protocol_that_is_wanted_is_taken_or_refused(spec):
+    model = of(spec, "mmsegmentation")
+    assert protocol_for(model, "voc", wanted="run") == run_protocol(model)
+    assert protocol_for(model, "voc", wanted="family") == family_protocol(model, "voc")
+    with pytest.raises(FcnTrtError, match="publishes no accuracy of fcn_r50-d8 on camvid, so that"):
+        protocol_for(model, "camvid", wanted="family")

@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fcn_trt.engine.openvino import build_openvino
+from fcn_trt.errors import DatasetError
 from fcn_trt.evaluate.family import MMSEG_SCALES, altered, run_protocol
 from fcn_trt.evaluate.inference import WINDOWS_AT_ONCE, infer, slide, whole
 from fcn_trt.evaluate.prepare import prepare
 from fcn_trt.evaluate.protocol import Protocol, Slide
 from fcn_trt.evaluate.resize import best_class
 from fcn_trt.runtime.segmenter import Segmenter
+from fcn_trt.stages.preprocess import preprocess
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
 
@@ -191,6 +194,41 @@ def test_protocol_of_run_gives_the_label_maps_of_run(size, make_frame, tiny_bund
         frame = make_frame(size)
         decided = infer(segmenter.network, frame, protocol, segmenter.spec)
         assert np.array_equal(best_class(decided), segmenter.segment(frame))
-        # Another network of the same file, compiled for free shapes: rounding may differ.
-        twice = infer(segmenter.network, frame, replace(protocol, flip=True), segmenter.spec)
-        assert np.mean(best_class(twice) == segmenter.segment(frame)) > 0.5
+
+
+def test_network_of_free_shape_gives_the_logits_of_the_one_of_fixed_shape(
+    make_model, write_network, tmp_path, make_frame
+):
+    model = make_model()
+    frames = [make_frame((64, 96)), make_frame((96, 160))]
+    bundles = [
+        build_openvino(
+            write_network(model, tmp_path / f"{index}.onnx", size=frame.shape[:2]),
+            tmp_path / str(index),
+        )
+        for index, frame in enumerate(frames)
+    ]
+    with Segmenter.load(bundles[0].path) as first, Segmenter.load(bundles[1].path) as second:
+        for frame, fixed, free in ((frames[0], first, second), (frames[1], second, first)):
+            image = preprocess(frame, frame.shape[:2], mean=first.spec.mean, std=first.spec.std)
+            expected = fixed.network(image[None])
+            found = free.network(image[None])
+            assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("size", [(1, 700), (700, 1), (1, 1)])
+def test_long_thin_images_are_computed(size, make_frame, tiny_bundle):
+    one = Protocol(name="test", source="", resize="box", size=(128, 256))
+    windows = Slide(crop=(48, 48), stride=(32, 32))
+    with Segmenter.load(tiny_bundle.path) as segmenter:
+        for protocol in (one, altered(one, slide=windows), altered(one, scales=(0.5,), flip=True)):
+            decided = infer(segmenter.network, make_frame(size), protocol, segmenter.spec)
+            assert best_class(decided).shape == size
+
+
+def test_size_beyond_all_measure_is_refused(network, make_frame, tiny_bundle):
+    protocol = Protocol(name="theirs", source="", resize="short side", size=(520, 520))
+    message = r"an image of 1x900 would be computed at 520x468000 by the protocol theirs, .* 67 meg"
+    with pytest.raises(DatasetError, match=message):
+        infer(network, make_frame((1, 900)), protocol, tiny_bundle.manifest.spec)
+    assert network.shapes == []

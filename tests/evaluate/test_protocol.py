@@ -6,8 +6,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from fcn_trt.errors import DatasetError
-from fcn_trt.evaluate.protocol import Protocol, Slide, check_classes, evaluate, scaled
-from fcn_trt.evaluate.sample import Sample
+from fcn_trt.evaluate.measure import evaluate
+from fcn_trt.evaluate.protocol import Protocol, Slide, scaled
+from fcn_trt.evaluate.sample import Sample, check_classes
 from fcn_trt.labels import LabelSet, hub_palette
 from fcn_trt.runtime.segmenter import Segmenter
 
@@ -158,6 +159,13 @@ def test_scaled_sizes_are_rounded_as_mmcv_rounds_them():
     # A box of 281 x 376 first, in which 281 x 375 keeps the ratio; mmcv 2.1 gives the same.
     assert scaled((375, 501), 0.75) == (281, 375)
     assert scaled((375, 501), 1.75) == (656, 876)
+
+
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1)])
+def test_a_pixel_of_a_long_thin_image_stays(size):
+    assert scaled(size, 0.1) == tuple(max(1, side // 10) for side in size)
+    box = Protocol(name="x", source="", resize="box", size=(512, 1024))
+    assert min(box.base_size(size, (1, 1))) == 1
 
 
 def test_sentence_says_what_is_done():

@@ -1,17 +1,23 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fcn_trt.errors import EngineError, OutputError
+from fcn_trt.errors import DatasetError, EngineError, OutputError
+from fcn_trt.evaluate import record as record_module
 from fcn_trt.evaluate.family import altered, run_protocol
 from fcn_trt.evaluate.inference import infer
-from fcn_trt.evaluate.measure import label_maps, measure, spread
-from fcn_trt.evaluate.protocol import Protocol, evaluate
+from fcn_trt.evaluate.measure import evaluate, label_maps, measure, spread
+from fcn_trt.evaluate.outputs import require_writable
+from fcn_trt.evaluate.protocol import Protocol
 from fcn_trt.evaluate.record import Record, about, check_record, key_of
 from fcn_trt.evaluate.resize import best_class
 from fcn_trt.evaluate.sample import Sample
+from fcn_trt.hashes import PACKAGE, combined_sha256, package_sha256
 from fcn_trt.labels import LabelSet
 from fcn_trt.runtime.segmenter import Segmenter
 
@@ -40,8 +46,10 @@ class Images:
         truth[:5] = 255
         return Sample(name=str(index), frame=self.make_frame(size, seed=index), truth=truth)
 
-    def key_parts(self):
-        return (self.name, str(self.count))
+    split = "val"
+
+    def key_parts(self, indices):
+        return (self.name, str(self.count), *map(str, indices))
 
 
 @pytest.fixture
@@ -60,8 +68,7 @@ def open_record(segmenter, images, tmp_path):
     def make(path=None, *, protocol=None, dataset=images, indices=(0, 1, 2, 3, 4), ran_on="here"):
         protocol = protocol or run_protocol(segmenter.spec)
         facts = about(segmenter.manifest, protocol, dataset, indices=indices, ran_on=ran_on)
-        key = key_of(facts, dataset.key_parts(), indices)
-        return Record(key, facts, segmenter.spec.classes, path)
+        return Record(key_of(facts), facts, segmenter.spec.classes, path)
 
     return make
 
@@ -126,7 +133,7 @@ def test_record_goes_on_where_it_ended(segmenter, images, open_record, tmp_path,
 
     images.read.clear()
     second = open_record(path)
-    assert (second.resumed, second.was_finished, second.replaces) == (2, False, False)
+    assert (second.resumed, second.was_finished) == (2, False)
     measure(segmenter, images, protocol, second, indices=tuple(range(5)))
     assert images.read == [2, 3, 4]
     whole = open_record(tmp_path / "whole.json")
@@ -163,7 +170,14 @@ def test_result_says_what_it_is_of(segmenter, images, open_record, tmp_path, tin
     assert (found["engine"]["target"], found["engine"]["ran_on"]) == ("openvino", "a CPU")
     assert found["protocol"]["scales"] == [1.0, 0.5]
     assert found["protocol"].keys() == set(Protocol.__slots__)
-    assert found["dataset"] == {"name": "noise", "images": 2, "of": 5}
+    files = combined_sha256(("noise", "5", "1", "3"))
+    assert found["dataset"] == {
+        "name": "noise",
+        "split": "val",
+        "images": 2,
+        "of": 5,
+        "files_sha256": files,
+    }
     assert found["versions"].keys() >= {"fcn_trt", "numpy", "opencv"}
     assert (found["images"], len(found["confusion"]), len(found["confusion"][0])) == (2, 3, 4)
     assert found["per_class"].keys() == set(segmenter.spec.classes)
@@ -178,8 +192,8 @@ def test_what_could_not_be_measured_is_null(open_record):
 
 def test_key_follows_from_everything(segmenter, images, open_record, make_frame, monkeypatch):
     class Changed(Images):
-        def key_parts(self):
-            return (self.name, "another file")
+        def key_parts(self, indices):
+            return (*super().key_parts(indices), "another file")
 
     protocol = run_protocol(segmenter.spec)
     keys = [
@@ -193,17 +207,99 @@ def test_key_follows_from_everything(segmenter, images, open_record, make_frame,
     ]
     monkeypatch.setattr("fcn_trt.evaluate.record.package_sha256", lambda *_: "other code")
     keys.append(open_record().key)
-    assert len(set(keys)) == len(keys)
+    assert len({json.dumps(key) for key in keys}) == len(keys)
     assert open_record().key == keys[-1]
 
 
-def test_record_of_another_key_is_replaced(segmenter, images, open_record, tmp_path):
+def test_result_of_something_else_is_kept_and_the_difference_said(
+    segmenter, images, open_record, tmp_path, monkeypatch
+):
     path, protocol = tmp_path / "r.json", run_protocol(segmenter.spec)
     measure(segmenter, images, protocol, open_record(path), indices=(0, 1, 2, 3, 4))
-    other = open_record(path, indices=(0, 1))
-    assert (other.resumed, other.replaces) == (0, True)
-    measure(segmenter, images, protocol, other, indices=(0, 1))
-    assert json.loads(path.read_bytes())["images"] == 2
+    before = path.read_bytes()
+    mirrored = altered(protocol, flip=True)
+    for changes, words in (
+        ({"indices": (0, 1)}, "other images"),
+        ({"protocol": mirrored}, "another protocol"),
+        ({"indices": (0, 1), "protocol": mirrored}, "another protocol and other images"),
+        ({"ran_on": "there"}, "another machine, or another version of what runs the engine"),
+    ):
+        message = rf"r\.json is there already and has a result of {words}; choose another name, or"
+        with pytest.raises(OutputError, match=message):
+            open_record(path, **changes)
+    monkeypatch.setattr("fcn_trt.evaluate.record.package_sha256", lambda *_: "other code")
+    with pytest.raises(OutputError, match="has a result of other code of this package; choose"):
+        open_record(path)
+    assert path.read_bytes() == before
+
+
+def test_code_that_draws_images_counts_where_they_are_drawn(open_record, images, monkeypatch):
+    asked = []
+
+    def note(*patterns):
+        asked.append(patterns)
+        return ""
+
+    monkeypatch.setattr("fcn_trt.evaluate.record.package_sha256", note)
+    open_record()
+    monkeypatch.setattr(images, "name", "scene", raising=False)
+    open_record()
+    assert ["demo/*.py" in patterns for patterns in asked] == [False, True]
+
+
+NO_FIGURE = {
+    *("fcn_trt", "fcn_trt.closing", "fcn_trt.errors", "fcn_trt.files", "fcn_trt.hashes"),
+    *("fcn_trt.machine", "fcn_trt.timing"),
+}
+"""Modules that a measurement does not follow from: files, messages, clocks."""
+
+
+def test_all_code_that_a_measurement_runs_is_in_its_key(tiny_bundle):
+    script = f"""
+import sys
+import numpy as np
+from fcn_trt.evaluate.measure import label_maps
+from fcn_trt.evaluate.plan import plan_evaluation
+from fcn_trt.evaluate.family import altered, run_protocol
+from fcn_trt.evaluate.sample import Sample
+from fcn_trt.runtime.segmenter import Segmenter
+frame = np.zeros((20, 30, 3), np.uint8)
+sample = Sample(name="", frame=frame, truth=frame[..., 0])
+with Segmenter.load({str(tiny_bundle.path)!r}) as segmenter:
+    plain = run_protocol(segmenter.spec)
+    for protocol in (plain, altered(plain, scales=(0.5, 1.0), flip=True)):
+        list(label_maps(segmenter, iter([sample]), protocol))
+for name, module in sys.modules.items():
+    if name.partition(".")[0] == "fcn_trt":
+        print(name, module.__file__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    ran = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    covered = {str(path) for pattern in record_module._CODE for path in PACKAGE.glob(pattern)}
+    left = {name for name, file in ran.items() if file not in covered}
+    assert {"fcn_trt.stages.decode", "fcn_trt.evaluate.measure"} <= ran.keys() - left
+    assert left <= NO_FIGURE
+
+
+def test_pattern_that_matches_no_file_is_an_error():
+    assert package_sha256("spec.py") != package_sha256("spec.py", "stages/*.py")
+    with pytest.raises(ValueError, match=r"no file of this package matches 'stage/\*\.py'"):
+        package_sha256("spec.py", "stage/*.py")
+
+
+def test_images_without_one_labelled_pixel_are_an_error(segmenter, images, open_record, tmp_path):
+    class Unlabelled(Images):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return replace(sample, truth=np.full_like(sample.truth, 255))
+
+    nothing = Unlabelled(segmenter.spec, images.make_frame)
+    record = open_record(tmp_path / "r.json", dataset=nothing, indices=(0, 1))
+    with pytest.raises(DatasetError, match="no pixel of the 2 images of noise has a class, since"):
+        measure(segmenter, nothing, run_protocol(segmenter.spec), record, indices=(0, 1))
+    assert not record.content()["finished"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', "no json", '{"key": "", "scores": 1}'])
@@ -238,6 +334,19 @@ def test_record_in_a_missing_folder_is_refused_before_work(tmp_path):
     with pytest.raises(OutputError, match="No such file"):
         check_record(tmp_path / "gone" / "r.json")
     check_record(tmp_path / "r.json")
+
+
+def test_what_would_be_no_file_is_refused_before_work(tmp_path):
+    for path, message in (
+        (tmp_path, "is a folder; give the name of a file"),
+        (Path(), "is a folder; give the name of a file"),
+        (Path("/dev/full"), "is no regular file, and would be replaced; choose another name"),
+        (Path("/proc/self/r.json"), "r.json cannot be written: .*; choose another place"),
+    ):
+        with pytest.raises(OutputError, match=message):
+            require_writable(path)
+    require_writable(tmp_path / "r.json")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_scales_and_mirroring_equal_theirs(name, models, randomise, picture):
         one = of_case(segmenter.spec, case)
         protocol = altered(one, scales=MMSEG_SCALES, flip=True)
         for network in (theirs.network, segmenter.network):
-            each = [altered(one, scales=(scale,), flip=False) for scale in MMSEG_SCALES]
+            each = [replace(protocol, scales=(scale,), flip=False) for scale in MMSEG_SCALES]
             for view, alone in zip(views[::2], each, strict=True):
                 planes = infer(network, frame, alone, segmenter.spec)
                 assert difference(view.numpy(), planes) <= TOLERANCE

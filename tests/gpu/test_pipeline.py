@@ -165,7 +165,7 @@ def test_stages_are_timed_in_their_order_and_spoil_no_frame(make_backend):
     for _ in range(3):
         seconds = backend.time_stages(frame)
         assert list(seconds) == [
-            *("copy in", "preprocess", "network", "decode", "overlay", "copy out")
+            *("copy in", "preprocess", "network", "decode", "copy out", "overlay")
         ]
         assert all(0 < value < 1 for value in seconds.values())
     backend.submit(0, [frame])
