@@ -36,6 +36,12 @@ __all__ = ["ASKED", "agreement", "times_as_fast", "verdicts"]
 SIZES: tuple[Size, ...] = ((256, 512), (512, 1024), (1024, 2048))
 CEILING_SECONDS = 4.0
 
+SECONDS = 90.0
+"""How long the turns of a size take at least."""
+
+REST_S = 0.3
+"""Threads of other libraries still spin for a while after a call, and would slow the next one."""
+
 LEAST_AGREEMENT = 0.999
 """Share of pixels that FP32 labels as torch does; sums in another order break ties."""
 
@@ -54,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", action="append", type=parse_size, help="by default three")
     parser.add_argument("--runs", type=int, choices=range(1, 1000), metavar="N", default=7)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each size, at least")
     parser.add_argument("--only", action="append", choices=NAMES, help="repeatable")
     parser.add_argument("--ceiling-seconds", type=float, default=CEILING_SECONDS)
     parser.add_argument("--out", type=Path, default=RESULTS / "peers.json")
@@ -65,20 +72,18 @@ def main() -> None:
         ceiling = None
         if not is_on_gpu():
             ceiling = measure_ceiling(("fp32", "bf16", "int8"), seconds=options.ceiling_seconds)
-        results.append(_measure(size, options.runs, options.only, ceiling))
+        results.append(_measure(size, options, ceiling))
         for line in _table(results[-1]):
             print(line, flush=True)
         save(options.out, results, command=command_line("benchmarks.peers", sys.argv[1:]))
 
 
-def _measure(
-    size: Size, runs: int, only: list[str] | None, ceiling: Ceiling | None
-) -> dict[str, Any]:
+def _measure(size: Size, options: argparse.Namespace, ceiling: Ceiling | None) -> dict[str, Any]:
     """Everything of one size."""
     frame, _ = StreetScene(7).render(0, size)
     stages: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        cases = open_cases(size, Path(folder), stack, only)
+        cases = open_cases(size, Path(folder), stack, options.only)
         same = agreement({case.name: case.segment(frame) for case in cases})
         calls: dict[str, Callable[[], Any]] = {c.name: partial(c.segment, frame) for c in cases}
         for case in cases:
@@ -86,7 +91,7 @@ def _measure(
                 stages[case.name] = {}
                 calls[f"stages of {case.name}"] = partial(_stages, case, frame, stages[case.name])
         before = this_moment()
-        seconds = interleave(calls, runs=runs)
+        seconds = interleave(calls, runs=options.runs, seconds=options.seconds, rest_s=REST_S)
         after = this_moment()
         gmac = cases[0].gmac
     seconds = {case.name: seconds[case.name] for case in cases}
@@ -107,6 +112,7 @@ def _measure(
             | {"remarks": list(found[case.name].remarks)}
             for case in cases
         },
+        "turns": len(next(iter(seconds.values()))),
         "times_as_fast": times_as_fast(seconds),
         "asked": [] if is_on_gpu() else verdicts(seconds, size),
         "skipped": skipped(),
