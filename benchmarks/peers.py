@@ -1,6 +1,6 @@
 """Frame to label map against what people use today, on one frame, in turns, in one run.
 
-    python -m benchmarks.peers [--size 512x1024 ...] [--runs 7] [--only NAME ...]
+    python -m benchmarks.peers [--size 512x1024 ...] [--runs 5] [--only NAME ...]
 
 Each gets the same frame and the same random weights of `fcn_resnet50`, and gives the same: a uint8
 label map of the frame's size. `benchmarks/peers_cases.py` says what each is. Ratios are taken turn
@@ -59,7 +59,7 @@ def main() -> None:
     """Print a table per size and write peers.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", action="append", type=parse_size, help="by default three")
-    parser.add_argument("--runs", type=int, choices=range(1, 1000), metavar="N", default=7)
+    parser.add_argument("--runs", type=int, choices=range(1, 1000), metavar="N", default=5)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each size, at least")
     parser.add_argument("--only", action="append", choices=NAMES, help="repeatable")
     parser.add_argument("--ceiling-seconds", type=float, default=CEILING_SECONDS)
