@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,12 +19,7 @@ RESULTS = Path(__file__).parent
 
 
 def interleave(
-    calls: Mapping[str, Callable[[], Any]],
-    *,
-    runs: int,
-    warm_up: int = 1,
-    seconds: float = 0.0,
-    rest_s: float = 0.0,
+    calls: Mapping[str, Callable[[], Any]], *, runs: int, warm_up: int = 1, seconds: float = 0.0
 ) -> dict[str, list[float]]:
     """Seconds of each call in turns, after turns that do not count.
 
@@ -35,17 +28,11 @@ def interleave(
         runs: How often each is called at least.
         warm_up: Turns that do not count.
         seconds: How long all of them together at least.
-        rest_s: Seconds before each call in which nothing is done.
     """
     for _ in range(warm_up):
         for call in calls.values():
             call()
-    rest = partial(time.sleep, rest_s) if rest_s else _no_rest
-    return series.interleave(calls, seconds=seconds, least_runs=runs, rest=rest)
-
-
-def _no_rest() -> None:
-    """Calls follow each other at once."""
+    return series.interleave(calls, seconds=seconds, least_runs=runs)
 
 
 def summary(seconds: list[float]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """Frame to label map against what people use today, on one frame, in turns, in one run.
 
-    python -m benchmarks.peers [--size 512x1024 ...] [--runs 5] [--only NAME ...]
+    python -m benchmarks.peers [--size 512x1024 ...] [--runs 3] [--only NAME ...]
 
 Each gets the same frame and the same random weights of `fcn_resnet50`, and gives the same: a uint8
 label map of the frame's size. `benchmarks/peers_cases.py` says what each is. Ratios are taken turn
@@ -39,9 +39,6 @@ CEILING_SECONDS = 4.0
 SECONDS = 90.0
 """How long the turns of a size take at least."""
 
-REST_S = 0.3
-"""Threads of other libraries still spin for a while after a call, and would slow the next one."""
-
 LEAST_AGREEMENT = 0.999
 """Share of pixels that FP32 labels as torch does; sums in another order break ties."""
 
@@ -59,7 +56,7 @@ def main() -> None:
     """Print a table per size and write peers.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", action="append", type=parse_size, help="by default three")
-    parser.add_argument("--runs", type=int, choices=range(1, 1000), metavar="N", default=5)
+    parser.add_argument("--runs", type=int, choices=range(1, 1000), metavar="N", default=3)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each size, at least")
     parser.add_argument("--only", action="append", choices=NAMES, help="repeatable")
     parser.add_argument("--ceiling-seconds", type=float, default=CEILING_SECONDS)
@@ -91,7 +88,7 @@ def _measure(size: Size, options: argparse.Namespace, ceiling: Ceiling | None) -
                 stages[case.name] = {}
                 calls[f"stages of {case.name}"] = partial(_stages, case, frame, stages[case.name])
         before = this_moment()
-        seconds = interleave(calls, runs=options.runs, seconds=options.seconds, rest_s=REST_S)
+        seconds = interleave(calls, runs=options.runs, seconds=options.seconds)
         after = this_moment()
         gmac = cases[0].gmac
     seconds = {case.name: seconds[case.name] for case in cases}
@@ -107,6 +104,7 @@ def _measure(size: Size, options: argparse.Namespace, ceiling: Ceiling | None) -
         "ceiling": ceiling and dataclasses.asdict(ceiling),
         "cases": {
             case.name: summary(seconds[case.name])
+            | {"seconds": seconds[case.name]}
             | {"what": case.what, "labels_as_torch": same.get(case.name)}
             | _own(case, stages.get(case.name), ceiling)
             | {"remarks": list(found[case.name].remarks)}
