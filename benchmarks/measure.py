@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +21,12 @@ RESULTS = Path(__file__).parent
 
 
 def interleave(
-    calls: Mapping[str, Callable[[], Any]], *, runs: int, warm_up: int = 1, seconds: float = 0.0
+    calls: Mapping[str, Callable[[], Any]],
+    *,
+    runs: int,
+    warm_up: int = 1,
+    seconds: float = 0.0,
+    rest_s: float = 0.0,
 ) -> dict[str, list[float]]:
     """Seconds of each call in turns, after turns that do not count.
 
@@ -28,11 +35,13 @@ def interleave(
         runs: How often each is called at least.
         warm_up: Turns that do not count.
         seconds: How long all of them together at least.
+        rest_s: Seconds before each call in which nothing is done.
     """
     for _ in range(warm_up):
         for call in calls.values():
             call()
-    return series.interleave(calls, seconds=seconds, least_runs=runs)
+    rest = partial(time.sleep, rest_s)
+    return series.interleave(calls, seconds=seconds, least_runs=runs, rest=rest)
 
 
 def summary(seconds: list[float]) -> dict[str, float]:

@@ -39,6 +39,9 @@ CEILING_SECONDS = 4.0
 SECONDS = 90.0
 """How long the turns of a size take at least."""
 
+REST_S = 0.3
+"""Threads of other libraries still spin for a while after a call, and would slow the next one."""
+
 LEAST_AGREEMENT = 0.999
 """Share of pixels that FP32 labels as torch does; sums in another order break ties."""
 
@@ -88,7 +91,7 @@ def _measure(size: Size, options: argparse.Namespace, ceiling: Ceiling | None) -
                 stages[case.name] = {}
                 calls[f"stages of {case.name}"] = partial(_stages, case, frame, stages[case.name])
         before = this_moment()
-        seconds = interleave(calls, runs=options.runs, seconds=options.seconds)
+        seconds = interleave(calls, runs=options.runs, seconds=options.seconds, rest_s=REST_S)
         after = this_moment()
         gmac = cases[0].gmac
     seconds = {case.name: seconds[case.name] for case in cases}

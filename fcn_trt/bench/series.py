@@ -119,6 +119,7 @@ def interleave(
     *,
     seconds: float,
     least_runs: int = LEAST_RUNS,
+    rest: Callable[[], object] = lambda: None,
     clock: Clock = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Times of several calls in turns A B, B A, so that a drifting machine hits all alike.
@@ -127,6 +128,7 @@ def interleave(
         calls: By name.
         seconds: How long all of them together.
         least_runs: Each is called at least so many times.
+        rest: Called before each of them, and not timed.
         clock: Tells seconds.
 
     Returns:
@@ -139,6 +141,7 @@ def interleave(
         # Each turn begins with another one, so that none always has the same neighbour.
         first = rounds % len(names) if names else 0
         for name in (*names[first:], *names[:first]):
+            rest()
             found[name].append(_time(calls[name], clock))
         rounds += 1
     return found

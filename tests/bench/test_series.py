@@ -119,3 +119,19 @@ def test_throughput_of_batches_counts_whole_batches():
 def test_one_result_has_no_throughput():
     clock = Time()
     assert sustained_fps(results(clock, 1.0), clock=clock) == (0.0, 1)
+
+
+def test_rest_comes_before_each_call_and_is_not_timed():
+    clock, order = Time(), []
+
+    def work() -> None:
+        order.append("work")
+        clock.now += 1.0
+
+    def rest() -> None:
+        order.append("rest")
+        clock.now += 10.0
+
+    found = interleave({"a": work}, seconds=0, least_runs=2, rest=rest, clock=clock)
+    assert found == {"a": [1.0, 1.0]}
+    assert order == ["rest", "work"] * 2
