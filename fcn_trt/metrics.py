@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fcn_trt.spec import NO_LABEL, LabelMap
 
-__all__ = ["ConfusionMatrix", "mean_of_known"]
+__all__ = ["ConfusionMatrix", "mean_of_known", "read_stored"]
+
+Stored = TypeVar("Stored")
 
 
 class ConfusionMatrix:
@@ -93,12 +95,7 @@ class ConfusionMatrix:
         Raises:
             ValueError: it is no confusion matrix of so many classes.
         """
-        try:
-            stored = TypeAdapter(_Stored).validate_python(value)
-        except ValidationError as error:
-            found = error.errors()[0]
-            where = ".".join(map(str, found["loc"])) or "it"
-            raise ValueError(f"this is no confusion matrix: {where}: {found['msg']}") from error
+        stored = read_stored(_Stored, value, refusal="this is no confusion matrix")
         widths = {len(row) for row in stored.counts}
         if len(stored.counts) != num_classes or widths != {num_classes}:
             raise ValueError(
@@ -116,6 +113,26 @@ def mean_of_known(values: npt.NDArray[np.float64]) -> float:
     """Mean of the values that are numbers, NaN if none is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
+
+
+def read_stored(kind: type[Stored], value: Any, *, refusal: str, whole: str = "it") -> Stored:
+    """Sums that were written as JSON, checked strictly.
+
+    Args:
+        kind: Dataclass of their form.
+        value: As `json.loads` returns it.
+        refusal: What is said of a value of another form, before where and why.
+        whole: What the value itself is called there.
+
+    Raises:
+        ValueError: the value has another form.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        found = error.errors()[0]
+        where = ".".join(map(str, found["loc"])) or whole
+        raise ValueError(f"{refusal}: {where}: {found['msg']}") from error
 
 
 _Count = Annotated[int, Field(strict=True, ge=0, lt=2**48)]

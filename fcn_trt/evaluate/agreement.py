@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fcn_trt.spec import NO_LABEL, LabelMap
 
-__all__ = ["BOUNDARY_RADIUS", "Agreement", "ImageAgreement", "near_boundary"]
+__all__ = ["BOUNDARY_RADIUS", "Agreement", "ImageAgreement", "boundary_pixels", "near_boundary"]
 
 BOUNDARY_RADIUS = 3
 """Pixels from a boundary that count as near it. Logits are at stride 8 or more, so that this is
@@ -124,6 +124,35 @@ class Agreement:
         return indices
 
 
+def boundary_pixels(
+    labels: LabelMap, counted: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.bool_]:
+    """The pixels that have a 4-neighbour of another label.
+
+    Args:
+        labels: (H, W) uint8.
+        counted: (H, W) those that count; the others are on no boundary and make none. None counts
+            all.
+
+    Returns:
+        (H, W) bool.
+    """
+    across = labels[:, 1:] != labels[:, :-1]
+    down = labels[1:] != labels[:-1]
+    if counted is not None:
+        across &= counted[:, 1:] & counted[:, :-1]
+        down &= counted[1:] & counted[:-1]
+    boundary = np.zeros(labels.shape, dtype=np.bool_)
+    for part, differs in (
+        (boundary[:, 1:], across),
+        (boundary[:, :-1], across),
+        (boundary[1:], down),
+        (boundary[:-1], down),
+    ):
+        part |= differs
+    return boundary
+
+
 def near_boundary(label_map: LabelMap, radius: int = BOUNDARY_RADIUS) -> npt.NDArray[np.bool_]:
     """The pixels within `radius` of a boundary.
 
@@ -138,16 +167,7 @@ def near_boundary(label_map: LabelMap, radius: int = BOUNDARY_RADIUS) -> npt.NDA
     Returns:
         (H, W) bool.
     """
-    boundary = np.zeros(label_map.shape, dtype=np.uint8)
-    across = label_map[:, 1:] != label_map[:, :-1]
-    down = label_map[1:] != label_map[:-1]
-    for part, differs in (
-        (boundary[:, 1:], across),
-        (boundary[:, :-1], across),
-        (boundary[1:], down),
-        (boundary[:-1], down),
-    ):
-        part |= differs
+    boundary = boundary_pixels(label_map).view(np.uint8)
     side = 2 * radius + 1
     near: npt.NDArray[np.uint8] = cv2.dilate(boundary, np.ones((side, side), dtype=np.uint8))
     return near.astype(np.bool_)

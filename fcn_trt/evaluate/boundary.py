@@ -26,8 +26,10 @@ from typing import Annotated, Any, ClassVar, TypeAlias
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
+from fcn_trt.evaluate.agreement import boundary_pixels
+from fcn_trt.metrics import read_stored
 from fcn_trt.spec import NO_LABEL, LabelMap, Size
 
 __all__ = ["BoundaryScore", "boundary_f"]
@@ -88,12 +90,7 @@ class BoundaryScore:
         Raises:
             ValueError: these are no boundary scores of so many classes.
         """
-        try:
-            stored = TypeAdapter(_Stored).validate_python(value)
-        except ValidationError as error:
-            found = error.errors()[0]
-            where = ".".join(map(str, found["loc"])) or "it"
-            raise ValueError(f"these are no boundary scores: {where}: {found['msg']}") from error
+        stored = read_stored(_Stored, value, refusal="these are no boundary scores")
         if {len(stored.sums), len(stored.images)} != {num_classes}:
             raise ValueError(
                 f"boundary scores of {len(stored.sums)} classes and images of "
@@ -146,14 +143,7 @@ def _occurs(labels: LabelMap, num_classes: int) -> npt.NDArray[np.bool_]:
 
 def _edges(labels: LabelMap, counted: npt.NDArray[np.bool_]) -> LabelMap:
     """The label of each boundary pixel, and "no label" elsewhere."""
-    boundary = np.zeros(labels.shape, dtype=np.bool_)
-    across = (labels[:, 1:] != labels[:, :-1]) & counted[:, 1:] & counted[:, :-1]
-    down = (labels[1:] != labels[:-1]) & counted[1:] & counted[:-1]
-    boundary[:, 1:] |= across
-    boundary[:, :-1] |= across
-    boundary[1:] |= down
-    boundary[:-1] |= down
-    return np.where(boundary, labels, np.uint8(NO_LABEL))
+    return np.where(boundary_pixels(labels, counted), labels, np.uint8(NO_LABEL))
 
 
 def _count(labels: LabelMap) -> npt.NDArray[np.int64]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 
 from fcn_trt.evaluate.boundary import BoundaryScore
-from fcn_trt.metrics import ConfusionMatrix, mean_of_known
+from fcn_trt.metrics import ConfusionMatrix, mean_of_known, read_stored
 from fcn_trt.spec import LabelMap
 
 __all__ = ["Evaluation", "Scores"]
@@ -107,12 +107,7 @@ class Scores:
         Raises:
             ValueError: these are no scores of so many classes.
         """
-        try:
-            stored = TypeAdapter(_Stored).validate_python(value)
-        except ValidationError as error:
-            found = error.errors()[0]
-            where = ".".join(map(str, found["loc"])) or "they"
-            raise ValueError(f"these are no scores: {where}: {found['msg']}") from error
+        stored = read_stored(_Stored, value, refusal="these are no scores", whole="they")
         scores = cls(classes)
         scores.images = stored.images
         scores.confusion = ConfusionMatrix.from_json(len(classes), stored.confusion)
