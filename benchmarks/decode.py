@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks.measure import RESULTS, interleave, ratios, save, summary
-from fcn_trt.demo.scene import StreetScene
+from fcn_trt.scene.scene import StreetScene
 from fcn_trt.stages.decode import decode
 
 SIZES = ((256, 512), (512, 1024), (1024, 2048))

@@ -20,9 +20,9 @@ from fcn_trt.bench.device_ceiling import device_copy_gb_per_s
 from fcn_trt.cuda.device_stages import DeviceStages, FrameView, palette_table
 from fcn_trt.cuda.memory import DeviceArray, copy_on_device
 from fcn_trt.cuda.nvrtc import compile_kernels
-from fcn_trt.demo.scene import StreetScene
 from fcn_trt.labels import numbered_label_set, palette_array
 from fcn_trt.runtime.tensorrt import SLOTS, DeviceBackend
+from fcn_trt.scene.scene import StreetScene
 from fcn_trt.spec import Frame, Size, Spec
 
 __all__ = ["Bench"]

@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fcn_trt.closing import Closing
 from fcn_trt.cuda.context import primary_context
 from fcn_trt.cuda.graph import capture
 from fcn_trt.cuda.memory import DeviceBuffer, PinnedBuffer, copy_to_device
 from fcn_trt.cuda.stream import Event, Stream
+from fcn_trt.files import Closing
 
 __all__ = ["DeviceClock", "Timed", "Work"]
 

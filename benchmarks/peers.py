@@ -28,7 +28,7 @@ from benchmarks.peers_cases import EAGER, MODEL, NAMES, Case, is_on_gpu, open_ca
 from fcn_trt.bench.ceiling import Ceiling, measure_ceiling
 from fcn_trt.bench.measurement import beyond_network_share
 from fcn_trt.bench.steadiness import steadiness, this_moment
-from fcn_trt.demo.scene import StreetScene
+from fcn_trt.scene.scene import StreetScene
 from fcn_trt.spec import Frame, LabelMap, Size, parse_size
 
 __all__ = ["ASKED", "agreement", "times_as_fast", "verdicts"]

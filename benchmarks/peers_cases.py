@@ -34,15 +34,16 @@ from torchvision.models.segmentation import fcn_resnet50
 
 from fcn_trt.bench.random_bundle import quick_quantisation
 from fcn_trt.engine.build import build_engine
-from fcn_trt.engine.openvino import openvino_core, openvino_version
-from fcn_trt.export.architecture import architecture
-from fcn_trt.export.pipeline import export_model, load_model, type_network
-from fcn_trt.export.profile import profile
-from fcn_trt.export.quantisation import FloatPrecision
-from fcn_trt.manifest import Target
-from fcn_trt.options import BuildOptions
+from fcn_trt.engine.manifest import Target
+from fcn_trt.engine.openvino.builder import openvino_core, openvino_version
+from fcn_trt.engine.options import BuildOptions
+from fcn_trt.model.architecture import architecture
+from fcn_trt.model.load import load_model
+from fcn_trt.model.profile import profile
+from fcn_trt.pipeline.steps import export_model
+from fcn_trt.precision.type_network import type_network
 from fcn_trt.runtime.segmenter import Segmenter
-from fcn_trt.spec import Frame, LabelMap, Precision, Size
+from fcn_trt.spec import FloatPrecision, Frame, LabelMap, Precision, Size
 
 __all__ = ["EAGER", "MODEL", "NAMES", "Case", "is_on_gpu", "open_cases", "skipped"]
 

@@ -24,18 +24,19 @@ from typing import Any
 
 from benchmarks.measure import RESULTS, save
 from fcn_trt.bench.result_file import read_result
-from fcn_trt.engine.openvino import compile_trial, computes
-from fcn_trt.evaluate.agreement import Agreement
-from fcn_trt.evaluate.datasets import Dataset, open_dataset
-from fcn_trt.export.amax import METHODS
-from fcn_trt.export.calibrate import calibrate
-from fcn_trt.export.calibration_cache import write_calibration
-from fcn_trt.export.pipeline import export_network, type_network
-from fcn_trt.export.quantisation import FloatPrecision, Method, Quantisation, QuantisedPrecision
+from fcn_trt.calibration.amax import METHODS, Method
+from fcn_trt.calibration.cache import write_calibration
+from fcn_trt.calibration.calibrate import calibrate
+from fcn_trt.calibration.images import RangeImages
+from fcn_trt.engine.openvino.builder import compile_trial, computes
+from fcn_trt.evaluation.agreement import Agreement
+from fcn_trt.evaluation.datasets import Dataset, open_dataset
+from fcn_trt.evaluation.metrics import ConfusionMatrix
 from fcn_trt.files import sha256
-from fcn_trt.metrics import ConfusionMatrix
-from fcn_trt.range_images import RangeImages
-from fcn_trt.spec import LabelMap, Spec, read_spec
+from fcn_trt.pipeline.steps import export_network
+from fcn_trt.precision.request import Quantisation
+from fcn_trt.precision.type_network import type_network
+from fcn_trt.spec import FloatPrecision, LabelMap, QuantisedPrecision, Spec, read_spec
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import preprocess
 

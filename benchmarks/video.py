@@ -27,16 +27,16 @@ import numpy as np
 from benchmarks.measure import RESULTS, command_line, save
 from fcn_trt.bench.random_bundle import RandomNetwork, random_bundle
 from fcn_trt.bench.steadiness import steadiness, this_moment
-from fcn_trt.demo.held_out import HELD_OUT_SEED
-from fcn_trt.demo.scene import SceneSource
 from fcn_trt.engine.bundle import load_bundle
-from fcn_trt.engine.openvino import compile_network
+from fcn_trt.engine.openvino.builder import compile_network
 from fcn_trt.labels import palette_array
-from fcn_trt.recipe import read_recipe
-from fcn_trt.recipe.steps import build_recipe
+from fcn_trt.pipeline.recipe import read_recipe
+from fcn_trt.pipeline.run import build_recipe
 from fcn_trt.runtime.segmenter import Segmenter
+from fcn_trt.scene.scene import HELD_OUT_SEED
 from fcn_trt.spec import Frame, LabelMap, Precision
 from fcn_trt.video.loop import run_loop
+from fcn_trt.video.scene_source import SceneSource
 from fcn_trt.video.sink import open_sink
 from fcn_trt.video.source import open_source
 

@@ -6,20 +6,21 @@ by the function that needs it.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
+
+from fcn_trt.version import __version__
 
 if TYPE_CHECKING:
     from fcn_trt.runtime.segmenter import Segmenter
 
-__all__ = ["Segmenter"]
+__all__ = ["Segmenter", "__version__"]
 
-__version__ = "0.1.0"
+_HOMES = {"Segmenter": "fcn_trt.runtime.segmenter"}
 
 
 def __getattr__(name: str) -> Any:
-    """Load `Segmenter` when it is first asked for (PEP 562): the command line starts without it."""
-    if name == "Segmenter":
-        from fcn_trt.runtime.segmenter import Segmenter
-
-        return Segmenter
+    """Load a public name when it is first asked for (PEP 562): the command line starts without."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'fcn_trt' has no attribute {name!r}")

@@ -1,5 +1,5 @@
 """`python -m fcn_trt` is `fcn-trt`."""
 
-from fcn_trt.cli import main
+from fcn_trt.cli.app import main
 
 main()

@@ -1,25 +1,30 @@
-"""Writing without half-written results, hashing, and where caches live."""
+"""Writing without half-written results, hashing, closing, and where caches live."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
 
 import platformdirs
 
 from fcn_trt.errors import FcnTrtError, OutputError
 
 __all__ = [
+    "Closing",
     "atomic_folder",
     "atomic_path",
     "cache_folder",
+    "combined_sha256",
     "require_folder_of",
     "sha256",
     "temporary_folder",
@@ -28,6 +33,10 @@ __all__ = [
 
 RENAME_ATTEMPTS = 100
 
+_log = logging.getLogger(__name__)
+
+_Self = TypeVar("_Self", bound="Closing")
+
 
 def sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 lower-case hex digits."""
@@ -35,6 +44,15 @@ def sha256(path: Path) -> str:
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def combined_sha256(parts: Iterable[str | bytes]) -> str:
+    """SHA-256 of several things in their order, each with its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
 
 
@@ -194,3 +212,26 @@ def _reason_and_way_out(error: OSError, path: Path) -> str:
     if isinstance(error, FileExistsError):
         reason = f"{error.filename} is a file"
     return f"{reason}; choose another place"
+
+
+class Closing:
+    """Closes on the way out; an error in that never hides one that is already on its way."""
+
+    def close(self) -> None:
+        """Release what is held; again is harmless."""
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except FcnTrtError as failure:
+            if error is None:
+                raise
+            _log.warning("while closing after another error: %s", failure)

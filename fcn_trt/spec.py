@@ -21,11 +21,13 @@ from fcn_trt.labels import LabelSet
 __all__ = [
     "MAX_BATCH",
     "MAX_SIDE",
+    "FloatPrecision",
     "Frame",
     "LabelMap",
     "Logits",
     "Precision",
     "Process",
+    "QuantisedPrecision",
     "ShapeRange",
     "Size",
     "Spec",
@@ -44,6 +46,10 @@ Logits: TypeAlias = npt.NDArray[np.floating[Any]]
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+"""Type that convolutions compute in."""
+QuantisedPrecision: TypeAlias = Literal["int8", "fp8"]
+FloatPrecision: TypeAlias = Literal["fp16", "fp32"]
+"""Types of what is not quantised beside int8 and fp8."""
 
 Process: TypeAlias = Callable[[Iterable[Frame]], Iterator[tuple[Frame, LabelMap]]]
 """Segments frames lazily and in order, each with its label map; `Segmenter.stream` is one."""

@@ -17,7 +17,7 @@ import pytest
 
 if TYPE_CHECKING:
     from fcn_trt.engine.bundle import Bundle
-    from fcn_trt.export.checkpoint import LoadedModel
+    from fcn_trt.model.checkpoint import LoadedModel
 
 NEEDS_EXPORT = "needs the extra: pip install 'fcn-trt[export]'"
 TINY_SIZE = (64, 96)
@@ -62,6 +62,16 @@ def pytest_configure() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+EXPORT_FOLDERS = ("model", "network", "calibration", "precision")
+"""Folders whose tests all need the extra `export`."""
+
+
+def pytest_pycollect_makemodule(module_path: Path) -> None:
+    """Skip a folder, with the reason, where its extra is not installed."""
+    if module_path.parent.name in EXPORT_FOLDERS:
+        pytest.importorskip("torch", reason=NEEDS_EXPORT)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The user's cache for this run: an empty folder, so that ~/.cache is never touched."""
@@ -85,10 +95,10 @@ def shared_data() -> Path:
 def make_model() -> Callable[..., LoadedModel]:
     """An `Fcn` of any model with an eighth of the channels, random batch-norm included."""
     torch = pytest.importorskip("torch", reason=NEEDS_EXPORT)
-    from fcn_trt.export.architecture import architecture
-    from fcn_trt.export.checkpoint import LoadedModel
-    from fcn_trt.export.fcn import Fcn
     from fcn_trt.labels import numbered_label_set
+    from fcn_trt.model.architecture import architecture
+    from fcn_trt.model.checkpoint import LoadedModel
+    from fcn_trt.model.fcn import Fcn
 
     def make(model: str = "fcn_r18-d8", classes: int = 3, *, seed: int = 0) -> LoadedModel:
         with torch.random.fork_rng():
@@ -128,8 +138,8 @@ def tiny_model(make_model: Callable[..., LoadedModel]) -> LoadedModel:
 def write_network() -> Callable[..., Path]:
     """Export a model to a file as FP32 ONNX."""
     pytest.importorskip("onnx", reason=NEEDS_EXPORT)
-    from fcn_trt.export.network import save_network
-    from fcn_trt.export.to_onnx import to_onnx
+    from fcn_trt.network.contract import save_network
+    from fcn_trt.network.to_onnx import to_onnx
 
     def write(
         model: LoadedModel, path: Path, *, size=TINY_SIZE, batch: int = 1, dynamic=None
@@ -153,7 +163,7 @@ def tiny_network(
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_network: Path) -> Bundle:
     """The tiny network as an OpenVINO bundle. Read only."""
-    from fcn_trt.engine.openvino import build_openvino
+    from fcn_trt.engine.openvino.builder import build_openvino
 
     return build_openvino(tiny_network, tiny_network.parent / "tiny")
 
@@ -173,7 +183,7 @@ def make_frame() -> Callable[..., np.ndarray]:
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
     """Run a command in this process."""
-    from fcn_trt.cli import main
+    from fcn_trt.cli.app import main
 
     monkeypatch.setenv("COLUMNS", "40")  # a narrow terminal must not break what a script reads
     for name in ("OPENCV_FFMPEG_LOGLEVEL", "OPENCV_LOG_LEVEL"):
@@ -210,3 +220,49 @@ def rtx() -> ModuleType:
         return importlib.import_module("tensorrt_rtx")
     except ImportError as error:
         pytest.skip(f"needs TensorRT-RTX, which has wheels for x86-64 Linux and Windows: {error}")
+
+
+@pytest.fixture
+def randomise():
+    """Batch-norm statistics and affine terms at random, so that nothing cancels out."""
+    import torch
+
+    def apply(module, seed=0):
+        torch.manual_seed(seed)
+        for layer in module.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                torch.nn.init.normal_(layer.running_mean, std=0.1)
+                torch.nn.init.uniform_(layer.running_var, 0.5, 2.0)
+                torch.nn.init.uniform_(layer.weight, 0.5, 1.5)
+                torch.nn.init.normal_(layer.bias, std=0.1)
+        return module.eval()
+
+    return apply
+
+
+@pytest.fixture
+def tiny(randomise):
+    """An `Fcn` of any model with an eighth of the channels, and so with MMSegmentation's keys."""
+    from fcn_trt.model.architecture import architecture
+    from fcn_trt.model.fcn import Fcn
+
+    def make(model="fcn_r18-d8", classes=19, *, auxiliary=False):
+        return randomise(Fcn(architecture(model), classes, base_width=8, auxiliary=auxiliary))
+
+    return make
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Write a checkpoint with torch.save; returns it as weights whose hash is no published one."""
+    import torch
+
+    from fcn_trt.files import sha256
+    from fcn_trt.model.weights import WeightsFile
+
+    def save(content, name="last.pth"):
+        path = tmp_path / name
+        torch.save(content, path)
+        return WeightsFile(path=path, sha256=sha256(path), published=None)
+
+    return save

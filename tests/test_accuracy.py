@@ -15,14 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fcn_trt.cli import main
-from fcn_trt.demo.scene import StreetScene
-from fcn_trt.engine.openvino import build_openvino, computes
-from fcn_trt.evaluate.datasets import Dataset, open_dataset
-from fcn_trt.export.quantisation import DEFAULT_METHOD, Quantisation
-from fcn_trt.metrics import ConfusionMatrix
-from fcn_trt.range_images import RangeImages
+from fcn_trt.calibration.amax import DEFAULT_METHOD
+from fcn_trt.calibration.images import RangeImages
+from fcn_trt.cli.app import main
+from fcn_trt.engine.openvino.builder import build_openvino, computes
+from fcn_trt.evaluation.datasets import Dataset, open_dataset
+from fcn_trt.evaluation.metrics import ConfusionMatrix
+from fcn_trt.precision.request import Quantisation
 from fcn_trt.runtime.segmenter import Segmenter
+from fcn_trt.scene.scene import StreetScene
 from fcn_trt.spec import LabelMap
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
@@ -115,7 +116,7 @@ def segmented(network, dataset, folder):
 @pytest.fixture(scope="module", params=["full width", "demo"])
 def in_fp32(request, shared_data, tmp_path_factory):
     """The demo model on all of CamVid val, the full-width one on each fourth frame: time."""
-    from fcn_trt.export.pipeline import export_network
+    from fcn_trt.pipeline.steps import export_network
 
     folder = tmp_path_factory.mktemp("half")
     dataset = open_dataset("camvid", shared_data / "camvid" / "val")
@@ -131,7 +132,7 @@ def in_fp32(request, shared_data, tmp_path_factory):
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_half_precision_keeps_the_labels_of_fp32(in_fp32, precision, tmp_path):
     """OpenVINO's own BF16, from the FP32 graph, keeps 99.90 % of the full-width model's labels."""
-    from fcn_trt.export.pipeline import type_network
+    from fcn_trt.precision.type_network import type_network
 
     if not computes(precision):
         pytest.skip(f"needs a CPU that computes {precision}")
@@ -151,8 +152,8 @@ INT8_DROP = {"full width": 0.1, "demo": 0.3}
 @pytest.fixture(scope="module")
 def calibration(in_fp32, shared_data):
     """The ranges of a checkpoint on 64 images that are spread evenly over CamVid train."""
-    from fcn_trt.export.calibrate import calibrate
-    from fcn_trt.export.calibration_cache import write_calibration
+    from fcn_trt.calibration.cache import write_calibration
+    from fcn_trt.calibration.calibrate import calibrate
 
     folder = shared_data / "camvid" / "train" / "images"
     images = RangeImages(folders=(folder,), limit=64, size=(360, 480))
@@ -168,7 +169,7 @@ def test_int8_keeps_the_miou_and_the_labels_of_fp32(in_fp32, calibration, tmp_pa
     ModelOpt's entropy INT8 keeps 99.45 % of the full-width model's labels without the additions;
     data/checkpoints/README.md of the shared data.
     """
-    from fcn_trt.export.pipeline import type_network
+    from fcn_trt.precision.type_network import type_network
 
     typed = tmp_path / "int8.onnx"
     how = Quantisation(calibration=calibration, float_precision="fp32")

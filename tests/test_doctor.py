@@ -448,7 +448,7 @@ class TestOpenVino:
 
             available_devices = ("GPU",)
 
-        monkeypatch.setattr("fcn_trt.engine.openvino.openvino_core", Core)
+        monkeypatch.setattr("fcn_trt.engine.openvino.builder.openvino_core", Core)
         finding = found()["OpenVINO"]
         assert finding.found.endswith("but it has no CPU device here")
         assert not finding.ok

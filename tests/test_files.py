@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 
 from fcn_trt.errors import BundleError, OutputError
-from fcn_trt.files import atomic_folder, atomic_path, cache_folder, sha256, write_atomic
+from fcn_trt.files import (
+    atomic_folder,
+    atomic_path,
+    cache_folder,
+    combined_sha256,
+    sha256,
+    write_atomic,
+)
 
 
 @contextmanager
@@ -285,3 +292,8 @@ def test_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):
     assert (tmp_path / "current").is_symlink()
     assert [path.name for path in (tmp_path / "v3").iterdir()] == ["new"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["current", "v3"]
+
+
+def test_hash_tells_parts_apart():
+    assert combined_sha256(["ab", "c"]) != combined_sha256(["a", "bc"])
+    assert combined_sha256(["a", b"b"]) == combined_sha256(["a", "b"])

@@ -20,7 +20,7 @@ HEAVY = (
     "matplotlib",
 )
 NEEDS_EXTRA = (
-    *("fcn_trt.export.", "fcn_trt.demo.samples", "fcn_trt.demo.train"),
+    *("fcn_trt.model.", "fcn_trt.network.", "fcn_trt.calibration.", "fcn_trt.precision."),
     "fcn_trt.sensitivity.picture",
     "fcn_trt.bench.pictures",
 )
@@ -48,10 +48,12 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 def without_extra(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The command line in a process that cannot import what the export extra brings."""
-    return python(f"{BLOCKED}\nfrom fcn_trt.cli import main\nmain()", *arguments)
+    return python(f"{BLOCKED}\nfrom fcn_trt.cli.app import main\nmain()", *arguments)
 
 
-@pytest.mark.parametrize("module", ["fcn_trt", "fcn_trt.cli", "fcn_trt.doctor", "fcn_trt.report"])
+@pytest.mark.parametrize(
+    "module", ["fcn_trt", "fcn_trt.cli.app", "fcn_trt.doctor", "fcn_trt.cli.terminal"]
+)
 def test_import_loads_nothing_heavy(module):
     code = f"import sys, {module}; print([n for n in {HEAVY!r} if n in sys.modules])"
     assert python(code).stdout == "[]\n"

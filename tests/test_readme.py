@@ -10,7 +10,7 @@ import pytest
 import typer.main
 
 from fcn_trt.bench.result_file import read_result
-from fcn_trt.cli import app
+from fcn_trt.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -161,7 +161,7 @@ def _best_of_slice(call: Callable[[], object], amount: float, clock: Clock) -> f
 
 def _product_rate(precision: Precision, seconds: float) -> tuple[float | None, str]:
     """1e9 multiply-accumulates a second in a type, or why this CPU does none in it."""
-    from fcn_trt.engine.matrix_product import SHAPES, matrix_product
+    from fcn_trt.engine.openvino.matrix_product import SHAPES, matrix_product
 
     try:
         products = [matrix_product(shape, precision) for shape in SHAPES]

@@ -24,11 +24,11 @@ from fcn_trt.cuda.context import DeviceContext, primary_context
 from fcn_trt.cuda.memory import DeviceBuffer, copy_on_device
 from fcn_trt.cuda.stream import Event, Stream
 from fcn_trt.engine.build import build_engine, require_buildable
+from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.library import TensorRtTarget
 from fcn_trt.errors import FcnTrtError
 from fcn_trt.files import temporary_folder
 from fcn_trt.machine import this_machine
-from fcn_trt.options import BuildOptions
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import Precision
 
@@ -115,8 +115,8 @@ def _product_gmac_per_s(
     precision: Precision, target: TensorRtTarget, options: BuildOptions, seconds: float
 ) -> float:
     """1e9 multiply-accumulates a second of products in one type; see `measure_device_ceiling`."""
-    from fcn_trt.export.pipeline import type_network
-    from fcn_trt.export.product_network import write_product_network
+    from fcn_trt.network.matrix_products import write_product_network
+    from fcn_trt.precision.type_network import type_network
 
     require_buildable(target, precision, options)
     with temporary_folder() as folder:

@@ -15,9 +15,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from fcn_trt import __version__
 from fcn_trt.bench.clocks import clocks_mhz, cpu_governor
 from fcn_trt.machine import installed_version, read_system_file, this_machine
+from fcn_trt.version import __version__
 
 __all__ = [
     "INSTRUCTION_SETS",

@@ -12,12 +12,11 @@ from fcn_trt.bench.device_ceiling import measure_device_ceiling
 from fcn_trt.bench.measurement import NETWORK, Measurement
 from fcn_trt.bench.random_bundle import RandomNetwork, random_bundle
 from fcn_trt.bench.worker import measure_in_process
+from fcn_trt.engine.manifest import Target, read_manifest
 from fcn_trt.errors import BundleError, FcnTrtError
-from fcn_trt.export.quantisation import FloatPrecision
-from fcn_trt.manifest import Target, read_manifest
-from fcn_trt.recipe import read_recipe
-from fcn_trt.recipe.steps import build_recipe
-from fcn_trt.spec import Precision, Size
+from fcn_trt.pipeline.recipe import read_recipe
+from fcn_trt.pipeline.run import build_recipe
+from fcn_trt.spec import FloatPrecision, Precision, Size
 
 __all__ = [
     "LADDER",

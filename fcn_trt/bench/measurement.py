@@ -30,11 +30,11 @@ from fcn_trt.bench.series import (
 )
 from fcn_trt.bench.steadiness import Steadiness, steadiness, this_moment
 from fcn_trt.engine.bundle import Bundle, load_bundle
-from fcn_trt.engine.network_cost import NetworkCost, network_cost
+from fcn_trt.engine.manifest import Target
+from fcn_trt.engine.openvino.network_cost import NetworkCost, network_cost
 from fcn_trt.engine.preflight import require_runs_here
 from fcn_trt.errors import BundleError, EngineError
 from fcn_trt.files import temporary_folder
-from fcn_trt.manifest import Target
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import Frame, Precision, Size
 

@@ -19,7 +19,7 @@ from matplotlib.ticker import (
 from fcn_trt.bench.ladder import Achieved, Outcome
 from fcn_trt.bench.measurement import Measurement
 from fcn_trt.errors import OutputError
-from fcn_trt.picture import COLOURS, canvas, save
+from fcn_trt.evaluation.picture import COLOURS, canvas, save
 
 __all__ = ["draw_latency", "draw_roofline", "write_pictures"]
 

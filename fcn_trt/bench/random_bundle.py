@@ -14,15 +14,14 @@ from pathlib import Path
 
 from fcn_trt.engine.build import build_engine, require_buildable
 from fcn_trt.engine.bundle import load_bundle
+from fcn_trt.engine.manifest import Target
+from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.preflight import obstacle
 from fcn_trt.errors import BundleError, EngineError
-from fcn_trt.export.quantisation import FloatPrecision, Quantisation
-from fcn_trt.files import cache_folder, temporary_folder
-from fcn_trt.hashes import combined_sha256
+from fcn_trt.files import cache_folder, combined_sha256, temporary_folder
 from fcn_trt.machine import installed_version, this_machine
-from fcn_trt.manifest import Target
-from fcn_trt.options import BuildOptions
-from fcn_trt.spec import Precision, Size, read_spec
+from fcn_trt.precision.request import Quantisation
+from fcn_trt.spec import FloatPrecision, Precision, Size, read_spec
 
 __all__ = ["LIMIT_BYTES", "RandomNetwork", "quick_quantisation", "random_bundle"]
 
@@ -57,7 +56,7 @@ class RandomNetwork:
     @property
     def key(self) -> str:
         """Hash of all that the bundle follows from."""
-        from fcn_trt.recipe.code import build_code, export_code, type_code
+        from fcn_trt.pipeline.code import build_code, export_code, type_code
 
         machine = this_machine()
         gpu = machine.gpu
@@ -71,7 +70,7 @@ class RandomNetwork:
                     *(self.model, self.size, self.precision, self.target, self.float_precision),
                     *(sorted(versions.items(), key=str), sorted(machine.libraries.items())),
                     *(gpu and gpu.name, gpu and gpu.compute_capability, machine.driver),
-                    *(export_code(), type_code(self.precision, streets=True), build_code()),
+                    *(export_code(), type_code(self.precision), build_code(self.target)),
                 ),
             )
         )
@@ -94,7 +93,7 @@ def random_bundle(
         ModuleNotFoundError: torch or onnx is not installed.
         OnnxError, CalibrationError, EngineError, MissingExtraError, OutputError: as the steps say.
     """
-    from fcn_trt.export.architecture import architecture
+    from fcn_trt.model.architecture import architecture
 
     architecture(network.model)
     folder = cache_folder("bench")
@@ -134,7 +133,8 @@ def _options(target: Target) -> BuildOptions:
 def _build(
     network: RandomNetwork, bundle: Path, options: BuildOptions, on_step: Callable[[str], None]
 ) -> None:
-    from fcn_trt.export.pipeline import export_network, type_network
+    from fcn_trt.pipeline.steps import export_network
+    from fcn_trt.precision.type_network import type_network
 
     size = "x".join(map(str, network.size))
     with temporary_folder() as folder:
@@ -162,9 +162,9 @@ def quick_quantisation(
         cache: Where the calibration cache is written.
         float_precision: Of what is not quantised.
     """
-    from fcn_trt.export.calibrate import calibrate
-    from fcn_trt.export.calibration_cache import write_calibration
-    from fcn_trt.range_images import RangeImages
+    from fcn_trt.calibration.cache import write_calibration
+    from fcn_trt.calibration.calibrate import calibrate
+    from fcn_trt.calibration.images import RangeImages
 
     streets = RangeImages(streets=_STREETS, size=read_spec(network).input_size)
     write_calibration(calibrate(network, streets, method="minmax", created="-"), cache)

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fcn_trt.closing import Closing
 from fcn_trt.cuda.driver import cuda_errors, load_driver
 from fcn_trt.errors import EngineError
+from fcn_trt.files import Closing
 
 __all__ = ["DeviceContext", "DeviceObject", "primary_context", "release_contexts"]
 

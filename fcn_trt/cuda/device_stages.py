@@ -11,7 +11,6 @@ from contextlib import ExitStack
 
 import numpy.typing as npt
 
-from fcn_trt.closing import Closing
 from fcn_trt.cuda.context import DeviceContext
 from fcn_trt.cuda.launch import Kernel, Kernels
 from fcn_trt.cuda.nvrtc import KERNEL_FILES
@@ -27,6 +26,7 @@ from fcn_trt.cuda.stage_launches import (
 )
 from fcn_trt.cuda.stream import Stream
 from fcn_trt.errors import EngineError
+from fcn_trt.files import Closing
 from fcn_trt.spec import Size
 
 __all__ = ["DeviceStages", "FrameView", "palette_table"]

@@ -1,1 +1,1 @@
-"""A procedural street with exact labels, and what the demo command makes of it."""
+"""The whole main job with nothing but this package, and the network that it does it with."""

@@ -17,24 +17,26 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from fcn_trt.demo.held_out import HELD_OUT_SEED, HeldOutScenes
-from fcn_trt.demo.scene import SceneSource
-from fcn_trt.engine.openvino import build_openvino, computes
+from fcn_trt.calibration.amax import DEFAULT_METHOD
+from fcn_trt.engine.openvino.builder import build_openvino, computes
 from fcn_trt.errors import OutputError
-from fcn_trt.evaluate.evaluation import Evaluation
-from fcn_trt.evaluate.measure import evaluate
-from fcn_trt.export.quantisation import DEFAULT_METHOD, Quantisation
+from fcn_trt.evaluation.measure import evaluate
+from fcn_trt.evaluation.scenes import HeldOutScenes
+from fcn_trt.evaluation.scores import Evaluation
 from fcn_trt.files import write_atomic
 from fcn_trt.labels import palette_array
+from fcn_trt.precision.request import Quantisation
 from fcn_trt.runtime.segmenter import Segmenter
+from fcn_trt.scene.scene import HELD_OUT_SEED
 from fcn_trt.spec import Frame, Precision, Size
 from fcn_trt.stages.overlay import colour
 from fcn_trt.video.loop import LoopReport, Progress, run_loop
+from fcn_trt.video.scene_source import SceneSource
 from fcn_trt.video.sink import open_sink
 
 if TYPE_CHECKING:
-    from fcn_trt.export.calibrate import CalibrationImages
-    from fcn_trt.export.checkpoint import LoadedModel
+    from fcn_trt.calibration.calibrate import CalibrationImages
+    from fcn_trt.model.checkpoint import LoadedModel
 
 __all__ = ["DemoReport", "run_demo"]
 
@@ -133,7 +135,8 @@ def _make_engine(
     on_step: Callable[[str], None],
 ) -> _Engine:
     # Imported here: it needs torch, which a device that only runs bundles does not have.
-    from fcn_trt.export.pipeline import export_model, load_model
+    from fcn_trt.model.load import load_model
+    from fcn_trt.pipeline.steps import export_model
 
     _make_folder(out)
     network, bundle = out / "fcn.onnx", out / "bundle"
@@ -159,9 +162,9 @@ def _make_engine(
 
 def _type(network: Path, precision: Precision, images: CalibrationImages | None) -> None:
     """Type a network where it lies; a calibration lies beside it then."""
-    from fcn_trt.export.calibrate import calibrate
-    from fcn_trt.export.calibration_cache import write_calibration
-    from fcn_trt.export.pipeline import type_network
+    from fcn_trt.calibration.cache import write_calibration
+    from fcn_trt.calibration.calibrate import calibrate
+    from fcn_trt.precision.type_network import type_network
 
     frames = None if images is None else (images[index] for index in range(len(images)))
     if precision not in ("int8", "fp8") or images is None:
@@ -217,7 +220,7 @@ def _measure(out: Path, made: _Engine, segmenter: Segmenter, loop: LoopReport) -
 
 def _agreement(model: LoadedModel, segmenter: Segmenter, frame: Frame) -> float:
     """Share of pixels to which the engine and the PyTorch module give the same class."""
-    from fcn_trt.export.torch_process import torch_process
+    from fcn_trt.model.torch_process import torch_process
 
     ((_, expected),) = torch_process(model, segmenter.spec)([frame])
     return float(np.mean(expected == segmenter.segment(frame)))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from fcn_trt.doctor.finding import CANNOT_LOAD, Finding, broken, present
 from fcn_trt.doctor.jetson import system_package, use_of_system_package
-from fcn_trt.machine import DISTRIBUTIONS, Machine
-from fcn_trt.options import (
+from fcn_trt.engine.options import (
     RTX_CAPABILITIES,
     SUPPORTED_TENSORRT,
     TENSORRT_MAJORS,
     is_supported_tensorrt,
 )
+from fcn_trt.machine import DISTRIBUTIONS, Machine
 
 __all__ = [
     "device_library_findings",
@@ -135,7 +135,7 @@ def openvino_finding() -> Finding:
     try:
         import openvino as ov
 
-        from fcn_trt.engine.openvino import openvino_core
+        from fcn_trt.engine.openvino.builder import openvino_core
 
         core = openvino_core()
         if "CPU" not in core.available_devices:

@@ -8,8 +8,8 @@ import re
 from typing import get_args
 
 from fcn_trt.doctor.finding import Finding, present
+from fcn_trt.engine.options import LEAST_CAPABILITY, parse_capability
 from fcn_trt.machine import Gpu, Machine
-from fcn_trt.options import LEAST_CAPABILITY, parse_capability
 from fcn_trt.spec import Precision
 
 __all__ = ["cpu_finding", "gpu_findings"]

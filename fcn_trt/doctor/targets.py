@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from fcn_trt.doctor.finding import Finding
+from fcn_trt.engine.manifest import Target
+from fcn_trt.engine.options import RTX_CAPABILITIES, SUPPORTED_TENSORRT, is_supported_tensorrt
 from fcn_trt.machine import Machine
-from fcn_trt.manifest import Target
-from fcn_trt.options import RTX_CAPABILITIES, SUPPORTED_TENSORRT, is_supported_tensorrt
 
 __all__ = ["target_findings"]
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.manifest import Target
+from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.progress import OnPhase
 from fcn_trt.errors import EngineError
 from fcn_trt.machine import this_machine
-from fcn_trt.manifest import Target
-from fcn_trt.options import BuildOptions
 from fcn_trt.spec import Precision
 
 __all__ = ["build_engine", "rebuild", "require_buildable"]
@@ -39,7 +39,7 @@ def build_engine(
         OnnxError, MissingExtraError, EngineError, BundleError, OutputError: as the builders say.
     """
     if target == "openvino":
-        from fcn_trt.engine.openvino import build_openvino
+        from fcn_trt.engine.openvino.builder import build_openvino
 
         _require_unlimited(options)
         return build_openvino(network, out, inputs_sha256=inputs_sha256)
@@ -68,7 +68,7 @@ def require_buildable(target: Target, precision: Precision, options: BuildOption
         EngineError: it does not compile that here.
     """
     if target == "openvino":
-        from fcn_trt.engine.openvino import require_computed
+        from fcn_trt.engine.openvino.builder import require_computed
 
         _require_unlimited(options)
         require_computed(precision)

@@ -8,10 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fcn_trt import __version__
-from fcn_trt.errors import BundleError, OnnxError
-from fcn_trt.files import atomic_folder
-from fcn_trt.manifest import (
+from fcn_trt.engine.manifest import (
     FORMAT,
     MANIFEST_NAME,
     FileRecord,
@@ -21,8 +18,11 @@ from fcn_trt.manifest import (
     check_files,
     read_manifest,
 )
-from fcn_trt.options import BuildOptions, parse_capability
+from fcn_trt.engine.options import BuildOptions, parse_capability
+from fcn_trt.errors import BundleError, OnnxError
+from fcn_trt.files import atomic_folder
 from fcn_trt.spec import Spec
+from fcn_trt.version import __version__
 
 __all__ = [
     "KERNEL_FILE",

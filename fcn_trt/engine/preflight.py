@@ -12,10 +12,8 @@ from itertools import takewhile
 
 from fcn_trt.cuda.nvrtc import kernel_sources_sha256
 from fcn_trt.engine.bundle import Bundle
-from fcn_trt.errors import BundleError
-from fcn_trt.machine import Machine, this_machine
-from fcn_trt.manifest import TARGET_MODULES, TARGET_NAMES, Manifest
-from fcn_trt.options import (
+from fcn_trt.engine.manifest import TARGET_MODULES, TARGET_NAMES, Manifest
+from fcn_trt.engine.options import (
     RTX_CAPABILITIES,
     SUPPORTED_TENSORRT,
     BuildOptions,
@@ -23,6 +21,8 @@ from fcn_trt.options import (
     parse_capability,
     require_capability,
 )
+from fcn_trt.errors import BundleError
+from fcn_trt.machine import Machine, this_machine
 
 __all__ = ["Obstacle", "obstacle", "require_runs_here"]
 
@@ -145,7 +145,7 @@ def _limits(options: BuildOptions) -> list[str]:
 
 
 def _openvino_obstacle(manifest: Manifest) -> Obstacle | None:
-    from fcn_trt.engine.openvino import computes, cpu_name
+    from fcn_trt.engine.openvino.builder import computes, cpu_name
 
     precision = manifest.spec.precision
     if computes(precision):

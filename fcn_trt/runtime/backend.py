@@ -1,4 +1,4 @@
-"""The seam between `Segmenter` and what runs the engine."""
+"""The protocol between `Segmenter` and what runs the engine."""
 
 from __future__ import annotations
 

@@ -19,7 +19,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from fcn_trt.closing import Closing
 from fcn_trt.cuda.context import DeviceContext
 from fcn_trt.cuda.device_stages import DeviceStages, FrameView
 from fcn_trt.cuda.graph import CaptureRefusedError, capture
@@ -27,9 +26,10 @@ from fcn_trt.cuda.memory import DeviceBuffer, PinnedBuffer, copy_to_host
 from fcn_trt.cuda.stream import Event, Stream
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.errors import EngineError
+from fcn_trt.files import Closing
 from fcn_trt.runtime.executor import Executor
+from fcn_trt.runtime.frame_buffers import BufferPool
 from fcn_trt.runtime.frame_memory import FrameMemory, Pair
-from fcn_trt.runtime.ways import Ways
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Frame, LabelMap, Logits, Size, Spec
 from fcn_trt.stages.overlay import DEFAULT_OPACITY
 
@@ -77,8 +77,8 @@ class DeviceSlot:
         self._logits_shape = (len(spec.classes), *spec.logits_size)
         self._logits_type = np.dtype(spec.logits_type)
         self._image_logits_bytes = int(np.prod(self._logits_shape)) * self._logits_type.itemsize
-        self._ways = Ways(context)
-        self._way = self._ways.none
+        self._pool = BufferPool(context)
+        self._used = self._pool.none
         self._logits_host: PinnedBuffer | None = None  # made when logits are first asked for
         self._takes_graphs = True
         self._fixed = ExitStack()
@@ -106,17 +106,19 @@ class DeviceSlot:
             EngineError: the device refuses.
         """
         sizes = tuple((frame.shape[0], frame.shape[1]) for frame in frames)
-        way = self._way = self._ways.find(sizes, painted=opacity is not None, stream=self.stream)
-        way.set_opacity(opacity)
-        for image, frame in zip(way.images, frames, strict=True):
+        buffers = self._used = self._pool.find(
+            sizes, painted=opacity is not None, stream=self.stream
+        )
+        buffers.set_opacity(opacity)
+        for image, frame in zip(buffers.images, frames, strict=True):
             np.copyto(image.frame.host.array.reshape(frame.shape), frame)
-        if way.graph is not None:
-            way.graph.launch(self.stream)
+        if buffers.graph is not None:
+            buffers.graph.launch(self.stream)
         else:
             self._enqueue()
         self._done.record(self.stream)
-        way.runs += 1
-        if way.runs >= WARM_UP_RUNS and way.graph is None and self._takes_graphs:
+        buffers.runs += 1
+        if buffers.runs >= WARM_UP_RUNS and buffers.graph is None and self._takes_graphs:
             self._capture()
 
     def label_maps(self) -> list[LabelMap]:
@@ -126,7 +128,9 @@ class DeviceSlot:
             EngineError: something on the way failed.
         """
         self._done.synchronize()
-        return [image.label_map.host.array.reshape(image.size).copy() for image in self._way.images]
+        return [
+            image.label_map.host.array.reshape(image.size).copy() for image in self._used.images
+        ]
 
     def views(self) -> list[Frame]:
         """Wait, then copy each frame with its colours.
@@ -136,12 +140,12 @@ class DeviceSlot:
             RuntimeError: none were asked for.
         """
         self._done.synchronize()
-        views = [image.view for image in self._way.images]
+        views = [image.view for image in self._used.images]
         if not all(views):
             raise RuntimeError("no colours were painted; submit the frames with an opacity")
         return [
             view.host.array.reshape((*image.size, 3)).copy()
-            for image, view in zip(self._way.images, views, strict=True)
+            for image, view in zip(self._used.images, views, strict=True)
             if view is not None
         ]
 
@@ -154,7 +158,7 @@ class DeviceSlot:
         Raises:
             EngineError: something on the way failed.
         """
-        size_bytes = len(self._way.images) * self._image_logits_bytes
+        size_bytes = len(self._used.images) * self._image_logits_bytes
         if self._logits_host is None:
             self._logits_host = self._add(PinnedBuffer(self._context, self._logits.size_bytes))
         copy_to_host(self._logits_host, self._logits.address, size_bytes, self.stream)
@@ -195,10 +199,10 @@ class DeviceSlot:
             EngineError: something on the way failed.
         """
         sizes = ((frame.shape[0], frame.shape[1]),) * self._spec.batch
-        way = self._way = self._ways.find(sizes, painted=True, stream=self.stream)
-        way.set_opacity(DEFAULT_OPACITY)
+        buffers = self._used = self._pool.find(sizes, painted=True, stream=self.stream)
+        buffers.set_opacity(DEFAULT_OPACITY)
         started = time.perf_counter()
-        for image in way.images:
+        for image in buffers.images:
             np.copyto(image.frame.host.array.reshape(frame.shape), frame)
         copy_s = time.perf_counter() - started
         steps = {
@@ -232,12 +236,12 @@ class DeviceSlot:
             self.stream.synchronize()
         except (EngineError, RuntimeError) as error:
             _log.warning("while closing: %s", str(error))  # a kept error would keep its stream
-        self._ways.drop_graphs()
+        self._pool.drop_graphs()
         self._executor.close()
 
     def close(self) -> None:
         """Free everything; a second call does nothing."""
-        self._ways.close()
+        self._pool.close()
         self._executor.close()
         self._fixed.close()
 
@@ -247,32 +251,32 @@ class DeviceSlot:
         self._preprocess_all()
         self._infer()
         self._decode_all()
-        if self._way.opacity is None:
+        if self._used.opacity is None:
             self._download_label_maps()
         else:
             self._paint_all()
-            for image in self._way.images:
+            for image in self._used.images:
                 if image.view is not None:
                     image.view.download(self.stream)
 
     def _upload(self) -> None:
-        for image in self._way.images:
+        for image in self._used.images:
             image.frame.upload(self.stream)
 
     def _preprocess_all(self) -> None:
-        for index, image in enumerate(self._way.images):
+        for index, image in enumerate(self._used.images):
             self._preprocess(image.on_device, index)
 
     def _decode_all(self) -> None:
-        for index, image in enumerate(self._way.images):
+        for index, image in enumerate(self._used.images):
             self._decode(image.size, index, image.label_map.address)
 
     def _download_label_maps(self) -> None:
-        for image in self._way.images:
+        for image in self._used.images:
             image.label_map.download(self.stream)
 
     def _paint_all(self) -> None:
-        for image in self._way.images:
+        for image in self._used.images:
             if image.view is not None:
                 self._paint(image, image.view)
 
@@ -311,14 +315,14 @@ class DeviceSlot:
             image.size,
             self._palette_address,
             view.address,
-            opacity=self._way.opacity or 0.0,
+            opacity=self._used.opacity or 0.0,
         )
 
     def _capture(self) -> None:
         """Capture the way, unless that is refused."""
         try:
             with collector_paused():  # what it frees meanwhile would spoil the capture
-                self._way.graph = capture(self.stream, self._enqueue)
+                self._used.graph = capture(self.stream, self._enqueue)
         except CaptureRefusedError as error:
             self._takes_graphs = False
             self._on_refused(error)

@@ -1,4 +1,4 @@
-"""The seam between the device pipeline and what computes the network.
+"""The protocol between the device pipeline and what computes the network.
 
 TensorRT is behind it. On a machine where no TensorRT executes, tests put another executor of the
 same stream there, so that everything around the network runs as it does in the field.

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from fcn_trt.engine.bundle import Bundle
-from fcn_trt.engine.openvino import (
+from fcn_trt.engine.openvino.builder import (
     compile_free_shape,
     compile_network,
     cpu_name,

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 import numpy as np
 import numpy.typing as npt
 
-from fcn_trt.closing import Closing
 from fcn_trt.cuda.context import DeviceContext
 from fcn_trt.cuda.stream import Stream
 from fcn_trt.errors import EngineError
+from fcn_trt.files import Closing
 from fcn_trt.runtime.executor import Executor, ImageShape
 from fcn_trt.runtime.frame_memory import Pair
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Logits, Size, Spec

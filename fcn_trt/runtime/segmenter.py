@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fcn_trt.closing import Closing
 from fcn_trt.engine.bundle import Bundle, load_bundle
+from fcn_trt.engine.manifest import Manifest
 from fcn_trt.engine.preflight import require_runs_here
 from fcn_trt.errors import EngineError
+from fcn_trt.files import Closing
 from fcn_trt.labels import palette_array
-from fcn_trt.manifest import Manifest
 from fcn_trt.runtime.backend import ArrayBackend, Backend
 from fcn_trt.spec import Frame, LabelMap, Logits, Spec
 from fcn_trt.stages.overlay import DEFAULT_OPACITY, overlay

@@ -9,13 +9,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from fcn_trt.compare.images import CompareImages, ImageChoice
-from fcn_trt.engine.openvino import cpu_name, openvino_version
+from fcn_trt.code import code_sha256
+from fcn_trt.comparison.images import CompareImages, ImageChoice
+from fcn_trt.engine.openvino.builder import cpu_name, openvino_version
 from fcn_trt.errors import DatasetError, OnnxError
-from fcn_trt.files import sha256
-from fcn_trt.hashes import combined_sha256
+from fcn_trt.files import combined_sha256, sha256
 from fcn_trt.sensitivity.layers import Layer, find_layers
-from fcn_trt.sensitivity.record import Record, code_sha256
+from fcn_trt.sensitivity.record import Record
 from fcn_trt.sensitivity.result import Effect, Point, Question, Sensitivity
 from fcn_trt.sensitivity.score import Score
 from fcn_trt.sensitivity.search import beyond, rank, shortest_prefix, without_needless
@@ -108,9 +108,9 @@ def _load(
     network: Path, calibration: Path, question: Question
 ) -> tuple[onnx.ModelProto, Spec, dict[str, float], frozenset[str]]:
     """The network, its ranges if they belong together, and the nodes that fp16 cannot hold."""
-    from fcn_trt.export.calibration_cache import read_calibration, require_made_for
-    from fcn_trt.export.fp16_range import overflowing_nodes
-    from fcn_trt.export.network import load_network
+    from fcn_trt.calibration.cache import read_calibration, require_made_for
+    from fcn_trt.network.contract import load_network
+    from fcn_trt.precision.fp16_range import overflowing_nodes
 
     model, spec = load_network(network)
     if spec.precision != "fp32":
@@ -150,7 +150,7 @@ def _key(
             question.float_precision,
             str(choice.ignore if images.dataset else None),
             *map(sha256, files),
-            code_sha256(),
+            code_sha256("fcn_trt.sensitivity.analyse"),
             openvino_version(),
             cpu_name(),
         ]

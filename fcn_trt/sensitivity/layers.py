@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fcn_trt.engine.precision import convolution_gmac
+from fcn_trt.engine.proof import convolution_gmac
 
 if TYPE_CHECKING:
     import onnx
 
-    from fcn_trt.export.quantisation import QuantisedPrecision
+    from fcn_trt.spec import QuantisedPrecision
 
 __all__ = ["Layer", "find_layers"]
 
@@ -35,7 +35,7 @@ def find_layers(graph: onnx.GraphProto, precision: QuantisedPrecision) -> tuple[
         graph: Of an FP32 network of static shape, with the shape of every tensor.
         precision: What they are quantised to.
     """
-    from fcn_trt.export.qdq_places import convolution_names
+    from fcn_trt.precision.qdq import convolution_names
 
     names = set(convolution_names(graph, precision))
     shapes = {

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fcn_trt.errors import RecipeError
-from fcn_trt.export.quantisation import QuantisedPrecision
 from fcn_trt.files import atomic_path, sha256, temporary_folder
-from fcn_trt.recipe import read_recipe
+from fcn_trt.pipeline.recipe import read_recipe
+from fcn_trt.spec import QuantisedPrecision
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -15,34 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from fcn_trt.errors import OutputError
 from fcn_trt.files import write_atomic
-from fcn_trt.hashes import package_sha256
 from fcn_trt.sensitivity.score import Score
 
-__all__ = ["FORMAT", "Record", "code_sha256"]
+__all__ = ["FORMAT", "Record"]
 
 FORMAT = 1
-
-_CODE = (
-    "compare/images.py",
-    "engine/openvino.py",
-    "engine/sideways.py",
-    "evaluate/agreement.py",
-    "evaluate/datasets.py",
-    "evaluate/label_files.py",
-    "evaluate/layouts.py",
-    "evaluate/sample.py",
-    "export/*.py",
-    "metrics.py",
-    "sensitivity/*.py",
-    "stages/*.py",
-    "video/image_source.py",
-)
-"""Files that a measurement follows from."""
-
-
-def code_sha256() -> str:
-    """SHA-256 of this package's files that a measurement follows from."""
-    return package_sha256(*_CODE)
 
 
 class Record:

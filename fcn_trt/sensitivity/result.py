@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fcn_trt.export.quantisation import FloatPrecision, Method, QuantisedPrecision
+from fcn_trt.calibration.amax import Method
 from fcn_trt.sensitivity.score import Bound, Score
+from fcn_trt.spec import FloatPrecision, QuantisedPrecision
 
 __all__ = ["Effect", "Point", "Question", "Sensitivity"]
 

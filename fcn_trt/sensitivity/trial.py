@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from fcn_trt.compare.images import CompareImages
-from fcn_trt.engine.openvino import compile_trial, openvino_errors, require_computed
-from fcn_trt.evaluate.agreement import Agreement
-from fcn_trt.export.quantisation import FloatPrecision, QuantisedPrecision
+from fcn_trt.comparison.images import CompareImages
+from fcn_trt.engine.openvino.builder import compile_trial, openvino_errors, require_computed
+from fcn_trt.evaluation.agreement import Agreement
+from fcn_trt.evaluation.metrics import ConfusionMatrix
 from fcn_trt.files import temporary_folder
-from fcn_trt.metrics import ConfusionMatrix
 from fcn_trt.sensitivity.layers import find_layers
 from fcn_trt.sensitivity.score import Score
-from fcn_trt.spec import LabelMap, Size, Spec
+from fcn_trt.spec import FloatPrecision, LabelMap, QuantisedPrecision, Size, Spec
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import preprocess
 
@@ -128,8 +127,8 @@ class Trials:
 
     def _typed(self, keep: frozenset[str]) -> tuple[onnx.ModelProto, Spec]:
         """The network to run; it is not quantised at all where every convolution is kept."""
-        from fcn_trt.export.half import to_half
-        from fcn_trt.export.quantize import quantize_and_type
+        from fcn_trt.precision.half import to_half
+        from fcn_trt.precision.quantize import quantize_and_type
 
         if not keep >= self._names:
             return quantize_and_type(

@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fcn_trt.closing import Closing
 from fcn_trt.errors import SourceError
+from fcn_trt.files import Closing
 from fcn_trt.spec import Frame, Size
-from fcn_trt.video.seams import VideoInfo
+from fcn_trt.video.protocols import VideoInfo
 
 __all__ = ["CaptureSource", "open_camera", "open_file", "open_stream", "quiet_opencv"]
 

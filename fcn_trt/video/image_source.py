@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fcn_trt.closing import Closing
 from fcn_trt.errors import SourceError
+from fcn_trt.files import Closing
 from fcn_trt.spec import Frame
-from fcn_trt.video.seams import VideoInfo
+from fcn_trt.video.protocols import VideoInfo
 
 __all__ = ["IMAGE_SUFFIXES", "ImageSource", "folder_images", "glob_images", "read_image"]
 

@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 from fcn_trt.spec import Frame, LabelMap, Process
 from fcn_trt.timing import percentiles, rate_fps
 from fcn_trt.video.channel import Channel
-from fcn_trt.video.seams import Result, Sink, Source
+from fcn_trt.video.protocols import Result, Sink, Source
 
 __all__ = ["LoopInterrupted", "LoopReport", "Progress", "Stop", "run_loop"]
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import cv2
 
-from fcn_trt.closing import Closing
 from fcn_trt.errors import SinkError
+from fcn_trt.files import Closing
 from fcn_trt.spec import Frame, LabelMap
-from fcn_trt.video.seams import Result
+from fcn_trt.video.protocols import Result
 
 __all__ = ["WindowSink"]
 

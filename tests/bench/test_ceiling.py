@@ -9,7 +9,7 @@ import pytest
 
 from fcn_trt.bench import ceiling as module
 from fcn_trt.bench.ceiling import Ceiling, best_rate, copy_gb_per_s, measure_ceiling
-from fcn_trt.engine.openvino import computes
+from fcn_trt.engine.openvino.builder import computes
 from fcn_trt.spec import Precision
 
 

@@ -96,8 +96,8 @@ def test_products_are_built_for_the_gpu_and_what_it_lacks_is_left_out_with_the_r
 
 
 def test_without_the_export_extra_the_rates_are_left_out_with_the_command(rtx, ampere, monkeypatch):
-    monkeypatch.delitem(sys.modules, "fcn_trt.export.product_network", raising=False)
-    monkeypatch.delitem(sys.modules, "fcn_trt.export.pipeline", raising=False)
+    monkeypatch.delitem(sys.modules, "fcn_trt.network.matrix_products", raising=False)
+    monkeypatch.delitem(sys.modules, "fcn_trt.pipeline.steps", raising=False)
     monkeypatch.setitem(sys.modules, "onnx", None)
     found = measure_device_ceiling(["fp16"], "tensorrt-rtx", seconds=0.05)
     assert found.left_out["fp16"] == (

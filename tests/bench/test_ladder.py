@@ -19,8 +19,8 @@ from fcn_trt.bench.ladder import (
 )
 from fcn_trt.bench.random_bundle import RandomNetwork
 from fcn_trt.bench.series import Latency
+from fcn_trt.engine.manifest import Target
 from fcn_trt.machine import this_machine
-from fcn_trt.manifest import Target
 
 CEILING = Ceiling(gmac_per_s={"fp32": 100.0, "int8": 400.0}, copy_gb_per_s=20.0, left_out={})
 GPU_CEILING = Ceiling(gmac_per_s={"fp16": 4e4, "int8": 8e4}, copy_gb_per_s=2e3, left_out={})

@@ -12,9 +12,9 @@ from fcn_trt.bench import measurement as module
 from fcn_trt.bench.measurement import Measurement, beyond_network_share, measure_bundle
 from fcn_trt.bench.worker import measure_in_process
 from fcn_trt.engine.bundle import Compiled, load_bundle, write_bundle
+from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import BundleError, EngineError
 from fcn_trt.files import sha256
-from fcn_trt.options import BuildOptions
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_frames_are_those_of_the_network_where_no_size_is_given(tiny_bundle):
 
 
 def test_batches_in_flight_are_whole(tiny_model, write_network, tmp_path):
-    from fcn_trt.engine.openvino import build_openvino
+    from fcn_trt.engine.openvino.builder import build_openvino
 
     network = write_network(tiny_model, tmp_path / "b.onnx", batch=2)
     bundle = build_openvino(network, tmp_path / "b")

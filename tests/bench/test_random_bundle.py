@@ -86,7 +86,7 @@ def test_unknown_model_is_refused():
 
 
 def test_what_cannot_be_built_here_is_refused_before_any_work():
-    from fcn_trt.engine.openvino import computes
+    from fcn_trt.engine.openvino.builder import computes
 
     if computes("fp16"):
         pytest.skip("needs a CPU without FP16")

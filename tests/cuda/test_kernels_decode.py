@@ -307,7 +307,7 @@ class TestConfidence:
 
 def test_real_scene_has_the_stages_labels():
     """Class by class, a blurred picture of where it is: the borders of a real frame."""
-    from fcn_trt.demo.scene import StreetScene
+    from fcn_trt.scene.scene import StreetScene
 
     _, labels = StreetScene(3).render(0, (256, 512))
     planes = [

@@ -100,7 +100,7 @@ def test_no_label_and_labels_beyond_the_palette_are_black():
 
 
 def test_real_scene_is_painted_as_by_the_stage():
-    from fcn_trt.demo.scene import StreetScene
+    from fcn_trt.scene.scene import StreetScene
 
     frame, labels = StreetScene(2).render(0, (270, 480))
     check(run(frame, labels), overlay(frame, labels, PALETTE))

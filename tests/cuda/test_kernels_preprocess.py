@@ -156,7 +156,7 @@ def test_every_colour_of_nv12_is_opencvs():
 
 
 def test_real_scene_is_prepared_as_by_the_stage():
-    from fcn_trt.demo.scene import StreetScene
+    from fcn_trt.scene.scene import StreetScene
 
     frame, _ = StreetScene(1).render(0, (270, 480))
     for size in ((128, 256), (270, 480), (301, 517)):

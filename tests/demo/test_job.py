@@ -9,12 +9,12 @@ import pytest
 from fcn_trt.demo import job
 from fcn_trt.demo.job import run_demo
 from fcn_trt.engine.bundle import load_bundle
-from fcn_trt.engine.openvino import computes
+from fcn_trt.engine.openvino.builder import computes
 from fcn_trt.errors import OutputError
-from fcn_trt.export import pipeline
-from fcn_trt.export.checkpoint import load_checkpoint
-from fcn_trt.export.pipeline import load_model
-from fcn_trt.export.weights import WeightsFile, resolve_weights
+from fcn_trt.model.checkpoint import load_checkpoint
+from fcn_trt.model.load import load_model
+from fcn_trt.model.weights import WeightsFile, resolve_weights
+from fcn_trt.pipeline import steps
 from fcn_trt.spec import read_spec
 from fcn_trt.video.loop import Progress
 from fcn_trt.video.source import open_source
@@ -24,7 +24,7 @@ SIZE = (64, 128)
 
 @pytest.fixture
 def short(monkeypatch):
-    """Measure on a few streets only; the whole demo runs in tests/test_cli.py."""
+    """Measure on a few streets only; the whole demo runs in tests/cli/test_app.py."""
     monkeypatch.setattr(job, "EVALUATED_SCENES", 3)
     monkeypatch.setattr(job, "PICTURED_SCENES", 2)
 
@@ -92,8 +92,8 @@ def test_what_no_street_can_be_drawn_with_is_refused_before_anything_is_made(
 
 
 def test_missing_export_extra_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "fcn_trt.export.pipeline", None)
-    with pytest.raises(ModuleNotFoundError, match=r"fcn_trt\.export\.pipeline"):
+    monkeypatch.setitem(sys.modules, "fcn_trt.pipeline.steps", None)
+    with pytest.raises(ModuleNotFoundError, match=r"fcn_trt\.pipeline\.steps"):
         run_demo(tmp_path / "out", size=SIZE)
     assert not (tmp_path / "out").exists()
 
@@ -105,7 +105,7 @@ def test_checkpoint_is_loaded_once(short, tmp_path, monkeypatch):
         loaded.append(arguments)
         return load_model(*arguments)
 
-    monkeypatch.setattr(pipeline, "load_model", load)
+    monkeypatch.setattr(steps, "load_model", load)
     run_demo(tmp_path, size=SIZE, precision="fp32", frame_count=1)
     assert len(loaded) == 1
 

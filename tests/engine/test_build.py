@@ -8,11 +8,11 @@ import pytest
 from fcn_trt.engine import build as engine_build
 from fcn_trt.engine.build import build_engine, rebuild, require_buildable
 from fcn_trt.engine.bundle import PLAN_NAME, Bundle, load_bundle
-from fcn_trt.engine.openvino import computes
+from fcn_trt.engine.openvino.builder import computes
+from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions
 from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.errors import BundleError, EngineError, MissingExtraError
 from fcn_trt.machine import Gpu, Machine, this_machine
-from fcn_trt.options import RTX_CAPABILITIES, BuildOptions
 
 TOLD = BuildOptions(compute_capabilities=("8.6",), workspace_bytes=64 << 20)
 

@@ -15,9 +15,9 @@ from fcn_trt.engine.bundle import (
     load_bundle,
     write_bundle,
 )
+from fcn_trt.engine.manifest import MANIFEST_NAME, FileRecord, Proof
+from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import BundleError, OutputError
-from fcn_trt.manifest import MANIFEST_NAME, FileRecord, Proof
-from fcn_trt.options import BuildOptions
 from fcn_trt.spec import read_spec
 
 PROOF = Proof(source="engine", convolutions={"fp32": 26}, gmac={"fp32": 0.01})

@@ -7,12 +7,12 @@ import pytest
 
 from fcn_trt.cuda.nvrtc import kernel_sources_sha256
 from fcn_trt.engine.bundle import Bundle
-from fcn_trt.engine.openvino import computes
+from fcn_trt.engine.manifest import FileRecord, Manifest, Proof
+from fcn_trt.engine.openvino.builder import computes
+from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.preflight import Obstacle, obstacle, require_runs_here
 from fcn_trt.errors import BundleError
 from fcn_trt.machine import Gpu, Machine
-from fcn_trt.manifest import FileRecord, Manifest, Proof
-from fcn_trt.options import BuildOptions
 from fcn_trt.spec import read_spec
 
 ORIN = Gpu(name="Orin", compute_capability="8.7", memory_bytes=8 << 30, integrated=True)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchvision.models.segmentation import fcn_resnet101
 
-from fcn_trt.export.checkpoint import load_checkpoint
-from fcn_trt.export.weights import WeightsFile
+from fcn_trt.model.checkpoint import load_checkpoint
+from fcn_trt.model.weights import WeightsFile
 
 pytestmark = pytest.mark.families
 

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from fcn_trt.engine.openvino import build_openvino
-from fcn_trt.evaluate.family import MMSEG_SCALES, altered, protocol_for
-from fcn_trt.evaluate.inference import infer
-from fcn_trt.evaluate.label_files import read_frame
-from fcn_trt.evaluate.protocol import Slide
-from fcn_trt.evaluate.resize import best_class
-from fcn_trt.export.pipeline import export_network
+from fcn_trt.engine.openvino.builder import build_openvino
+from fcn_trt.evaluation.family import MMSEG_SCALES, altered, protocol_for
+from fcn_trt.evaluation.inference import infer
+from fcn_trt.evaluation.label_files import read_frame
+from fcn_trt.evaluation.protocol import Slide
+from fcn_trt.evaluation.resize import best_class
+from fcn_trt.pipeline.steps import export_network
 from fcn_trt.runtime.segmenter import Segmenter
 from tests.families.test_mmsegmentation import CONFIGS, narrowed, save_1x
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fcn_trt.export.checkpoint import load_checkpoint
-from fcn_trt.export.weights import WeightsFile
 from fcn_trt.labels import label_set
+from fcn_trt.model.checkpoint import load_checkpoint
+from fcn_trt.model.weights import WeightsFile
 
 MMSEG = importlib.util.find_spec("mmseg")
 

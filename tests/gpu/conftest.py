@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from fcn_trt.engine.options import RTX_CAPABILITIES
 from fcn_trt.engine.tensorrt.library import TensorRtTarget
 from fcn_trt.errors import FcnTrtError
 from fcn_trt.machine import Machine, this_machine
-from fcn_trt.options import RTX_CAPABILITIES
 
 if TYPE_CHECKING:
     from fcn_trt.cuda.context import DeviceContext

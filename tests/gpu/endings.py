@@ -160,8 +160,8 @@ def torch_network() -> object:
     """As open_at_exit, with torch's network, whose library is unloaded then, too."""
     import torch
 
-    from fcn_trt.export.architecture import architecture
-    from fcn_trt.export.fcn import Fcn
+    from fcn_trt.model.architecture import architecture
+    from fcn_trt.model.fcn import Fcn
     from tests.gpu.torch_executor import TorchEngine
 
     torch.manual_seed(0)

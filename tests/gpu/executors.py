@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from fcn_trt.cuda.driver import load_driver, require_success
+from fcn_trt.engine.manifest import FORMAT, Manifest, Proof
+from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import EngineError
 from fcn_trt.labels import numbered_label_set
-from fcn_trt.manifest import FORMAT, Manifest, Proof
-from fcn_trt.options import BuildOptions
 from fcn_trt.runtime.backend import Backend
 from fcn_trt.runtime.executor import ImageShape
 from fcn_trt.runtime.segmenter import Segmenter

@@ -13,7 +13,7 @@ pytest.importorskip("openvino", reason="INT8 and FP8 are calibrated by OpenVINO"
 from fcn_trt.bench.device_ceiling import device_copy_gb_per_s, measure_device_ceiling
 from fcn_trt.bench.ladder import Job, ceilings_of, run_job
 from fcn_trt.bench.random_bundle import RandomNetwork
-from fcn_trt.options import LEAST_CAPABILITY, parse_capability
+from fcn_trt.engine.options import LEAST_CAPABILITY, parse_capability
 from fcn_trt.spec import Precision
 
 SECONDS = 0.2

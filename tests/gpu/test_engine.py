@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fcn_trt.engine.bundle import load_bundle
+from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.preflight import obstacle
 from fcn_trt.engine.tensorrt.builder import build_tensorrt
 from fcn_trt.engine.tensorrt.plan import load_engine
-from fcn_trt.options import BuildOptions
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, read_spec
 from fcn_trt.stages.decode import decode
@@ -22,8 +22,9 @@ pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[expor
 pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
 pytest.importorskip("openvino", reason="OpenVINO's logits are what an engine's are held against")
 
-from fcn_trt.engine.openvino import compile_network  # imports openvino
-from fcn_trt.export.pipeline import export_model, type_network  # imports torch
+from fcn_trt.engine.openvino.builder import compile_network  # imports openvino
+from fcn_trt.pipeline.steps import export_model  # imports torch
+from fcn_trt.precision.type_network import type_network
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 6e-2}
 """Largest difference in shares of the logits' deviation; each type's rounding over 26 layers."""

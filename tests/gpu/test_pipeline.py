@@ -190,8 +190,8 @@ def test_rendered_frame_is_the_hosts_overlay_within_one(make_backend, opacity):
 
 def torch_network(torch):
     """A real FCN with random weights, FP16, and its spec; an eighth of the channels."""
-    from fcn_trt.export.architecture import architecture
-    from fcn_trt.export.fcn import Fcn
+    from fcn_trt.model.architecture import architecture
+    from fcn_trt.model.fcn import Fcn
 
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fcn_trt.engine.openvino import build_openvino
+from fcn_trt.engine.openvino.builder import build_openvino
 from fcn_trt.errors import EngineError
-from fcn_trt.export.architecture import IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.labels import palette_array
+from fcn_trt.model.architecture import IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.runtime.openvino import OpenVinoBackend
 from fcn_trt.spec import ShapeRange, read_spec
 from fcn_trt.stages.decode import decode

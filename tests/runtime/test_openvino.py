@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from fcn_trt.engine.openvino import openvino_errors, openvino_version
+from fcn_trt.engine.openvino.builder import openvino_errors, openvino_version
 from fcn_trt.errors import EngineError
 from fcn_trt.runtime.openvino import OpenVinoBackend
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from fcn_trt.engine.openvino import build_openvino
+from fcn_trt.engine.openvino.builder import build_openvino
 from fcn_trt.errors import BundleError, EngineError
 from fcn_trt.labels import palette_array
 from fcn_trt.machine import Gpu, Machine

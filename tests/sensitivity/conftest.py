@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcn_trt.compare.images import ImageChoice
+from fcn_trt.comparison.images import ImageChoice
 
 IMAGES = 3
 IGNORED = 9
@@ -65,9 +65,9 @@ def choice(labelled) -> ImageChoice:
 def write_calibration() -> Callable[[Path, Path, Path], Path]:
     """Calibrate a network on a folder of images into a file."""
     pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
-    from fcn_trt.export.calibrate import calibrate
-    from fcn_trt.export.calibration_cache import write_calibration
-    from fcn_trt.range_images import RangeImages
+    from fcn_trt.calibration.cache import write_calibration
+    from fcn_trt.calibration.calibrate import calibrate
+    from fcn_trt.calibration.images import RangeImages
     from fcn_trt.spec import read_spec
 
     def write(network: Path, images: Path, out: Path) -> Path:

@@ -20,9 +20,9 @@ from fcn_trt.spec import ShapeRange
 
 pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
 
-from fcn_trt.export.network import save_network
-from fcn_trt.export.pipeline import type_network
-from fcn_trt.export.to_onnx import to_onnx
+from fcn_trt.network.contract import save_network
+from fcn_trt.network.to_onnx import to_onnx
+from fcn_trt.precision.type_network import type_network
 
 BOUND = 96.8
 QUESTION = Question(precision="int8", bound=Bound(min_agreement=BOUND))

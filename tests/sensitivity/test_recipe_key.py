@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fcn_trt.errors import RecipeError
-from fcn_trt.recipe import read_recipe
+from fcn_trt.pipeline.recipe import read_recipe
 from fcn_trt.sensitivity.recipe_key import check_recipe, set_keep_float, write_keep_float
 
 if sys.version_info >= (3, 11):

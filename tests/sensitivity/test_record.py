@@ -5,8 +5,7 @@ import json
 import pytest
 
 from fcn_trt.errors import OutputError
-from fcn_trt.hashes import combined_sha256
-from fcn_trt.sensitivity.record import Record, code_sha256
+from fcn_trt.sensitivity.record import Record
 from fcn_trt.sensitivity.score import Score
 
 LAYERS = ("a", "b", "c")
@@ -62,9 +61,3 @@ def test_file_of_something_else_is_not_lost(tmp_path, content):
     with pytest.raises(OutputError, match=r"no result of `fcn-trt sensitivity`; choose"):
         Record("key", LAYERS, path)
     assert path.read_text() == content
-
-
-def test_hash_tells_parts_apart():
-    assert combined_sha256(["ab", "c"]) != combined_sha256(["a", "bc"])
-    assert combined_sha256(["a", b"b"]) == combined_sha256(["a", "b"])
-    assert len(code_sha256()) == 64

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcn_trt.engine.openvino import build_openvino, computes
+from fcn_trt.engine.openvino.builder import build_openvino, computes
 from fcn_trt.errors import EngineError
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.sensitivity import trial
@@ -20,10 +20,10 @@ from fcn_trt.sensitivity.trial import Trials
 
 pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
 
-from fcn_trt.export.calibration_cache import read_calibration
-from fcn_trt.export.network import load_network, save_network
-from fcn_trt.export.qdq_places import convolution_names
-from fcn_trt.export.quantize import quantize_network
+from fcn_trt.calibration.cache import read_calibration
+from fcn_trt.network.contract import load_network, save_network
+from fcn_trt.precision.qdq import convolution_names
+from fcn_trt.precision.quantize import quantize_network
 
 CLASSES = 3
 

@@ -12,11 +12,11 @@ import time
 import numpy as np
 import pytest
 
-from fcn_trt.closing import Closing
 from fcn_trt.errors import SinkError, SourceError
+from fcn_trt.files import Closing
 from fcn_trt.video import loop as loop_module
 from fcn_trt.video.loop import LoopInterrupted, Progress, run_loop
-from fcn_trt.video.seams import VideoInfo
+from fcn_trt.video.protocols import VideoInfo
 from fcn_trt.video.sink import open_sink
 from fcn_trt.video.source import open_source
 
@@ -474,7 +474,7 @@ def test_ctrl_c_in_a_process_of_its_own_leaves_a_playable_video(tmp_path):
         import itertools, sys
         import numpy as np
         from fcn_trt.video.loop import run_loop
-        from fcn_trt.video.seams import VideoInfo
+        from fcn_trt.video.protocols import VideoInfo
         from fcn_trt.video.sink import open_sink
 
         class Frames:

@@ -22,7 +22,9 @@ from fcn_trt.engine.bundle import (
     refuse_foreign_files,
     write_bundle,
 )
-from fcn_trt.engine.precision import prove
+from fcn_trt.engine.manifest import Proof
+from fcn_trt.engine.options import BuildOptions
+from fcn_trt.engine.proof import prove
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.engine.tensorrt.device import Device, find_device
 from fcn_trt.engine.tensorrt.layer_report import layer_report, read_report
@@ -40,8 +42,6 @@ from fcn_trt.engine.tensorrt.plan import deserialise
 from fcn_trt.engine.tensorrt.progress import OnPhase, Progress
 from fcn_trt.engine.tensorrt.timing_cache import keep_timing_cache, use_timing_cache
 from fcn_trt.errors import EngineError, FcnTrtError
-from fcn_trt.manifest import Proof
-from fcn_trt.options import BuildOptions
 from fcn_trt.spec import INPUT_NAME, Spec, parse_spec
 
 if TYPE_CHECKING:

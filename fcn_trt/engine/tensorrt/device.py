@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fcn_trt.engine.tensorrt.library import TensorRtTarget
-from fcn_trt.errors import EngineError
-from fcn_trt.machine import Gpu, this_machine
-from fcn_trt.options import (
+from fcn_trt.engine.options import (
     LEAST_CAPABILITY,
     RTX_CAPABILITIES,
     BuildOptions,
     parse_capability,
     require_capability,
 )
+from fcn_trt.engine.tensorrt.library import TensorRtTarget
+from fcn_trt.errors import EngineError
+from fcn_trt.machine import Gpu, this_machine
 from fcn_trt.spec import Precision
 
 __all__ = ["Device", "find_device"]

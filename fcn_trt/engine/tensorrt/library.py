@@ -16,9 +16,9 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from fcn_trt.engine.manifest import TARGET_MODULES, TARGET_NAMES
+from fcn_trt.engine.options import SUPPORTED_TENSORRT, is_supported_tensorrt
 from fcn_trt.errors import EngineError, MissingExtraError
-from fcn_trt.manifest import TARGET_MODULES, TARGET_NAMES
-from fcn_trt.options import SUPPORTED_TENSORRT, is_supported_tensorrt
 
 if TYPE_CHECKING:
     from tensorrt_types import (

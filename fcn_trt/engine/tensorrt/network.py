@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcn_trt.engine.precision import Convolution, convolution_gmac
+from fcn_trt.engine.proof import Convolution, convolution_gmac
 from fcn_trt.errors import EngineError
 from fcn_trt.spec import Spec
 

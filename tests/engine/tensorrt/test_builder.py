@@ -12,6 +12,8 @@ import pytest
 
 from fcn_trt.cuda.nvrtc import kernel_sources_sha256
 from fcn_trt.engine.bundle import NETWORK_NAME, PLAN_NAME, load_bundle
+from fcn_trt.engine.manifest import MANIFEST_NAME
+from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions
 from fcn_trt.engine.tensorrt.builder import (
     _kernel_capabilities,
     build_tensorrt,
@@ -22,8 +24,6 @@ from fcn_trt.engine.tensorrt.library import TensorRtTarget
 from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.errors import BundleError, EngineError, OnnxError, OutputError
 from fcn_trt.files import write_atomic
-from fcn_trt.manifest import MANIFEST_NAME
-from fcn_trt.options import RTX_CAPABILITIES, BuildOptions
 from fcn_trt.spec import read_spec
 
 pytestmark = pytest.mark.usefixtures("rtx")
@@ -96,7 +96,7 @@ def test_proof_says_that_only_the_typed_network_could_be_asked(tiny_network, tmp
 
 
 def test_proof_counts_the_same_gmac_as_the_profile(tiny_network, tiny_model, tmp_path):
-    from fcn_trt.engine.openvino import compile_network
+    from fcn_trt.engine.openvino.builder import compile_network
 
     spec = read_spec(tiny_network)
     found = compiled_for_rtx(tiny_network, spec, options=TOLD).precision_proven
@@ -167,7 +167,7 @@ class TestRefused:
         assert "backbone." in self.refusal(edited(change), tmp_path)
 
     def test_gpu_that_lacks_the_type(self, tiny_network, tmp_path):
-        from fcn_trt.export.pipeline import type_network
+        from fcn_trt.precision.type_network import type_network
 
         type_network(tiny_network, tmp_path / "bf16.onnx", "bf16")
         options = BuildOptions(compute_capabilities=("7.5", "8.6"))
@@ -277,7 +277,7 @@ class TestStopped:
 import os, pathlib, signal
 from fcn_trt.engine import bundle
 from fcn_trt.engine.tensorrt.builder import build_tensorrt
-from fcn_trt.options import RTX_CAPABILITIES, BuildOptions
+from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions
 
 class Killed(bundle.Manifest):
     def to_json(self):
@@ -350,7 +350,7 @@ def test_groups_and_transposed_convolutions_count_in_both(tiny_network, tmp_path
     onnx = pytest.importorskip("onnx")
     import numpy as np
 
-    from fcn_trt.engine.openvino import compile_network
+    from fcn_trt.engine.openvino.builder import compile_network
 
     make = onnx.helper
     kind = "ConvTranspose" if transposed else "Conv"

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from fcn_trt.engine.options import LEAST_CAPABILITY, BuildOptions, parse_capability
 from fcn_trt.errors import EngineError
-from fcn_trt.options import LEAST_CAPABILITY, BuildOptions, parse_capability
 from fcn_trt.spec import ShapeRange, Spec
 
 onnx = pytest.importorskip("onnx")
@@ -55,7 +55,8 @@ def model(request):
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
     """Write a model as FP32 ONNX, static or dynamic; give its path."""
-    from fcn_trt.export.pipeline import export_model, export_network, load_model
+    from fcn_trt.model.load import load_model
+    from fcn_trt.pipeline.steps import export_model, export_network
 
     folder = tmp_path_factory.mktemp("networks")
     demo = "fcn_trt/demo/weights.safetensors"
@@ -102,9 +103,9 @@ def _write_zoo_style(path):
 
 
 def typed(path, precision):
-    from fcn_trt.export.half import to_half
-    from fcn_trt.export.network import load_network
-    from fcn_trt.export.quantize import quantize_network
+    from fcn_trt.network.contract import load_network
+    from fcn_trt.precision.half import to_half
+    from fcn_trt.precision.quantize import quantize_network
 
     graph, spec = load_network(path)
     if precision == "fp32":
@@ -131,7 +132,7 @@ def left_by_fp8(network):
 
 def declared(network, size):
     """The same nodes at another input size."""
-    from fcn_trt.export.network import declare_ends, image_shape, logits_shape
+    from fcn_trt.network.contract import declare_ends, image_shape, logits_shape
 
     spec = replace(network.spec, input_size=size)
     del network.graph.graph.value_info[:]

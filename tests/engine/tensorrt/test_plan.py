@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from fcn_trt.engine.bundle import PLAN_NAME, Bundle
+from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.builder import build_tensorrt
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.engine.tensorrt.library import Log, load_library
 from fcn_trt.engine.tensorrt.plan import deserialise, load_engine
 from fcn_trt.errors import BundleError, EngineError
 from fcn_trt.machine import this_machine
-from fcn_trt.options import BuildOptions
 
 
 @pytest.fixture

@@ -1,0 +1,103 @@
+"""The images on which a network shows how large its tensors get: the user's, or drawn streets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+from fcn_trt.files import sha256
+from fcn_trt.scene.scene import HELD_OUT_SEED, SCENE_FRAMES, StreetScene
+from fcn_trt.spec import Frame, Size
+from fcn_trt.video.image_source import folder_images, read_image
+
+__all__ = ["RangeImages"]
+
+STREETS = 8
+FIRST_STREET = HELD_OUT_SEED + 1000
+"""Streets from here on the demo was neither trained on, nor is it evaluated on them."""
+MOST_IMAGES = 64
+"""More do not make a largest magnitude much larger, and take their time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeImages(Sequence[Frame]):
+    """Some frames, each decoded or drawn when its turn comes, first the images, then the streets.
+
+    Attributes:
+        folders: Images of the user's.
+        limit: How many images are taken at most, spread evenly over all folders; None takes all.
+        streets: How many of the demo's streets are drawn, none of which it was trained on.
+        first_street: Seed of the first one.
+        size: (height, width) of drawn streets in pixels.
+    """
+
+    folders: tuple[Path, ...] = ()
+    limit: int | None = MOST_IMAGES
+    streets: int = 0
+    first_street: int = FIRST_STREET
+    size: Size
+
+    @classmethod
+    def few(cls, folder: Path | None, size: Size) -> RangeImages:
+        """What is enough for the largest magnitudes: some images of a folder, or some streets."""
+        if folder is None:
+            return cls(streets=STREETS, size=size)
+        return cls(folders=(folder,), size=size)
+
+    @property
+    def name(self) -> str:
+        """What they are, for people."""
+        return self._named([str(folder) for folder in self.folders])
+
+    @property
+    def title(self) -> str:
+        """The same without where on this machine they are."""
+        return self._named([folder.resolve().name for folder in self.folders])
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """The images that are taken from the folders.
+
+        Raises:
+            SourceError: a folder cannot be read or holds no image.
+        """
+        found = [path for folder in self.folders for path in folder_images(folder)]
+        count = len(found) if self.limit is None else min(self.limit, len(found))
+        return [found[i * len(found) // count] for i in range(count)]
+
+    def sha256(self, index: int) -> str:
+        """SHA-256 of an image's file, or of a street's pixels."""
+        if index < len(self.paths):
+            return sha256(self.paths[index])
+        return hashlib.sha256(self[index].tobytes()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.paths) + self.streets
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Frame]: ...
+    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
+        """A frame, decoded or drawn now.
+
+        Raises:
+            SourceError: an image cannot be decoded.
+        """
+        places = range(len(self))[index]
+        return self._frame(places) if isinstance(places, int) else [*map(self._frame, places)]
+
+    def _named(self, folders: list[str]) -> str:
+        drawn = [f"{self.streets} drawn streets"] if self.streets else []
+        return " and ".join([*folders, *drawn])
+
+    def _frame(self, place: int) -> Frame:
+        if place < len(self.paths):
+            return read_image(self.paths[place])
+        seed = self.first_street + place - len(self.paths)
+        frame, _ = StreetScene(seed).render(seed * 37 % SCENE_FRAMES, self.size)
+        return frame

@@ -1,0 +1,159 @@
+"""What a calibration knows so far, and the file from which it goes on after it was killed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fcn_trt.calibration.amax import ZERO_AMAX
+from fcn_trt.calibration.cache import TensorRange
+from fcn_trt.calibration.histogram import BINS, Histogram
+from fcn_trt.files import atomic_path
+
+__all__ = ["CalibrationState", "StateSaver", "load_state"]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+MAX_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationState:
+    """What is known after some of the images.
+
+    Attributes:
+        created: The day on which the first of them was measured.
+        done: How many.
+        maxima: Largest magnitude of each tensor.
+        histograms: Of the tensors that are quantised.
+    """
+
+    created: str
+    done: int = 0
+    maxima: dict[str, float] = field(default_factory=dict)
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+
+    def after(
+        self, count: int, maxima: dict[str, float], histograms: dict[str, Histogram]
+    ) -> CalibrationState:
+        """The state after more images; this one stays as it is, for whoever saves it."""
+        return CalibrationState(
+            created=self.created,
+            done=self.done + count,
+            maxima={name: max(v, self.maxima.get(name, 0.0)) for name, v in maxima.items()},
+            histograms={
+                name: self.histograms[name] + histogram if self.done else histogram
+                for name, histogram in histograms.items()
+            },
+        )
+
+    def range(self, name: str) -> TensorRange:
+        """Of one tensor, its histogram as a cache will have it, so that no method sees another."""
+        histogram = self.histograms.get(name)
+        maximum = self.maxima[name]
+        return TensorRange(maximum, maximum or ZERO_AMAX, histogram and histogram.halved())
+
+
+@dataclass(slots=True)
+class StateSaver:
+    """Saves a state when it is due.
+
+    Attributes:
+        path: The file; None saves nothing.
+        key: Of what it belongs to.
+        every_s: Seconds from one save to the next.
+        saved_s: When it was saved, on the clock of time.perf_counter.
+    """
+
+    path: Path | None
+    key: str
+    every_s: float
+    saved_s: float = field(default_factory=time.perf_counter)
+
+    def save(self, state: CalibrationState, *, due_only: bool) -> None:
+        """Save a state, now or if it is time."""
+        now = time.perf_counter()
+        if self.path is None or not state.done or (due_only and now - self.saved_s < self.every_s):
+            return
+        _save(self.path, self.key, state)
+        self.saved_s = now
+
+
+def load_state(path: Path, key: str, model: str) -> CalibrationState | None:
+    """The state that a calibration of the same key left behind, if it is whole."""
+    if not path.is_file():
+        return None
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError("it is too large")
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            meta, counts = json.loads(arrays["meta"].tobytes()), arrays["counts"]
+        return _checked_state(meta, counts, key)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as e:
+        logger.warning(
+            "%s, from which the calibration of %s would have gone on, is damaged or of another "
+            "one (%s); it begins anew",
+            path,
+            model,
+            e,
+        )
+        return None
+
+
+def _save(path: Path, key: str, state: CalibrationState) -> None:
+    names = list(state.histograms)
+    meta = {
+        "format": FORMAT,
+        "key": key,
+        "created": state.created,
+        "done": state.done,
+        "maxima": state.maxima,
+        "limits": [state.histograms[name].limit for name in names],
+        "names": names,
+    }
+    counts = np.stack([state.histograms[name].counts for name in names])
+    text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+    with atomic_path(path, durable=False) as temporary, temporary.open("wb") as file:
+        np.savez(file, meta=text, counts=counts)
+
+
+def _checked_state(
+    meta: dict[str, object], counts: npt.NDArray[np.int64], key: str
+) -> CalibrationState:
+    if (meta["format"], meta["key"]) != (FORMAT, key):
+        raise ValueError("its key or format differs")
+    names, limits, maxima = meta["names"], meta["limits"], meta["maxima"]
+    done, created = meta["done"], meta["created"]
+    if not (
+        isinstance(names, list)
+        and isinstance(limits, list)
+        and isinstance(maxima, dict)
+        and isinstance(done, int)
+        and isinstance(created, str)
+        and counts.dtype == np.int64
+        and counts.shape == (len(names), BINS)
+    ):
+        raise ValueError("its content has another form")
+    rows: Iterable[tuple[str, npt.NDArray[np.int64], float]] = zip(
+        names, counts, limits, strict=True
+    )
+    histograms = {name: Histogram(row, limit, maxima[name]) for name, row, limit in rows}
+    return CalibrationState(created=created, done=done, maxima=maxima, histograms=histograms)

@@ -1,0 +1,204 @@
+"""How fast bundles and models are on this machine."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+
+import typer
+
+from fcn_trt.cli import terminal
+from fcn_trt.cli.common import JsonOption, needing_export, parse_precision, print_json
+from fcn_trt.engine.manifest import Target
+from fcn_trt.errors import EngineError, MissingExtraError
+from fcn_trt.files import require_folder_of
+from fcn_trt.spec import Precision, Size, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fcn_trt.bench.ceiling import Ceiling
+    from fcn_trt.bench.ladder import Job, Outcome
+    from fcn_trt.bench.result_file import ResultFile
+
+__all__ = ["bench"]
+
+SECONDS = 5.0
+"""How long each way through a network is measured."""
+
+CEILING_S = 2.0
+"""How long each product of matrices is, and copying."""
+
+
+def bench(
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TARGET...",
+            help="Bundles, recipes; a model's name stands for it with random weights.",
+        ),
+    ],
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HxW", help="Inputs of models; repeatable; 256x512, 512x1024, 1024x2048."
+        ),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help="Types of models; repeatable; fp32 (on GPUs fp16) and int8."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="What runs models: openvino, tensorrt or tensorrt-rtx.")
+    ] = None,
+    frame: Annotated[
+        str | None, typer.Option(metavar="HxW", help="Size of the frames; the network's input.")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long each way through a network is measured.")
+    ] = SECONDS,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the results as JSON, after each one.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Folder for latency.png and roofline.png.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure latency, throughput and memory, per stage and end to end."""
+    from fcn_trt.bench.ladder import LADDER, jobs_of
+
+    _check_usage(targets, {"--size": size, "--precision": precision, "--target": target})
+    frame_size = _size(frame, "--frame") if frame else None
+    jobs = jobs_of(
+        targets,
+        sizes=[_size(text, "--size") for text in size or ()] or LADDER,
+        precisions=[cast(Precision, parse_precision(text)) for text in precision or ()],
+        target=_target(target),
+    )
+    if out is not None:
+        require_folder_of(out)
+    draw = None if plots is None else needing_export(_import_pictures)
+    outcomes, ceilings, found = _measure(jobs, frame_size=frame_size, seconds=seconds, out=out)
+    if out is not None:
+        terminal.written(out, "the results")
+    if plots is not None and draw is not None:
+        for path in draw(outcomes, plots):
+            terminal.written(path, "a plot")
+    _tell(outcomes, ceilings, found, as_json=as_json)
+
+
+def _measure(
+    jobs: Sequence[Job], *, frame_size: Size | None, seconds: float, out: Path | None
+) -> tuple[list[Outcome], dict[Target, Ceiling], ResultFile]:
+    """Measure each, and write all that is known after each."""
+    from fcn_trt.bench.environment import this_environment
+    from fcn_trt.bench.ladder import ceilings_of, run_job
+    from fcn_trt.bench.result_file import to_result, write_result
+    from fcn_trt.cli.bench_tables import bench_sentence
+
+    environment = this_environment()
+    ceilings = ceilings_of(jobs, seconds=CEILING_S, on_step=terminal.step)
+    outcomes: list[Outcome] = []
+    content: dict[str, Any] = {
+        "benchmark": "bench",
+        "command": shlex.join(["fcn-trt", *sys.argv[1:]]),
+        "environment": environment,
+        "results": outcomes,
+    }
+    for job in jobs:
+        call = partial(
+            run_job,
+            job,
+            ceilings=ceilings,
+            frame_size=frame_size,
+            seconds=seconds,
+            on_step=terminal.step,
+        )
+        outcome = _one(call, job)
+        outcomes.append(outcome)
+        if outcome.measurement is None:
+            terminal.step(f"{job.name} could not be measured: {outcome.problem}")
+        else:
+            terminal.step(bench_sentence(outcome.measurement))
+        if out is not None:
+            write_result(out, **content)
+    return outcomes, ceilings, to_result(**content)
+
+
+def _one(call: Any, job: Job) -> Outcome:
+    """One outcome; a package that is missing keeps only those from being measured that need it."""
+    from fcn_trt.bench.ladder import Outcome
+
+    try:
+        found: Outcome = needing_export(call)
+    except MissingExtraError as error:
+        return Outcome(name=job.name, problem=str(error))
+    return found
+
+
+def _tell(
+    outcomes: list[Outcome],
+    ceilings: Mapping[Target, Ceiling],
+    found: ResultFile,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the results on stdout, and fail where one is missing."""
+    from fcn_trt.cli.bench_tables import bench_parts
+
+    if as_json:
+        print_json(found)
+    else:
+        for part in bench_parts(outcomes, ceilings, found.environment):
+            terminal.show(part)
+    failed = [outcome for outcome in outcomes if outcome.problem]
+    if failed:
+        raise EngineError(
+            f"{len(failed)} of {len(outcomes)} could not be measured, the first of them "
+            f"{failed[0].name}: {failed[0].problem}"
+        )
+
+
+def _check_usage(targets: list[str], given: dict[str, object]) -> None:
+    """Refuse names of nothing, and options that would change nothing."""
+    from fcn_trt.bench.ladder import is_recipe
+    from fcn_trt.model.architecture import ARCHITECTURES
+
+    models = [text for text in targets if not Path(text).is_dir() and not is_recipe(text)]
+    for text in models:
+        if text not in ARCHITECTURES:
+            raise typer.BadParameter(
+                f"{text!r} is neither a bundle's folder, nor a recipe, nor one of the models that "
+                "`fcn-trt models` lists",
+                param_hint="'TARGET...'",
+            )
+    for option, value in given.items():
+        if value and not models:
+            raise typer.BadParameter(
+                "a bundle or recipe has its own; name a model, or leave it out",
+                param_hint=f"'{option}'",
+            )
+
+
+def _size(text: str, option: str) -> Size:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from error
+
+
+def _target(text: str | None) -> Target:
+    known = {name: name for name in get_args(Target)}
+    if text is not None and text not in known:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(known)}", param_hint="'--target'")
+    return cast(Target, text or "openvino")
+
+
+def _import_pictures() -> Any:
+    from fcn_trt.bench.pictures import write_pictures
+
+    return write_pictures

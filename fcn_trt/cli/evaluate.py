@@ -1,0 +1,239 @@
+"""How well a bundle predicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, get_args
+
+import typer
+
+from fcn_trt.cli import terminal
+from fcn_trt.cli.common import (
+    BundleArgument,
+    JsonOption,
+    RebuildOption,
+    print_json,
+    rebuild_here,
+)
+from fcn_trt.cli.evaluate_tables import figures_table
+from fcn_trt.spec import Size, parse_size
+
+if TYPE_CHECKING:
+    from fcn_trt.evaluation.family import ProtocolName
+    from fcn_trt.evaluation.protocol import Slide
+    from fcn_trt.evaluation.record import Record
+    from fcn_trt.evaluation.request import EvaluationOptions
+    from fcn_trt.evaluation.sample import IndexedImages
+
+__all__ = ["evaluate"]
+
+MIN_SCALE = 0.1
+MAX_SCALE = 8.0
+
+
+def evaluate(
+    bundle: BundleArgument,
+    dataset: Annotated[
+        str,
+        typer.Option(
+            help="coco_voc, voc, cityscapes, ade20k, pascal_context_59, pascal_context_60, camvid, "
+            "generic, or scene (needs no --root)."
+        ),
+    ],
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Part of it; by default the one that is published on.")
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="family or run; by default the family's own where it has one."),
+    ] = None,
+    slide: Annotated[
+        str | None, typer.Option(help="Windows of so many pixels, such as 769 or 512x1024.")
+    ] = None,
+    slide_stride: Annotated[
+        str | None, typer.Option(help="From one window to the next; by default two thirds of one.")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Mean over several sizes, such as 0.5,1,1.5.")
+    ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Mean over the mirrored image, too.")
+    ] = False,
+    ms_flip: Annotated[
+        bool, typer.Option("--ms-flip", help="MMSegmentation's six scales, and mirrored.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="So many images at most, spread evenly.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Result to write (.json); a later run goes on from it.")
+    ] = None,
+    confusion: Annotated[
+        Path | None, typer.Option(help="Picture to write (.png): which class is taken for which.")
+    ] = None,
+    rebuild: RebuildOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure IoU, accuracy and boundaries on labelled images, as the model's family does."""
+    from fcn_trt.evaluation.request import EvaluationOptions
+
+    options = EvaluationOptions(
+        protocol=_parse_protocol(protocol),
+        slide=_parse_slide(slide, slide_stride),
+        scales=_parse_scales(scales, ms_flip=ms_flip, flip=flip),
+        flip=flip or ms_flip,
+        limit=limit,
+    )
+    _check_names(dataset, root, split)
+    _check_outputs(out, confusion)
+    if rebuild:
+        rebuild_here(bundle)
+    record = _measure(bundle, _Images(dataset, root, split), options, out)
+    content, found = record.content(), record.scores.evaluation()
+    part = " ".join(filter(None, (dataset, content["dataset"]["split"])))
+    title = f"{bundle} on {found.images} images of {part}"
+    if out is not None and not record.was_finished:
+        terminal.written(out, "the result")
+    if as_json:
+        print_json({name: value for name, value in content.items() if name != "scores"})
+    else:
+        terminal.show(figures_table(title, found))
+    if confusion is not None:
+        from fcn_trt.evaluation.confusion_picture import write_confusion_picture
+
+        write_confusion_picture(found, confusion, title=title)
+        terminal.written(confusion, "the picture")
+
+
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """The data set as it is asked for."""
+
+    name: str
+    root: Path | None
+    split: str | None
+
+    def open(self, size: Size) -> IndexedImages:
+        """The images; streets are drawn at that size."""
+        from fcn_trt.evaluation.datasets import open_dataset
+        from fcn_trt.evaluation.scenes import HeldOutScenes
+
+        if self.root is None:
+            return HeldOutScenes(size=size)
+        return open_dataset(self.name, self.root, split=self.split)
+
+
+def _measure(bundle: Path, asked: _Images, options: EvaluationOptions, out: Path | None) -> Record:
+    """Measure what the record does not have yet."""
+    from fcn_trt.evaluation.measure import measure
+    from fcn_trt.evaluation.request import plan_evaluation
+    from fcn_trt.runtime.segmenter import Segmenter
+
+    with Segmenter.load(bundle) as segmenter:
+        images = asked.open(segmenter.spec.input_size)
+        plan = plan_evaluation(segmenter, images, options=options, out=out)
+        terminal.step(segmenter.description)
+        terminal.step(plan.protocol.sentence())
+        count, record = len(plan.indices), plan.record
+        if record.resumed:
+            terminal.step(f"{out} has {record.resumed} of {count} images already")
+        with terminal.count_bar("evaluating", count, done=record.resumed) as bar:
+            measure(segmenter, images, plan.protocol, record, indices=plan.indices, on_image=bar)
+    return record
+
+
+def _parse_protocol(text: str | None) -> ProtocolName | None:
+    from fcn_trt.evaluation.family import ProtocolName
+
+    known: tuple[ProtocolName, ...] = get_args(ProtocolName)
+    found = next((name for name in known if name == text), None)
+    if found is None and text is not None:
+        raise typer.BadParameter(
+            f"{text!r} is neither {' nor '.join(known)}", param_hint="'--protocol'"
+        )
+    return found
+
+
+def _parse_slide(crop: str | None, stride: str | None) -> Slide | None:
+    """Windows and their stride; a side alone is a square."""
+    from fcn_trt.evaluation.protocol import Slide
+
+    if crop is None:
+        if stride is not None:
+            raise typer.BadParameter("it needs --slide", param_hint="'--slide-stride'")
+        return None
+    window = _parse_square(crop, "--slide")
+    if stride is None:  # 513 of 769, 320 of 480, as MMSegmentation's
+        return Slide(crop=window, stride=(-(-2 * window[0] // 3), -(-2 * window[1] // 3)))
+    step = _parse_square(stride, "--slide-stride")
+    if step[0] > window[0] or step[1] > window[1]:
+        raise typer.BadParameter(
+            f"{stride} leaves pixels out between windows of {crop}", param_hint="'--slide-stride'"
+        )
+    return Slide(crop=window, stride=step)
+
+
+def _parse_square(text: str, option: str) -> Size:
+    try:
+        return parse_size(f"{text}x{text}" if text.isdecimal() else text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from error
+
+
+def _parse_scales(text: str | None, *, ms_flip: bool, flip: bool) -> tuple[float, ...] | None:
+    """The factors that --scales or --ms-flip asks for."""
+    if ms_flip:
+        from fcn_trt.evaluation.family import MMSEG_SCALES
+
+        if text is not None or flip:
+            raise typer.BadParameter("it has its own --scales and --flip", param_hint="'--ms-flip'")
+        return MMSEG_SCALES
+    if text is None:
+        return None
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or not all(MIN_SCALE <= scale <= MAX_SCALE for scale in scales):
+        raise typer.BadParameter(
+            f"{text!r} is not a list such as 0.5,1,1.5, each from {MIN_SCALE} to {MAX_SCALE}",
+            param_hint="'--scales'",
+        )
+    return scales
+
+
+def _check_names(dataset: str, root: Path | None, split: str | None) -> None:
+    from fcn_trt.evaluation.datasets import DatasetName
+
+    known = (*get_args(DatasetName), "scene")
+    if dataset not in known:
+        raise typer.BadParameter(
+            f"{dataset!r} is none of {', '.join(known)}", param_hint="'--dataset'"
+        )
+    if (dataset == "scene") != (root is None):
+        needs = "takes none" if root else "needs the folder of the data set"
+        raise typer.BadParameter(f"{dataset} {needs}", param_hint="'--root'")
+    if dataset == "scene" and split is not None:
+        raise typer.BadParameter("scene has no parts", param_hint="'--split'")
+
+
+def _check_outputs(out: Path | None, confusion: Path | None) -> None:
+    """Refuse before long work what could not be written after it."""
+    if out is not None and confusion is not None and out.resolve() == confusion.resolve():
+        raise typer.BadParameter("it is the name of --confusion, too", param_hint="'--out'")
+    if out is not None:
+        from fcn_trt.evaluation.record import check_record
+
+        check_record(out)
+    if confusion is not None:
+        from fcn_trt.evaluation.confusion_picture import require_matplotlib
+        from fcn_trt.evaluation.outputs import require_writable
+
+        if confusion.suffix.lower() != ".png":
+            raise typer.BadParameter(
+                f"{confusion} does not end in .png", param_hint="'--confusion'"
+            )
+        require_writable(confusion)
+        require_matplotlib()

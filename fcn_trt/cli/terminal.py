@@ -1,0 +1,289 @@
+"""How results look to people: tables and bars on the terminal."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fcn_trt.doctor import Finding
+    from fcn_trt.engine.bundle import Bundle
+    from fcn_trt.engine.manifest import Manifest
+    from fcn_trt.engine.preflight import Obstacle
+    from fcn_trt.engine.tensorrt.progress import BuildPhase
+    from fcn_trt.spec import Spec
+    from fcn_trt.video.loop import LoopReport
+    from fcn_trt.video.loop import Progress as LoopProgress
+
+__all__ = [
+    "build_bar",
+    "count_bar",
+    "error",
+    "facts",
+    "findings_table",
+    "inspection_table",
+    "interrupted",
+    "kept",
+    "loop_bar",
+    "loop_sentence",
+    "percent",
+    "show",
+    "step",
+    "table",
+    "written",
+]
+
+# Nothing that is printed is markup: paths and class names may hold square brackets.
+stderr = Console(stderr=True, highlight=False, markup=False)
+stdout = Console(highlight=False, markup=False)
+
+PIPE_WIDTH = 200
+"""Columns of a table that goes into a file or a pipe, where nothing needs to be folded."""
+
+
+def show(result: Table | str) -> None:
+    """Print a result on stdout."""
+    if not stdout.is_terminal:
+        stdout.width = PIPE_WIDTH
+    stdout.print(result, soft_wrap=isinstance(result, str))
+
+
+def error(sentence: str) -> None:
+    """Say on stderr, in one line, what went wrong and what helps."""
+    stderr.print(f"error: {' '.join(sentence.splitlines())}", style="red", soft_wrap=True)
+
+
+def interrupted() -> None:
+    """Say that Ctrl-C ended the command."""
+    stderr.print("interrupted")
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """A table whose first column is left-aligned and whose others are numbers."""
+    made = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    made.collapse_padding = True
+    for index, column in enumerate(columns):
+        first = index == 0
+        made.add_column(column, justify="left" if first else "right", no_wrap=first)
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def facts(title: str, pairs: list[tuple[str, str]]) -> Table:
+    """A table of names and what they are."""
+    made = Table(title=title, title_justify="left", show_header=False)
+    made.add_column(style="bold")
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        made.add_row(name, value)
+    return made
+
+
+def percent(share: float) -> str:
+    """A share of 1 as percent; a dash where there is none."""
+    return "-" if math.isnan(share) else f"{100 * share:.2f}"
+
+
+def loop_sentence(loop: LoopReport) -> str:
+    """What a run did, in one sentence."""
+    dropped = f", {loop.dropped} dropped" if loop.dropped else ""
+    return (
+        f"{loop.frames} frames{dropped} at {loop.rate_fps:.1f} frames/s, latency "
+        f"p50 {loop.latency_p50_ms:.1f} ms, p99 {loop.latency_p99_ms:.1f} ms ({loop.stop})"
+    )
+
+
+def findings_table(findings: list[Finding]) -> Table:
+    """The doctor's findings with what helps."""
+    made = Table(title="fcn-trt doctor", title_justify="left", header_style="bold")
+    for column in ("part", "found", "what helps"):
+        made.add_column(column, overflow="fold")
+    for finding in findings:
+        made.add_row(
+            finding.part, finding.found, finding.advice, style=None if finding.ok else "dim"
+        )
+    return made
+
+
+def inspection_table(bundle: Bundle, obstacle: Obstacle | None) -> Table:
+    """What a bundle is, and what keeps it from running here, if anything does."""
+    manifest = bundle.manifest
+    spec = manifest.spec
+    proof = manifest.precision_proven
+    read = {"engine": "read from the engine", "network": "read from the typed ONNX"}
+    licence = spec.licence or "unknown"
+    return facts(
+        str(bundle.path),
+        [
+            ("runs here", f"no: {obstacle.reason}" if obstacle else "yes"),
+            ("model", f"{spec.model} ({spec.family}), weights {spec.weights}"),
+            ("licence of the weights", licence),
+            ("classes", f"{len(spec.classes)} ({spec.labels})"),
+            ("input", f"{_input(manifest)}; logits at stride {spec.stride}"),
+            ("target", f"{manifest.target} {manifest.target_version} for {manifest.device}"),
+            ("built", f"{manifest.created} ({_age(manifest.created)}) by {manifest.built_by}"),
+            ("precision asked", manifest.precision_asked),
+            ("precision proven", f"{proof.describe()}; {read[proof.source]}"),
+            *_quantised(spec),
+            *_kept(spec),
+            ("source SHA-256", spec.source_sha256 or "none (random weights)"),
+            *_files(manifest),
+        ],
+    )
+
+
+def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Each file with its hash, but for the many small kernels, which are told together."""
+    from fcn_trt.engine.bundle import KERNEL_FILE
+    from fcn_trt.engine.options import parse_capability
+
+    kernels: dict[str, int] = {}
+    for name, record in manifest.files.items():
+        kernel = KERNEL_FILE.fullmatch(name)
+        if kernel is None:
+            yield name, f"{record.size_bytes} bytes, {record.sha256}"
+        else:
+            kernels[kernel[2]] = kernels.get(kernel[2], 0) + record.size_bytes
+    if kernels:
+        size_bytes = sum(kernels.values())
+        for_gpus = ", ".join(sorted(kernels, key=parse_capability))
+        yield "kernels", f"for {for_gpus}; {size_bytes} bytes, of sources {manifest.kernels_sha256}"
+
+
+def _input(manifest: Manifest) -> str:
+    """The shape that an engine takes, and the one it is optimised for."""
+    spec = manifest.spec
+    size = "x".join(map(str, spec.input_size))
+    allowed = spec.dynamic
+    if allowed is None:
+        return f"{size}, batch {spec.batch}"
+    low, high = ("x".join(map(str, s)) for s in (allowed.min_size, allowed.max_size))
+    shapes = f"{low} to {high}, batch {allowed.min_batch} to {allowed.max_batch}"
+    if manifest.target == "openvino":
+        return f"{size}, batch {spec.batch} only, though its ONNX takes {shapes}"
+    return f"{shapes}; optimised for {size}, batch {spec.batch}"
+
+
+def _age(created: str) -> str:
+    """How long ago something was, in the largest unit that fits."""
+    age_s = (dt.datetime.now(dt.timezone.utc) - dt.datetime.fromisoformat(created)).total_seconds()
+    for unit, seconds in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if age_s >= seconds:
+            count = int(age_s // seconds)
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def _quantised(spec: Spec) -> list[tuple[str, str]]:
+    """Rows for what a quantised network was made with."""
+    if spec.float_precision is None:
+        return []
+    return [
+        ("not quantised", f"is {spec.float_precision}"),
+        ("calibration SHA-256", spec.calibration_sha256),
+    ]
+
+
+def _kept(spec: Spec) -> list[tuple[str, str]]:
+    """A row for the nodes that compute in another type, where there are any."""
+    if not spec.exceptions:
+        return []
+    nodes = ", ".join(f"{name} ({kind})" for name, kind in spec.exceptions.items())
+    return [("kept in another type", nodes)]
+
+
+@contextmanager
+def build_bar() -> Iterator[Callable[[BuildPhase], None]]:
+    """A bar for each phase that a builder is in, the inner ones indented."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with _progress(*columns) as bar:
+        shown: dict[str, tuple[TaskID, int]] = {}
+
+        def advance(phase: BuildPhase) -> None:
+            depth = shown[phase.parent][1] + 1 if phase.parent in shown else 0
+            if phase.name not in shown:
+                shown[phase.name] = (bar.add_task("  " * depth + phase.name), depth)
+            task, _ = shown[phase.name]
+            bar.update(task, completed=phase.done, total=phase.total)
+            if phase.done >= phase.total:
+                bar.remove_task(shown.pop(phase.name)[0])
+
+        yield advance
+
+
+@contextmanager
+def loop_bar(title: str) -> Iterator[Callable[[LoopProgress], None]]:
+    """A bar with frames per second and latency, fed from `run_loop`'s on_progress."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[live]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with _progress(*columns) as bar:
+        task = bar.add_task(title, total=None, live="")
+
+        def advance(progress: LoopProgress) -> None:
+            dropped = f", {progress.dropped} dropped" if progress.dropped else ""
+            live = f"{progress.rate_fps:.1f} frames/s, {progress.latency_ms:.0f} ms{dropped}"
+            bar.update(task, completed=progress.frames, total=progress.total, live=live)
+
+        yield advance
+
+
+@contextmanager
+def count_bar(title: str, total: int, *, done: int = 0) -> Iterator[Callable[[], None]]:
+    """A bar of things that are counted, some of which may be done already."""
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with _progress(*columns) as bar:
+        task = bar.add_task(title, total=total, completed=done)
+        yield lambda: bar.advance(task)
+
+
+def _progress(*columns: ProgressColumn) -> Progress:
+    """A bar that is seen on a terminal only; logs get the steps and the result."""
+    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+
+
+def step(sentence: str) -> None:
+    """One step of a longer job, on stderr."""
+    stderr.print(f":: {sentence}", soft_wrap=True)
+
+
+def kept(exceptions: Mapping[str, str], otherwise: str) -> None:
+    """Say on stderr which nodes compute in another type than asked, if any do, and why.
+
+    Args:
+        exceptions: By node, its type.
+        otherwise: Type of what is not quantised: one that holds less than a node's was too small.
+    """
+    for kind in dict.fromkeys(exceptions.values()):
+        names = ", ".join(name for name, value in exceptions.items() if value == kind)
+        reason = f", because {otherwise} cannot hold it" if kind != otherwise else ""
+        step(f"kept in {kind}{reason}: {names}")
+
+
+def written(path: Path, what: str) -> None:
+    """Say on stderr what was written where."""
+    stderr.print(f"wrote {what} to {path}", soft_wrap=True)

@@ -1,0 +1,242 @@
+"""Both predictors over all images once, and what came out in numbers."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Generic, TypeVar
+
+from fcn_trt.comparison.images import CompareImage, CompareImages
+from fcn_trt.comparison.predictor import Predictor
+from fcn_trt.evaluation.agreement import Agreement
+from fcn_trt.evaluation.metrics import ConfusionMatrix
+from fcn_trt.spec import Frame, LabelMap
+
+__all__ = [
+    "WORST_IMAGES",
+    "Accuracy",
+    "ClassAgreement",
+    "Comparison",
+    "Draw",
+    "WorstImage",
+    "compare",
+]
+
+WORST_IMAGES = 10
+
+Picture = TypeVar("Picture")
+Draw = Callable[[CompareImage, LabelMap, LabelMap], Picture]
+"""Makes what is kept of an image that is among the worst so far."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassAgreement:
+    """How alike the two predictors are in one class, as shares of 1.
+
+    Attributes:
+        iou: Intersection over union of the pixels of both; NaN where neither has any.
+        kept: Share of A's pixels that are of this class in B, too; NaN where A has none.
+    """
+
+    iou: float
+    kept: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """Against the labels, as shares of 1.
+
+    Attributes:
+        miou: Mean IoU over the classes that occur.
+        pixel_accuracy: Share of the labelled pixels that are right.
+        per_class: IoU per class name; NaN where a class occurs nowhere.
+    """
+
+    miou: float
+    pixel_accuracy: float
+    per_class: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorstImage(Generic[Picture]):
+    """One of the images that the predictors agree on least.
+
+    Attributes:
+        name: Of its file.
+        pixels: Share of its pixels that have the same label.
+        near_boundary: The same of those near a boundary of A; NaN where it has none.
+        picture: What was drawn of it.
+    """
+
+    name: str
+    pixels: float
+    near_boundary: float
+    picture: Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison(Generic[Picture]):
+    """How alike two predictors are, as shares of 1.
+
+    Attributes:
+        images: How many were compared.
+        pixels: Of all pixels, those with the same label.
+        near_boundary: Of those within `radius` pixels of a boundary in A; NaN where it has none.
+        elsewhere: Of the others.
+        boundary_share: How many pixels are near a boundary.
+        radius: In pixels.
+        per_class: By name.
+        accuracy: Of A and of B where there are labels, or None.
+        worst: The images with the least agreement, the worst first; none that agree wholly.
+    """
+
+    images: int
+    pixels: float
+    near_boundary: float
+    elsewhere: float
+    boundary_share: float
+    radius: int
+    per_class: dict[str, ClassAgreement]
+    accuracy: tuple[Accuracy, Accuracy] | None
+    worst: tuple[WorstImage[Picture], ...]
+
+    @property
+    def miou_drop(self) -> float | None:
+        """Points of mean IoU that B has less than A, or None where there are no labels."""
+        if self.accuracy is None:
+            return None
+        first, second = self.accuracy
+        return 100 * (first.miou - second.miou)
+
+
+def compare(
+    first: Predictor,
+    second: Predictor,
+    images: CompareImages,
+    *,
+    draw: Draw[Picture],
+    on_image: Callable[[], None] = lambda: None,
+) -> Comparison[Picture]:
+    """Run both predictors over all images, each of which is read once.
+
+    Memory does not grow with the number of images: beyond those in flight, only what `draw` makes
+    of the worst is kept.
+
+    Args:
+        first: A, whose boundaries count.
+        second: B, of the same classes.
+        images: At least one.
+        draw: Called with image, label map of A and of B when it is among the worst so far.
+        on_image: Called after each image.
+
+    Raises:
+        SourceError, DatasetError: an image or its labels cannot be read.
+        EngineError: a predictor cannot run.
+    """
+    classes = first.spec.classes
+    agreement = Agreement(len(classes))
+    confusions = (ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes)))
+    worst: _Worst[Picture] = _Worst(WORST_IMAGES)
+    for image, here, there in _both(first, second, images):
+        found = agreement.update(here, there)
+        if image.truth is not None:
+            confusions[0].update(here, image.truth)
+            confusions[1].update(there, image.truth)
+        if found.pixels < 1 and worst.takes(found.pixels):
+            picture = draw(image, here, there)
+            worst.add(
+                WorstImage(
+                    name=image.name,
+                    pixels=found.pixels,
+                    near_boundary=found.near_boundary,
+                    picture=picture,
+                )
+            )
+        on_image()
+    accuracy = (_accuracy(confusions[0], classes), _accuracy(confusions[1], classes))
+    return Comparison(
+        images=len(images),
+        pixels=agreement.pixels,
+        near_boundary=agreement.near_boundary,
+        elsewhere=agreement.elsewhere,
+        boundary_share=agreement.boundary_share,
+        radius=agreement.radius,
+        per_class=_per_class(agreement, classes),
+        accuracy=None if images.dataset is None else accuracy,
+        worst=worst.in_order(),
+    )
+
+
+def _both(
+    first: Predictor, second: Predictor, images: CompareImages
+) -> Iterator[tuple[CompareImage, LabelMap, LabelMap]]:
+    """Each image with both label maps; both run in step, so few images are in flight."""
+    waiting: deque[CompareImage] = deque()
+
+    def frames() -> Iterator[Frame]:
+        for image in images:
+            waiting.append(image)
+            yield image.frame
+
+    here_in, there_in = _twice(frames())
+    results = zip(first.process(here_in), second.process(there_in), strict=True)
+    for (_, here), (_, there) in results:
+        yield waiting.popleft(), here, there
+
+
+def _twice(frames: Iterator[Frame]) -> tuple[Iterator[Frame], Iterator[Frame]]:
+    """Two iterators over the same frames, each of which is kept until both have had it.
+
+    itertools.tee would keep them in blocks of 57, which are 360 MB of 1024x2048 pixels.
+    """
+    queues: tuple[deque[Frame], deque[Frame]] = (deque(), deque())
+
+    def frames_of(own: deque[Frame]) -> Iterator[Frame]:
+        while True:
+            if not own:
+                for frame in islice(frames, 1):
+                    for queue in queues:
+                        queue.append(frame)
+            if not own:
+                return
+            yield own.popleft()
+
+    return frames_of(queues[0]), frames_of(queues[1])
+
+
+def _per_class(agreement: Agreement, classes: tuple[str, ...]) -> dict[str, ClassAgreement]:
+    return {
+        name: ClassAgreement(iou=float(iou), kept=float(kept))
+        for name, iou, kept in zip(classes, agreement.iou(), agreement.kept(), strict=True)
+    }
+
+
+def _accuracy(confusion: ConfusionMatrix, classes: tuple[str, ...]) -> Accuracy:
+    return Accuracy(
+        miou=confusion.miou(),
+        pixel_accuracy=confusion.pixel_accuracy(),
+        per_class=dict(zip(classes, map(float, confusion.iou()), strict=True)),
+    )
+
+
+class _Worst(Generic[Picture]):
+    """The images with the least agreement so far; of equals, the first ones."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._numbers = count()
+        self._heap: list[tuple[float, int, WorstImage[Picture]]] = []  # the best of them on top
+
+    def takes(self, pixels: float) -> bool:
+        return len(self._heap) < self._most or -pixels > self._heap[0][0]
+
+    def add(self, image: WorstImage[Picture]) -> None:
+        heapq.heappush(self._heap, (-image.pixels, -next(self._numbers), image))
+        if len(self._heap) > self._most:
+            heapq.heappop(self._heap)
+
+    def in_order(self) -> tuple[WorstImage[Picture], ...]:
+        return tuple(image for _, _, image in sorted(self._heap, reverse=True))

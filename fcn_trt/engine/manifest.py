@@ -1,0 +1,231 @@
+"""manifest.json: what a bundle is, in a form that is checked before anything else is read.
+
+Format 3 is one JSON object in UTF-8 with exactly the keys of `Manifest` and `sha256`, the hash of
+the others. A reader refuses: another format number, another hash, a missing or an extra key, a
+value of another type, a file name that is not a plain name, and a file whose size or SHA-256
+differs from its record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, Literal, TypeAlias
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from fcn_trt.engine.options import BuildOptions
+from fcn_trt.errors import BundleError
+from fcn_trt.files import sha256
+from fcn_trt.spec import Precision, Spec
+
+__all__ = [
+    "FORMAT",
+    "MANIFEST_NAME",
+    "TARGET_MODULES",
+    "TARGET_NAMES",
+    "FileRecord",
+    "Manifest",
+    "Proof",
+    "Target",
+    "read_manifest",
+]
+
+Target: TypeAlias = Literal["openvino", "tensorrt", "tensorrt-rtx"]
+
+TARGET_MODULES: dict[Target, str] = {
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+}
+"""The Python module of each target's library."""
+
+TARGET_NAMES: dict[Target, str] = {
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+    "tensorrt-rtx": "TensorRT-RTX",
+}
+"""What each target's library is called."""
+
+FORMAT = 3
+MANIFEST_NAME = "manifest.json"
+DIGEST = "sha256"
+MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """Size and SHA-256 of one file of the bundle."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    size_bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> FileRecord:
+        """The record of a file as it is now."""
+        return cls(size_bytes=path.stat().st_size, sha256=sha256(path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What the convolutions of an engine compute in.
+
+    Attributes:
+        source: "engine" where the compiled engine itself was asked; "network" where only the typed
+            network could be, because no GPU was there to load the engine.
+        convolutions: How many, by type.
+        gmac: 1e9 multiply-accumulates of one inference, by type.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    source: Literal["engine", "network"]
+    convolutions: dict[str, int]
+    gmac: dict[str, float]
+
+    def describe(self) -> str:
+        """In words, such as "54 fp16 (99.8 % of GMAC), 1 fp32 (0.2 %)"."""
+        total = sum(self.gmac.values())
+        parts: list[str] = []
+        for name, count in self.convolutions.items():
+            share = f"{100 * self.gmac[name] / total:.1f} %" if total else "-"
+            parts.append(f"{count} {name} ({share}{'' if parts else ' of GMAC'})")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything that loading a bundle has to know, and everything that it has to check.
+
+    Attributes:
+        format: Version of this layout.
+        created: When it was built, ISO 8601 in UTC.
+        built_by: This package and its version.
+        spec: The network.
+        target: What compiles and runs the engine.
+        target_version: Version of that library at build time.
+        device: The processor that it was built on and for; for tensorrt-rtx, which needs no GPU to
+            build, the GPUs that it was built for.
+        compute_capabilities: Of the GPUs it was built for, such as ("8.7",); empty for the CPU.
+        options: What the builder was allowed and asked to do.
+        precision_asked: Type that the typed ONNX prescribes for convolutions.
+        precision_proven: What convolutions compute in, and how that is known.
+        scratch_bytes: Device memory of one execution context, or None where it is not known.
+        calibration_sha256: Of the calibration cache, or None.
+        inputs_sha256: Of everything that a recipe made it from, or "" without a recipe.
+        files: Record of each file beside the manifest, by plain name.
+        kernels_sha256: Of the sources of the compiled kernels, or "" where it carries none.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    format: int
+    created: str
+    built_by: str
+    spec: Spec
+    target: Target
+    target_version: str
+    device: str
+    compute_capabilities: tuple[str, ...]
+    options: BuildOptions
+    precision_asked: Precision
+    precision_proven: Proof
+    scratch_bytes: int | None
+    calibration_sha256: str | None
+    inputs_sha256: str
+    files: dict[str, FileRecord]
+    kernels_sha256: str
+
+    def __post_init__(self) -> None:
+        for name in self.files:
+            if (
+                name in ("", ".", "..", MANIFEST_NAME)
+                or PurePath(name).name != name
+                or "\\" in name
+            ):
+                raise ValueError(f"file name {name!r} is not a plain name")
+
+    def to_json(self) -> str:
+        """The manifest as it stands on disk."""
+        plain: dict[str, Any] = TypeAdapter(Manifest).dump_python(self, mode="json")
+        return json.dumps(plain | {DIGEST: _digest(plain)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """SHA-256 of a manifest's content, whatever its spacing and order."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read a bundle's manifest; its files are not looked at.
+
+    Raises:
+        BundleError: there is none, or it is not exactly of this format.
+    """
+    path = bundle / MANIFEST_NAME
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise BundleError(
+            f"{bundle} is no bundle: {MANIFEST_NAME} cannot be read ({error.strerror}); build one "
+            "with `fcn-trt build M.onnx --out BUNDLE`"
+        ) from error
+    content = _checked_content(path, data)
+    try:
+        # From JSON and not from Python values, whose lists would not do as tuples.
+        return TypeAdapter(Manifest).validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BundleError(
+            f"{path} is not valid at {where}: {first['msg']}; build the bundle again"
+        ) from error
+
+
+def _checked_content(path: Path, data: bytes) -> dict[str, Any]:
+    """The manifest without its hash, once the format and the hash are right."""
+    try:
+        content = json.loads(data) if len(data) <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise BundleError(f"{path} is damaged: it is no JSON object; build the bundle again")
+    if content.get("format") != FORMAT:
+        raise BundleError(
+            f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}; "
+            "build the bundle again with this version"
+        )
+    if content.pop(DIGEST, None) != _digest(content):
+        raise BundleError(
+            f"{path} was altered: its content does not have the SHA-256 that it states; copy or "
+            "build the bundle again"
+        )
+    return content
+
+
+def check_files(bundle: Path, manifest: Manifest) -> None:
+    """Check every file of a bundle against its record.
+
+    Raises:
+        BundleError: a file is missing, or is not the one that was built.
+    """
+    for name, record in manifest.files.items():
+        path = bundle / name
+        try:
+            found = FileRecord.of(path)
+        except OSError as error:
+            raise BundleError(
+                f"{path} cannot be read ({error.strerror}); build the bundle again"
+            ) from error
+        if found != record:
+            raise BundleError(
+                f"{path} was altered: it has {found.size_bytes} bytes with SHA-256 "
+                f"{found.sha256[:12]}..., but the manifest says {record.size_bytes} bytes with "
+                f"{record.sha256[:12]}...; copy or build the bundle again"
+            )

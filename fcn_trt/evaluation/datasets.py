@@ -1,0 +1,153 @@
+"""Labelled images on disk, by the name of their data set.
+
+What each data set is, its layout and its terms stand in layouts.py and coco.py. All of them give
+the same: frames, and label maps of class indices in which 255 is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args, overload
+
+from fcn_trt.errors import DatasetError
+from fcn_trt.evaluation.coco import open_coco
+from fcn_trt.evaluation.label_files import (
+    LabelNumbers,
+    Pair,
+    class_numbers,
+    file_keys,
+    read_frame,
+    read_truth,
+)
+from fcn_trt.evaluation.layouts import LAYOUTS, folder_pairs, pair_with_labels
+from fcn_trt.evaluation.sample import IndexedImages, LabelledImages, Sample
+from fcn_trt.labels import MAX_CLASSES, LabelSet, hub_palette, label_set
+from fcn_trt.spec import NO_LABEL
+
+__all__ = [
+    "Dataset",
+    "DatasetName",
+    "IndexedImages",
+    "LabelledImages",
+    "Sample",
+    "open_dataset",
+    "pair_with_labels",
+]
+
+_InLabelFiles: TypeAlias = Literal[
+    "voc",
+    "cityscapes",
+    "ade20k",
+    "pascal_context_59",
+    "pascal_context_60",
+    "camvid",
+    "generic",
+]
+DatasetName: TypeAlias = Literal["coco_voc", _InLabelFiles]
+
+CAMVID_UNLABELLED = 11
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset:
+    """Pairs of image and label files, read as they are iterated.
+
+    Attributes:
+        name: The data set.
+        labels: Its classes.
+        pairs: (image, labels) paths, sorted.
+        ignore: The label in the files that is left out, where their numbers are the classes.
+        numbers: What the numbers in the files mean; None where they are the classes themselves.
+        split: Which part of the data set it is; None where the folder is all.
+    """
+
+    name: str
+    labels: LabelSet
+    pairs: tuple[Pair, ...]
+    ignore: int = NO_LABEL
+    numbers: LabelNumbers | None = None
+    split: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        Raises:
+            DatasetError: one of its files is damaged, or its labels are no class indices.
+        """
+        pair = self.pairs[index]
+        frame = read_frame(pair[0])
+        numbers = self.numbers or class_numbers(
+            self.name, len(self.labels.classes), ignore=self.ignore
+        )
+        return Sample(name=pair[0].stem, frame=frame, truth=read_truth(pair, frame, numbers))
+
+    def key_parts(self, indices: Iterable[int]) -> Iterable[str]:
+        """The name, the classes, and the name and content of these images' files.
+
+        Raises:
+            DatasetError: a file is gone.
+        """
+        yield from (self.name, *self.labels.classes, f"ignore {self.ignore}")
+        yield from file_keys(chain.from_iterable(self.pairs[index] for index in indices))
+
+
+@overload
+def open_dataset(name: _InLabelFiles, root: Path, *, split: str | None = None) -> Dataset: ...
+@overload
+def open_dataset(name: str, root: Path, *, split: str | None = None) -> IndexedImages: ...
+def open_dataset(name: str, root: Path, *, split: str | None = None) -> IndexedImages:
+    """Find the images and labels of a data set.
+
+    Args:
+        name: One of `DatasetName`.
+        root: Its folder.
+        split: "val", "train" or what else it has; None takes "val", and of camvid and generic,
+            whose splits are folders of ROOT, ROOT itself.
+
+    Raises:
+        ValueError: the data set is not known.
+        DatasetError: there is no such split, the folder has another layout, or images lack labels.
+        MissingExtraError: COCO's polygons need pycocotools, which is not installed.
+    """
+    if name not in get_args(DatasetName):
+        raise ValueError(f"unknown data set {name!r}; known are {', '.join(get_args(DatasetName))}")
+    if name == "coco_voc":
+        return open_coco(root, split=split)
+    if name in LAYOUTS:
+        layout = LAYOUTS[name]
+        return Dataset(
+            name=name,
+            labels=label_set(layout.labels),
+            pairs=layout.pairs(name, root, split),
+            numbers=layout.numbers,
+            split=split or layout.published_split,
+        )
+    pairs = folder_pairs(root, split)
+    if name == "camvid":
+        labels = label_set("camvid")
+        return Dataset(name=name, labels=labels, pairs=pairs, ignore=CAMVID_UNLABELLED, split=split)
+    return Dataset(name=name, labels=_class_list(root), pairs=pairs, split=split)
+
+
+def _class_list(root: Path) -> LabelSet:
+    path = root / "classes.txt"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise DatasetError(
+            f"{path} cannot be read ({reason}); the generic layout needs one class name per line"
+        ) from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not 1 <= len(names) <= MAX_CLASSES:
+        raise DatasetError(f"{path} names {len(names)} classes; 1 to {MAX_CLASSES} were expected")
+    return LabelSet(name="custom", classes=names, palette=hub_palette(len(names)))

@@ -1,0 +1,98 @@
+"""What is measured of a bundle on a data set, by which protocol, and what is known of it."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcn_trt.engine.manifest import Manifest
+from fcn_trt.evaluation.family import ProtocolName, altered, protocol_for
+from fcn_trt.evaluation.measure import Segments, spread
+from fcn_trt.evaluation.protocol import Protocol, Slide
+from fcn_trt.evaluation.record import Record, about, key_of
+from fcn_trt.evaluation.sample import IndexedImages, check_classes
+
+__all__ = ["EvaluationOptions", "Plan", "plan_evaluation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationOptions:
+    """How to evaluate.
+
+    Attributes:
+        protocol: Whose protocol; None takes the family's own where it has one, and else "run".
+        slide: Windows, or None to leave them as the protocol has them.
+        scales: Factors of the image's size, or None for one.
+        flip: Whether each is computed mirrored, too.
+        limit: So many images at most, spread evenly; None takes all.
+    """
+
+    protocol: ProtocolName | None = None
+    slide: Slide | None = None
+    scales: tuple[float, ...] | None = None
+    flip: bool = False
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What `measure` needs.
+
+    Attributes:
+        protocol: What is done with each image.
+        indices: Of the images that are measured.
+        record: What was measured so far.
+    """
+
+    protocol: Protocol
+    indices: tuple[int, ...]
+    record: Record
+
+
+class Described(Segments, typing.Protocol):
+    """What is measured, and what it is; `Segmenter` is one."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of its bundle."""
+
+    @property
+    def description(self) -> str:
+        """The engine's library, its version, the processor and the precision."""
+
+
+def plan_evaluation(
+    segmenter: Described,
+    images: IndexedImages,
+    *,
+    options: EvaluationOptions,
+    out: Path | None = None,
+) -> Plan:
+    """Decide on everything before the first image is measured.
+
+    Args:
+        segmenter: Predicts the classes of the data set.
+        images: The data set.
+        options: How to evaluate.
+        out: Where the result is kept; what it has already is taken over.
+
+    Raises:
+        FcnTrtError: the family publishes nothing on this data set, and its protocol was asked for.
+        DatasetError: the network predicts other classes, or a file of the data set is gone.
+        OutputError: `out` is no result, or one of something else.
+    """
+    spec = segmenter.spec
+    check_classes(images, spec.classes)
+    protocol = altered(
+        protocol_for(spec, images.name, wanted=options.protocol),
+        slide=options.slide,
+        scales=options.scales,
+        flip=options.flip,
+    )
+    indices = spread(len(images), options.limit)
+    facts = about(
+        segmenter.manifest, protocol, images, indices=indices, ran_on=segmenter.description
+    )
+    record = Record(key_of(facts), facts, spec.classes, out)
+    return Plan(protocol=protocol, indices=indices, record=record)

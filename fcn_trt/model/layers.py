@@ -1,0 +1,266 @@
+"""Every layer of an architecture and what it costs, counted from its numbers. Needs no torch.
+
+The layers are those of `Fcn`, under the names that its modules have.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from fcn_trt.model.architecture import Architecture
+from fcn_trt.spec import Size
+
+__all__ = ["BLOCKS", "Layer", "auxiliary_parameters", "layers"]
+
+BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+"""Residual blocks of the four stages, by depth (He et al., 2015, table 1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A layer, for one image.
+
+    Attributes:
+        name: Of its module in `Fcn`; an addition or concatenation has that of its block or head.
+        stage: stem, layer1 to layer4, or head.
+        kind: What it does.
+        inputs: Channels it reads; an addition reads them twice.
+        outputs: Channels it writes.
+        kernel: Side of the window in pixels.
+        stride: Pixels between two windows.
+        dilation: Pixels between two taps of a window.
+        groups: Of a convolution.
+        input_size: (height, width) of what it reads.
+        output_size: (height, width) of what it writes.
+        is_normalised: Whether batch normalisation follows; a convolution without it has a bias.
+        is_activated: Whether a ReLU follows.
+    """
+
+    name: str
+    stage: str
+    kind: Literal["convolution", "max pooling", "addition", "concatenation"]
+    inputs: int
+    outputs: int
+    kernel: int = 1
+    stride: int = 1
+    dilation: int = 1
+    groups: int = 1
+    input_size: Size
+    output_size: Size
+    is_normalised: bool = False
+    is_activated: bool = False
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the kernel of a convolution."""
+        if self.kind != "convolution":
+            return 0
+        return self.outputs * self.inputs // self.groups * self.kernel**2
+
+    @property
+    def parameters(self) -> int:
+        """Trainable numbers, with the bias or the two of each channel's batch normalisation."""
+        if self.kind != "convolution":
+            return 0
+        return self.weights + self.outputs * (2 if self.is_normalised else 1)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of a convolution."""
+        return self.weights * self.output_size[0] * self.output_size[1]
+
+    @property
+    def read(self) -> int:
+        """Activations it reads, in elements."""
+        tensors = 2 if self.kind == "addition" else 1
+        return tensors * self.inputs * self.input_size[0] * self.input_size[1]
+
+    @property
+    def written(self) -> int:
+        """Activations it writes, in elements."""
+        return self.outputs * self.output_size[0] * self.output_size[1]
+
+
+def layers(
+    arch: Architecture, *, size: Size, num_classes: int, base_width: int = 64
+) -> tuple[Layer, ...]:
+    """Every layer of an architecture in the order of the data, without the auxiliary head.
+
+    Args:
+        arch: The architecture.
+        size: (height, width) of the input in pixels.
+        num_classes: Classes of the classifier.
+        base_width: Channels of the first stage; 64 in every published model.
+    """
+    stem = tuple(_stem(arch, size, base_width))
+    backbone = stem + tuple(_stages(arch, stem[-1].output_size, base_width))
+    last = backbone[-1]
+    return backbone + tuple(_head(arch, last.output_size, last.outputs, num_classes))
+
+
+def auxiliary_parameters(arch: Architecture, *, num_classes: int, base_width: int = 64) -> int:
+    """Trainable numbers of the head on the third stage that only training uses."""
+    inputs = 4 * base_width * arch.expansion
+    channels = inputs // 4
+    convolution = channels * inputs * 3**2 + 2 * channels
+    return convolution + num_classes * (channels + 1)
+
+
+def _stem(arch: Architecture, size: Size, width: int) -> Iterator[Layer]:
+    half = width // 2
+    plan = (
+        [("0", 3, width, 7, 2)]
+        if arch.stem == "7x7"
+        else [("0", 3, half, 3, 2), ("3", half, half, 3, 1), ("6", half, width, 3, 1)]
+    )
+    for index, inputs, outputs, kernel, stride in plan:
+        layer = _convolution(
+            *(f"backbone.stem.{index}", "stem", size, inputs, outputs),
+            kernel=kernel,
+            stride=stride,
+        )
+        yield layer
+        size = layer.output_size
+    yield Layer(
+        name="backbone.maxpool",
+        stage="stem",
+        kind="max pooling",
+        inputs=width,
+        outputs=width,
+        kernel=3,
+        stride=2,
+        input_size=size,
+        output_size=_strided(size, 2),
+    )
+
+
+def _stages(arch: Architecture, size: Size, base_width: int) -> Iterator[Layer]:
+    block = _basic_block if arch.depth == 18 else _bottleneck
+    inputs = base_width
+    for index, blocks in enumerate(BLOCKS[arch.depth]):
+        width = base_width << index
+        dilation = arch.dilations[index]
+        # As in Fcn: the first block of a dilated stage has half its dilation.
+        first = dilation if dilation == 1 else dilation // 2
+        for number in range(blocks):
+            name = f"backbone.layer{index + 1}.{number}"
+            stride = arch.strides[index] if number == 0 else 1
+            made = block(name, size, inputs, width, stride, dilation if number else first)
+            yield from made
+            size, inputs = made[-1].output_size, made[-1].outputs
+
+
+def _basic_block(
+    name: str, size: Size, inputs: int, width: int, stride: int, dilation: int
+) -> list[Layer]:
+    stage = name.split(".")[1]
+    first = _convolution(
+        *(f"{name}.conv1", stage, size, inputs, width), kernel=3, stride=stride, dilation=dilation
+    )
+    second = _convolution(
+        *(f"{name}.conv2", stage, first.output_size, width, width), kernel=3, is_activated=False
+    )
+    return [first, second, *_residual(name, stage, size, inputs, second, stride)]
+
+
+def _bottleneck(
+    name: str, size: Size, inputs: int, width: int, stride: int, dilation: int
+) -> list[Layer]:
+    stage = name.split(".")[1]
+    first = _convolution(f"{name}.conv1", stage, size, inputs, width)
+    second = _convolution(
+        *(f"{name}.conv2", stage, size, width, width), kernel=3, stride=stride, dilation=dilation
+    )
+    third = _convolution(
+        *(f"{name}.conv3", stage, second.output_size, width, 4 * width), is_activated=False
+    )
+    return [first, second, third, *_residual(name, stage, size, inputs, third, stride)]
+
+
+def _residual(
+    name: str, stage: str, size: Size, inputs: int, last: Layer, stride: int
+) -> Iterator[Layer]:
+    """The projection of a block's input, where the shapes differ, and the addition."""
+    if stride != 1 or inputs != last.outputs:
+        yield _convolution(
+            *(f"{name}.downsample.0", stage, size, inputs, last.outputs),
+            stride=stride,
+            is_activated=False,
+        )
+    yield Layer(
+        name=name,
+        stage=stage,
+        kind="addition",
+        inputs=last.outputs,
+        outputs=last.outputs,
+        input_size=last.output_size,
+        output_size=last.output_size,
+        is_activated=True,
+    )
+
+
+def _head(arch: Architecture, size: Size, inputs: int, num_classes: int) -> Iterator[Layer]:
+    head = arch.head
+    channels = inputs // 4
+    widths = [inputs] + [channels] * head.convs
+    for index, (read, written) in enumerate(itertools.pairwise(widths)):
+        yield _convolution(
+            *(f"decode_head.convs.{index}.conv", "head", size, read, written),
+            kernel=3,
+            dilation=head.dilation,
+        )
+    if head.concat:
+        joined = inputs + channels
+        yield Layer(
+            name="decode_head",
+            stage="head",
+            kind="concatenation",
+            inputs=joined,
+            outputs=joined,
+            input_size=size,
+            output_size=size,
+        )
+        yield _convolution("decode_head.conv_cat.conv", "head", size, joined, channels, kernel=3)
+    yield _convolution(
+        *("decode_head.conv_seg", "head", size, channels, num_classes),
+        is_normalised=False,
+        is_activated=False,
+    )
+
+
+def _convolution(
+    name: str,
+    stage: str,
+    size: Size,
+    inputs: int,
+    outputs: int,
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    dilation: int = 1,
+    is_normalised: bool = True,
+    is_activated: bool = True,
+) -> Layer:
+    """A convolution that is padded so that stride 1 keeps the size, as all of them are."""
+    return Layer(
+        name=name,
+        stage=stage,
+        kind="convolution",
+        inputs=inputs,
+        outputs=outputs,
+        kernel=kernel,
+        stride=stride,
+        dilation=dilation,
+        input_size=size,
+        output_size=_strided(size, stride),
+        is_normalised=is_normalised,
+        is_activated=is_activated,
+    )
+
+
+def _strided(size: Size, stride: int) -> Size:
+    """Size behind a window of odd side, padded by half of it."""
+    return -(-size[0] // stride), -(-size[1] // stride)

@@ -1,0 +1,33 @@
+"""A loaded model run by PyTorch itself, between the same stages as an engine: the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from fcn_trt.model.checkpoint import LoadedModel
+from fcn_trt.spec import Frame, LabelMap, Process, Spec
+from fcn_trt.stages.decode import decode
+from fcn_trt.stages.preprocess import preprocess
+
+__all__ = ["torch_process"]
+
+
+def torch_process(model: LoadedModel, spec: Spec) -> Process:
+    """Segment frames with a module, one after the other, on the CPU in float32.
+
+    Args:
+        model: From `load_model`.
+        spec: Its own, at the input size that shall be used.
+    """
+
+    def process(frames: Iterable[Frame]) -> Iterator[tuple[Frame, LabelMap]]:
+        for frame in frames:
+            image = preprocess(frame, spec.input_size, mean=spec.mean, std=spec.std)
+            with torch.inference_mode():
+                logits = model.module(torch.from_numpy(image)[None])[0].numpy()
+            size = (frame.shape[0], frame.shape[1])
+            yield frame, decode(logits, size, align_corners=spec.align_corners)
+
+    return process

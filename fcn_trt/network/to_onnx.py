@@ -1,0 +1,211 @@
+"""`Fcn` to FP32 ONNX, node by node.
+
+The module is traced with torch.fx and written with onnx.helper, because an FCN is made of six
+operators: the graph then has the module's own names (`backbone.layer1.0.conv1`) and nothing
+else, whatever the version of PyTorch's exporter. Batch normalisation is folded into the
+convolutions in float64.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import torch
+from torch import fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from fcn_trt.model.checkpoint import LoadedModel
+from fcn_trt.model.fcn import Fcn
+from fcn_trt.network.contract import (
+    OPSET,
+    declare_ends,
+    finish_network,
+    image_shape,
+    initializer,
+    logits_shape,
+)
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, Size, Spec
+
+__all__ = ["model_spec", "to_onnx"]
+
+
+def model_spec(
+    model: LoadedModel, *, size: Size, batch: int, dynamic: ShapeRange | None = None
+) -> Spec:
+    """The spec of a loaded model at one input size, or around one."""
+    arch = model.module.arch
+    return Spec(
+        model=arch.name,
+        family=arch.family,
+        weights=model.weights,
+        labels=model.labels.name,
+        classes=model.labels.classes,
+        palette=model.labels.palette,
+        mean=model.mean,
+        std=model.std,
+        input_size=size,
+        batch=batch,
+        stride=arch.stride,
+        align_corners=arch.align_corners,
+        precision="fp32",
+        logits_type="float32",
+        source_sha256=model.source_sha256,
+        licence=model.licence,
+        dynamic=dynamic,
+    )
+
+
+def to_onnx(
+    model: LoadedModel, *, size: Size, batch: int = 1, dynamic: ShapeRange | None = None
+) -> tuple[onnx.ModelProto, Spec]:
+    """Write a loaded model as FP32 ONNX.
+
+    Args:
+        model: From `load_checkpoint` or `random_model`.
+        size: (height, width) of the input in pixels.
+        batch: Images per inference.
+        dynamic: Shapes that the network shall take; None fixes `size` and `batch`.
+
+    Returns:
+        The ONNX model, which keeps the contract of network.py, and its spec.
+
+    Raises:
+        ValueError: a side is less than 1, or `size` and `batch` are not within `dynamic`.
+    """
+    spec = model_spec(model, size=size, batch=batch, dynamic=dynamic)
+    writer = _Writer(trace_folded(model.module))
+    writer.write()
+    graph = onnx.helper.make_graph(writer.nodes, spec.model, [], [], writer.constants)
+    declare_ends(graph, image_shape(spec), logits_shape(spec))
+    opset = onnx.helper.make_opsetid("", OPSET)
+    return finish_network(onnx.helper.make_model(graph, opset_imports=[opset]), spec), spec
+
+
+def trace_folded(module: Fcn) -> fx.GraphModule:
+    """Trace the module in float64 and fold each batch normalisation into its convolution."""
+    traced = fx.symbolic_trace(copy.deepcopy(module).double().eval())
+    modules = dict(traced.named_modules())
+    for node in traced.graph.nodes:
+        if isinstance(_module(modules, node), nn.BatchNorm2d):
+            conv = node.args[0]
+            folded = fuse_conv_bn_eval(modules[conv.target], modules[node.target])
+            traced.set_submodule(conv.target, folded)
+            node.replace_all_uses_with(conv)
+            traced.graph.erase_node(node)
+    traced.graph.lint()
+    traced.recompile()
+    return traced
+
+
+def _module(modules: dict[str, nn.Module], node: fx.Node) -> nn.Module | None:
+    return modules[str(node.target)] if node.op == "call_module" else None
+
+
+class _Writer:
+    """Turns a traced graph into ONNX nodes and constants."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        self.traced = traced
+        self.modules = dict(traced.named_modules())
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self.names: dict[fx.Node, str] = {}
+        self.taken: set[str] = set()
+
+    def write(self) -> None:
+        """Write every node, in order."""
+        for node in self.traced.graph.nodes:
+            if node.op == "placeholder":
+                self.names[node] = INPUT_NAME
+            elif node.op == "output":
+                # The last node is the classifier; its output takes the name of the contract.
+                self.nodes[-1].output[0] = OUTPUT_NAME
+            else:
+                self.names[node] = self._name(node)
+                kind = self._kind(node)
+                _EMIT[kind](self, node)
+
+    def _kind(self, node: fx.Node) -> Any:
+        module = _module(self.modules, node)
+        return type(module) if module is not None else node.target
+
+    def _name(self, node: fx.Node) -> str:
+        """The module's path, or its caller's path and the operator; numbered when it repeats."""
+        if node.op == "call_module":
+            base = str(node.target)
+        else:
+            caller = list(node.meta.get("nn_module_stack", {"": None}))[-1]
+            base = f"{caller}.{_OPERATORS[node.target]}"
+        name, count = base, 1
+        while name in self.taken:
+            count += 1
+            name = f"{base}.{count}"
+        self.taken.add(name)
+        return name
+
+    def add(self, op: str, node: fx.Node, inputs: list[str], **attributes: Any) -> None:
+        """Append one ONNX node."""
+        name = self.names[node]
+        self.nodes.append(onnx.helper.make_node(op, inputs, [name], name=name, **attributes))
+
+    def inputs(self, node: fx.Node) -> list[str]:
+        """Names of the tensors that a node reads."""
+        return [self.names[argument] for argument in node.all_input_nodes]
+
+    def conv(self, node: fx.Node) -> None:
+        """Convolution with folded bias."""
+        conv = self.modules[str(node.target)]
+        name = self.names[node]
+        weight = conv.weight.detach().float().numpy()
+        bias = conv.bias.detach().float().numpy()
+        self.constants += [
+            initializer(f"{name}.weight", weight),
+            initializer(f"{name}.bias", bias),
+        ]
+        self.add(
+            "Conv",
+            node,
+            [*self.inputs(node), f"{name}.weight", f"{name}.bias"],
+            kernel_shape=list(conv.kernel_size),
+            strides=list(conv.stride),
+            pads=[*conv.padding, *conv.padding],
+            dilations=list(conv.dilation),
+        )
+
+    def maxpool(self, node: fx.Node) -> None:
+        """The stem's 3x3 max-pooling."""
+        pool = self.modules[str(node.target)]
+        self.add(
+            "MaxPool",
+            node,
+            self.inputs(node),
+            kernel_shape=[pool.kernel_size] * 2,
+            strides=[pool.stride] * 2,
+            pads=[pool.padding] * 4,
+        )
+
+    def relu(self, node: fx.Node) -> None:
+        """Rectifier."""
+        self.add("Relu", node, self.inputs(node))
+
+    def sum(self, node: fx.Node) -> None:
+        """Residual addition: convolution branch, then skip branch."""
+        self.add("Add", node, self.inputs(node))
+
+    def concat(self, node: fx.Node) -> None:
+        """Concatenation along channels."""
+        self.add("Concat", node, self.inputs(node), axis=1)
+
+
+_OPERATORS: dict[Any, str] = {operator.add: "add", torch.cat: "cat"}
+_EMIT: dict[Any, Callable[[_Writer, fx.Node], None]] = {
+    nn.Conv2d: _Writer.conv,
+    nn.MaxPool2d: _Writer.maxpool,
+    nn.ReLU: _Writer.relu,
+    operator.add: _Writer.sum,
+    torch.cat: _Writer.concat,
+}

@@ -1,0 +1,199 @@
+"""The file of a recipe: which keys there are, of which types, and how a wrong one is named."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar, get_args
+
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from fcn_trt.calibration.amax import Method
+from fcn_trt.engine.manifest import Target
+from fcn_trt.engine.options import HardwareCompatibility, parse_bytes, parse_capability
+from fcn_trt.errors import RecipeError
+from fcn_trt.spec import Precision, Size, parse_size
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["DeviceTable", "DynamicTable", "RecipeTable", "invalid", "read_table"]
+
+_NO_MORE = ConfigDict(extra="forbid")
+
+T = TypeVar("T")
+
+
+def _parsed(parse: Callable[[str], T], example: str) -> BeforeValidator:
+    """A validator that reads text with one of our own parsers."""
+
+    def read(value: object) -> T:
+        if not isinstance(value, str):
+            # A TypeError would go past pydantic, and lose the key.
+            raise ValueError(f"{value!r} is not text, such as {example!r}")  # noqa: TRY004
+        return parse(value)
+
+    return BeforeValidator(read)
+
+
+def _capabilities(value: object) -> tuple[str, ...]:
+    """One compute capability or several."""
+    listed = value if isinstance(value, list) else [value]
+    if not listed:
+        raise ValueError("[] names no GPU; name one, or leave the key out")
+    seen = set()
+    for text in listed:
+        if not isinstance(text, str):
+            raise ValueError(  # noqa: TRY004  # as above
+                f"{text!r} is not text, such as '8.7', nor a list of such texts"
+            )
+        capability = parse_capability(text)
+        if capability in seen:
+            raise ValueError(f"{text!r} is given twice; name each GPU once")
+        seen.add(capability)
+    return tuple(listed)
+
+
+_Text: TypeAlias = Annotated[str, Field(min_length=1)]
+_Names: TypeAlias = Annotated[tuple[_Text, ...], Field(min_length=1)]
+_Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
+_Flag: TypeAlias = Annotated[bool, Field(strict=True)]
+_Bytes: TypeAlias = Annotated[int, _parsed(parse_bytes, "512MiB")]
+_Pixels: TypeAlias = Annotated[Size, _parsed(parse_size, "512x1024")]
+_Capabilities: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_capabilities)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicTable:
+    """The table [dynamic]; None is the recipe's own size or batch."""
+
+    __pydantic_config__ = _NO_MORE
+
+    min_size: _Pixels | None = None
+    max_size: _Pixels | None = None
+    min_batch: _Count | None = None
+    max_batch: _Count | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceTable:
+    """The table [device]; None is the builder's default."""
+
+    __pydantic_config__ = _NO_MORE
+
+    name: str = ""
+    compute_capability: _Capabilities | None = None
+    workspace: _Bytes | None = None
+    tactic_memory: _Bytes | None = None
+    optimization_level: Annotated[int, Field(strict=True)] | None = None
+    version_compatible: _Flag | None = None
+    hardware_compatibility: HardwareCompatibility | None = None
+    strip: _Flag | None = None
+    timing_cache: _Flag | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeTable:
+    """A recipe as it stands in its file."""
+
+    __pydantic_config__ = _NO_MORE
+
+    model: _Text
+    weights: _Text | None = None
+    labels: _Text | None = None
+    onnx_output: _Text | None = None
+    size: _Pixels
+    batch: _Count = 1
+    precision: Precision
+    target: Target
+    output: _Text | None = None
+    calibration: _Text | None = None
+    method: Method | None = None
+    keep_float: _Names | None = None
+    images: _Text | None = None
+    dynamic: DynamicTable | None = None
+    device: DeviceTable = field(default_factory=DeviceTable)
+
+
+_TABLES: dict[str, type[RecipeTable | DynamicTable | DeviceTable]] = {
+    "": RecipeTable,
+    "dynamic": DynamicTable,
+    "device": DeviceTable,
+}
+
+
+def read_table(path: Path) -> RecipeTable:
+    """Read a recipe's file.
+
+    Raises:
+        RecipeError: it cannot be read, or a key of it is unknown, missing or not valid.
+    """
+    try:
+        with path.open("rb") as file:
+            content = tomllib.load(file)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # no TOML, or not even UTF-8
+        raise RecipeError(f"{path} is not a TOML file: {error}") from error
+    try:
+        return TypeAdapter(RecipeTable).validate_python(content)
+    except ValidationError as error:
+        raise _refusal(path, error) from error
+
+
+def _refusal(path: Path, error: ValidationError) -> RecipeError:
+    """The first thing that is wrong; an unknown key before the one that it may stand for."""
+    unknown = "unexpected_keyword_argument"
+    first = min(error.errors(), key=lambda found: found["type"] != unknown)
+    *above, last = [str(part) for part in first["loc"]]
+    if first["type"] == unknown:
+        return RecipeError(f"{path} has an unknown key: {_other_keys('.'.join(above), last)}")
+    if first["type"] == "missing":
+        return RecipeError(f"{path} lacks the key {'.'.join([*above, last])!r}; {_MEANING[last]}")
+    return invalid(path, ".".join([*above, last]), _reason(first))
+
+
+_MEANING = {
+    "model": "it names an architecture, published weights, or a checkpoint or .onnx file",
+    "size": "it is height x width in pixels, such as 512x1024",
+    "precision": f"it is one of {', '.join(get_args(Precision))}",
+    "target": f"it is one of {', '.join(get_args(Target))}",
+}
+"""What the keys are that every recipe has."""
+
+
+def _other_keys(table: str, key: str) -> str:
+    """An unknown key, the one that was probably meant, and all that there are."""
+    known = [f.name for f in fields(_TABLES[table])]
+    prefix = f"{table}." if table else ""
+    near = difflib.get_close_matches(key, known, n=1)
+    meant = f" (did you mean {prefix}{near[0]}?)" if near else ""
+    where = f"in [{table}]" if table else "there"
+    return f"{prefix}{key}{meant}; allowed {where} are {', '.join(known)}"
+
+
+def _reason(found: ErrorDetails) -> str:
+    """Why a value is not valid, in our words where pydantic's are not those of a user."""
+    context: dict[str, Any] = found.get("ctx", {})
+    match found["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ")
+            return f"{found['input']!r} is none of {allowed}"
+        case "dataclass_type":
+            return f"{found['input']!r} is not a table"
+        case _:
+            says = found["msg"].removeprefix("Input ").removeprefix("String ")
+            return f"{found['input']!r} {says}"
+
+
+def invalid(path: Path, key: str, reason: str) -> RecipeError:
+    """The error of a key whose value cannot be; tables stand before their keys, with a point."""
+    return RecipeError(f"{path} is not valid at {key}: {reason}")

@@ -1,0 +1,205 @@
+from dataclasses import replace
+
+import pytest
+
+from fcn_trt.advice.candidates import LADDER, REACHES, advise
+from fcn_trt.advice.data_sets import DATA_SETS
+from fcn_trt.advice.devices import device
+from fcn_trt.advice.remarks import choices, range_facts, remarks
+from fcn_trt.model.weights import published_for
+
+
+@pytest.fixture(scope="module")
+def orin():
+    return advise(device("orin-nano-super"), rate_fps=30)
+
+
+def test_every_model_size_and_precision_is_judged(orin):
+    seen = {(c.estimate.arch.name, c.estimate.size, c.estimate.precision) for c in orin.candidates}
+    assert len(seen) == len(orin.candidates) == 8 * 3 * 4
+    assert {size for _, size, _ in seen} == set(LADDER)
+    assert not any("769" in name for name, *_ in seen)
+
+
+def test_verdicts_are_those_of_the_range(orin):
+    assert {c.verdict for c in orin.candidates} == {"fits", "may fit", "too slow"}
+    for candidate in orin.candidates:
+        low, high = candidate.estimate.low_fps, candidate.estimate.high_fps
+        wanted = "fits" if low >= 30 else "may fit" if high >= 30 else "too slow"
+        assert candidate.verdict == wanted
+
+
+def test_order_is_the_one_that_is_stated(orin):
+    def key(candidate):
+        height, width = candidate.estimate.size
+        reach = REACHES.index(candidate.reach)
+        return reach, -candidate.weights.miou, -height * width, -candidate.estimate.rate_fps
+
+    assert list(orin.candidates) == sorted(orin.candidates, key=key)
+    assert orin.suiting == tuple(c for c in orin.candidates if "fit" in c.verdict)
+
+
+@pytest.mark.parametrize("entry", DATA_SETS, ids=lambda entry: entry.name)
+def test_miou_is_the_best_published_one_on_the_data_set(entry):
+    found = advise(device("thor"), rate_fps=30, dataset=entry.name)
+    assert found.candidates
+    for candidate in found.candidates:
+        name = candidate.estimate.arch.name
+        on_it = [w for w in published_for(name) if w.measured_on == entry.measured_on]
+        assert candidate.weights == on_it[0]
+        assert candidate.weights.miou == max(w.miou for w in on_it)
+        assert name not in found.left_out
+
+
+def test_models_without_weights_on_the_data_set_are_left_out_and_told(orin):
+    found = {c.estimate.arch.name: c.weights.miou for c in orin.candidates}
+    assert found["fcn_d6_r50-d16"] == 77.27
+    assert found["fcn_r50-d8"] == 73.61
+    assert orin.left_out == (
+        *("fcn_resnet50", "fcn_resnet101", "pad_fcn_resnet101"),
+        *("fcn_d6_r50b-d16", "fcn_d6_r101b-d16"),
+    )
+    (said,) = (line for line in remarks(orin) if line.startswith("order: what fits before"))
+    assert "only models with weights for Cityscapes val" in said
+    assert "--dataset takes ade20k, coco_voc, voc, pascal_context_60;" in said
+    assert all(name in said for name in orin.left_out)
+    coco = advise(device("thor"), rate_fps=30, dataset="coco_voc")
+    assert {c.estimate.arch.name: c.weights.miou for c in coco.candidates} == {
+        "fcn_resnet50": 60.5,
+        "fcn_resnet101": 63.7,
+    }
+
+
+def test_published_figure_is_told_with_its_size_and_what_changes_it():
+    found = advise(device("thor"), rate_fps=1, precisions=["fp16", "int8"], min_miou=78)
+    said = {(c.estimate.size, c.estimate.precision): c.describe() for c in found.candidates}
+    published = "; mIoU 78.46 % on Cityscapes val, published at 1024x2048 in FP32"
+    assert said[(1024, 2048), "fp16"].endswith(published)
+    assert said[(1024, 2048), "int8"].endswith(f"{published} (int8 changes it)")
+    assert said[(512, 1024), "fp16"].endswith(f"{published} (expect less at 512x1024)")
+    assert said[(512, 1024), "int8"].endswith("(expect less at 512x1024, int8 changes it)")
+    row = found.candidates[0].to_dict()
+    assert (row["published_at"], row["published_precision"]) == ("1024x2048", "fp32")
+    assert row["miou_cautions"] == found.candidates[0].cautions
+    voc = advise(device("thor"), rate_fps=1, dataset="voc", precisions=["fp16"])
+    assert {c.cautions for c in voc.candidates if min(c.estimate.size) >= 512} == {()}
+
+
+def test_classes_of_the_data_set_are_counted():
+    costs = {
+        name: next(
+            c.estimate.latency_ms
+            for c in advise(device("thor"), rate_fps=1, dataset=name).candidates
+            if (c.estimate.arch.name, c.estimate.size, c.estimate.precision)
+            == ("fcn_r50-d8", (512, 1024), "fp16")
+        )
+        for name in ("cityscapes", "ade20k")
+    }
+    assert costs["ade20k"] > costs["cityscapes"]
+
+
+def test_device_that_nothing_is_built_for_is_told_before_the_first_choice():
+    found = advise(device("nano"), rate_fps=3)
+    assert {c.verdict for c in found.candidates} == {"not supported"}
+    assert {"fits", "too slow"} <= {c.reach for c in found.candidates}
+    why, first, *_ = choices(found)
+    assert why.startswith("nano is not supported, estimates all the same: TensorRT 8 is the last")
+    assert first.startswith("first choice: ")
+    slow = choices(advise(device("nano"), rate_fps=1000))
+    assert slow[0] == why
+    assert slow[1] == "nothing is estimated to reach 1000 frames/s"
+
+
+def test_range_is_explained_with_its_figures(orin):
+    facts = range_facts(orin)
+    assert facts["published_share"] == 0.8
+    assert facts["factor_per_doubt"] == pytest.approx(1.2214, abs=1e-4)
+    for candidate in orin.candidates:
+        found = candidate.estimate
+        factor = facts["factors"][found.precision]
+        assert found.high_fps / found.rate_fps == pytest.approx(factor)
+        assert found.rate_fps / found.low_fps == pytest.approx(factor)
+        assert f"{found.precision} {factor:.2f}" in facts["meaning"]
+    for part in ("80 % of the published TensorRT rows", "factor of 1.22", "fits: the low end"):
+        assert part in facts["meaning"]
+    assert facts["meaning"] in remarks(orin)
+
+
+def test_d6_of_stride_16_comes_before_the_dilated_of_stride_8(orin):
+    names = [c.estimate.arch.name for c in orin.suiting]
+    assert names.index("fcn_d6_r50-d16") < names.index("fcn_r50-d8")
+    found = {
+        c.estimate.arch.name: c.estimate.rate_fps
+        for c in orin.candidates
+        if (c.estimate.size, c.estimate.precision) == ((512, 1024), "int8")
+    }
+    assert found["fcn_d6_r50-d16"] > 2 * found["fcn_r50-d8"]
+
+
+def test_largest_size_that_fits_is_told(orin):
+    first, largest = choices(orin)
+    assert first.startswith("first choice: fcn_d6_r101-d16 at 256x512")
+    assert largest.startswith("largest size that fits: fcn_d6_r50-d16 at 512x1024 in int8")
+    assert orin.largest.verdict == "fits"
+    assert "mIoU 77.27 % on Cityscapes val, published at 1024x2048 in FP32" in largest
+
+
+def test_least_miou_leaves_out_what_publishes_less_or_nothing():
+    found = advise(device("agx-orin"), rate_fps=30, min_miou=77)
+    assert {c.estimate.arch.name for c in found.candidates} == {
+        *("fcn_d6_r50-d16", "fcn_d6_r101-d16", "fcn_r101b-d8")
+    }
+    with pytest.raises(
+        ValueError,
+        match=r"IoU of 80 % on Cityscapes val; the best is fcn_d6_r101-d16 with 78\.46 %$",
+    ):
+        advise(device("agx-orin"), rate_fps=30, min_miou=80)
+    on_voc = advise(device("agx-orin"), rate_fps=30, min_miou=70, dataset="voc")
+    assert {c.estimate.arch.name for c in on_voc.candidates} == {"fcn_r101-d8"}
+
+
+def test_asked_sizes_and_precisions_are_the_only_ones():
+    found = advise(device("t4"), rate_fps=5, sizes=[(360, 640)], precisions=["int8"])
+    assert {(c.estimate.size, c.estimate.precision) for c in found.candidates} == {
+        ((360, 640), "int8")
+    }
+
+
+def test_where_nothing_fits_the_nearest_and_what_helps_are_told():
+    found = advise(
+        device("orin-nano"), rate_fps=500, sizes=[(512, 1024)], precisions=["fp16"], min_miou=70
+    )
+    assert found.suiting == ()
+    assert found.nearest is max(found.candidates, key=lambda c: c.estimate.rate_fps)
+    said = choices(found)
+    assert said[0] == "nothing is estimated to reach 500 frames/s"
+    assert said[1].startswith("nearest is fcn_")
+    assert said[2].startswith("in int8 it is estimated at ")
+    assert said[3].startswith("at 256x512 it is estimated at ")
+    assert said[4] == "without --min-miou there are models that cost less"
+
+
+def test_what_memory_does_not_hold_is_last_and_never_nearest():
+    tiny = replace(device("orin-nano-super"), memory_gb=0.06)
+    found = advise(tiny, rate_fps=5)
+    verdicts = [c.verdict for c in found.candidates]
+    assert verdicts == sorted(verdicts, key=REACHES.index)
+    assert verdicts[-1] == "too large"
+    none = advise(replace(tiny, memory_gb=0.001), rate_fps=5)
+    assert none.nearest is None
+    assert choices(none) == [
+        "nothing is estimated to reach 5 frames/s",
+        "nothing that was looked at fits into the memory of orin-nano-super",
+    ]
+
+
+def test_remarks_say_what_an_estimate_is_worth(orin):
+    said = "\n".join(remarks(orin))
+    assert "estimates, not measurements" in said
+    assert "no TensorRT measurement of an FCN on orin-nano-super is published" in said
+    assert "published TensorRT rows are int8" in said
+    assert "derived or unsure for this device: fp32, bf16" in said
+    assert "7.2 % on the 32 of TensorRT alone" in said
+    assert "`fcn-trt eval` measures it" in said
+    assert "TensorRT 8 is the last" not in said
+    assert len(choices(orin)) + len(remarks(orin)) <= 8

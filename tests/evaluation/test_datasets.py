@@ -1,0 +1,264 @@
+import os
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from fcn_trt.errors import DatasetError
+from fcn_trt.evaluation.datasets import open_dataset
+from fcn_trt.evaluation.measure import evaluate
+from fcn_trt.evaluation.sample import check_classes
+from fcn_trt.labels import label_set
+from fcn_trt.video.palette_png import encode_palette_png
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write one image with its labels; returns the root."""
+
+    def make(name="a.png", labels=((0, 1), (2, 255)), size=(2, 2)):
+        for kind in ("images", "labels"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+        image = np.full((*size, 3), (10, 20, 30), dtype=np.uint8)
+        assert cv2.imwrite(str(tmp_path / "images" / name), image)
+        stem = name.rpartition(".")[0]
+        truth = np.array(labels, dtype=np.uint8)
+        assert cv2.imwrite(str(tmp_path / "labels" / f"{stem}.png"), truth)
+        return tmp_path
+
+    return make
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """Write the class list of the generic layout."""
+    return lambda text: (tmp_path / "classes.txt").write_bytes(text)
+
+
+def test_camvid_has_eleven_classes_and_leaves_out_the_twelfth(write):
+    dataset = open_dataset("camvid", write(labels=((0, 10), (11, 11))))
+    assert dataset.labels == label_set("camvid")
+    (sample,) = dataset
+    assert sample.truth.tolist() == [[0, 10], [255, 255]]
+
+
+def test_generic_takes_its_classes_from_the_list(write, classes):
+    classes(b"road\r\n\n  tree \nblue sky")
+    dataset = open_dataset("generic", write())
+    assert dataset.labels.classes == ("road", "tree", "blue sky")
+    assert len(dataset.labels.palette) == 3
+    (sample,) = dataset
+    assert sample.truth.tolist() == [[0, 1], [2, 255]]
+
+
+def test_images_are_read_in_bgr_and_sorted_by_name(write, tmp_path):
+    for name in ("b.jpg", "a.png", "c.JPEG", "d.bmp"):
+        write(name, labels=((0, 1), (2, 3)))
+    (tmp_path / "images" / "notes.txt").write_text("no image")
+    dataset = open_dataset("camvid", tmp_path)
+    assert len(dataset) == 4
+    samples = list(dataset)
+    assert [sample.name for sample in samples] == ["a", "b", "c", "d"]
+    assert samples[0].frame[0, 0].tolist() == [10, 20, 30]
+    assert samples[0].frame.dtype == samples[0].truth.dtype == np.uint8
+
+
+def test_dataset_can_be_read_twice(write):
+    dataset = open_dataset("camvid", write(labels=((0, 1), (2, 11))))
+    first, second = list(dataset), list(dataset)
+    assert np.array_equal(first[0].truth, second[0].truth)
+
+
+def test_unknown_data_set_is_refused_with_those_known(tmp_path):
+    with pytest.raises(ValueError, match="unknown data set 'moon'; known are coco_voc, voc, cit"):
+        open_dataset("moon", tmp_path)
+
+
+def test_folder_of_another_layout_is_refused_with_the_right_one(tmp_path):
+    layout = r"expected ROOT/images/NAME\.png or \.jpg with ROOT/labels/NAME\.png"
+    with pytest.raises(DatasetError, match=rf"images cannot be listed \(No such file.*; {layout}"):
+        open_dataset("camvid", tmp_path)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DatasetError, match=f"images holds no images; {layout}"):
+        open_dataset("camvid", tmp_path)
+
+
+def test_images_without_labels_are_counted(write, tmp_path):
+    for name in ("a.png", "b.png", "c.png"):
+        write(name)
+    for name in ("b.png", "c.png"):
+        (tmp_path / "labels" / name).unlink()
+    with pytest.raises(DatasetError, match=r"2 of 3 images have no labels, the first is .*b\.png"):
+        open_dataset("camvid", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, r"classes\.txt cannot be read \(No such file or directory\); the generic layout"),
+        (b"\xff\xfe", r"classes\.txt cannot be read \(it is no UTF-8 text\); the generic layout"),
+        (b"\n \n", r"classes\.txt names 0 classes; 1 to 255 were expected"),
+        (b"x\n" * 256, r"classes\.txt names 256 classes; 1 to 255 were expected"),
+    ],
+)
+def test_class_list_that_cannot_be_used_is_named(write, classes, content, message):
+    if content is not None:
+        classes(content)
+    with pytest.raises(DatasetError, match=message):
+        open_dataset("generic", write())
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (((0, 1, 2),), r"a\.png is \(1, 3\) uint8, but labels of a\.png are \(2, 2\) uint8 with"),
+        (np.zeros((2, 2, 3)), r"a\.png is \(2, 2, 3\) uint8, but labels of a\.png are \(2, 2\)"),
+        (((0, 12), (0, 0)), r"a\.png has label 12, but camvid has 11 classes and leaves out 11; "),
+        (((0, 255), (0, 77)), r"a\.png has label 77, but camvid has 11 classes and leaves out 11"),
+    ],
+)
+def test_labels_that_do_not_fit_are_named(write, labels, message):
+    dataset = open_dataset("camvid", write(labels=labels))
+    with pytest.raises(DatasetError, match=message):
+        list(dataset)
+
+
+def test_labels_of_16_bits_are_refused(write):
+    root = write()
+    cv2.imwrite(str(root / "labels" / "a.png"), np.zeros((2, 2), dtype=np.uint16))
+    with pytest.raises(DatasetError, match=r"a\.png is \(2, 2\) uint16, but labels of a\.png are"):
+        list(open_dataset("camvid", root))
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_damaged_file_is_named(write, kind):
+    root = write()
+    (root / kind / "a.png").write_bytes(b"damaged")
+    with pytest.raises(DatasetError, match=rf"{kind}/a\.png is damaged: it cannot be decoded; fe"):
+        list(open_dataset("camvid", root))
+
+
+def test_indexed_labels_are_read_as_their_indices(write):
+    root = write()
+    image = Image.new("P", (2, 2))
+    image.putpalette([200, 10, 10, 0, 0, 0, 0, 0, 0, 9, 9, 9])
+    image.putdata([3, 0, 1, 2])
+    image.save(root / "labels" / "a.png")
+    (sample,) = open_dataset("camvid", root)
+    assert sample.truth.tolist() == [[3, 0], [1, 2]]
+
+
+@pytest.mark.parametrize("mode", ["1", "LA", "RGB", "RGBA", "I;16"])
+def test_labels_of_another_kind_of_image_are_refused(write, mode):
+    root = write()
+    Image.new(mode, (2, 2)).save(root / "labels" / "a.png")
+    with pytest.raises(
+        DatasetError, match=r"a\.png is .*, but labels of a\.png are .* of class in"
+    ):
+        list(open_dataset("camvid", root))
+
+
+def test_label_maps_that_the_sink_wrote_agree_with_themselves(write, classes):
+    root = write(labels=np.zeros((2, 2)), size=(2, 2))
+    classes(b"road\ntree\nsky")
+    palette = np.array([[0, 0, 9], [10, 20, 30], [255, 0, 0]], dtype=np.uint8)
+    truth = np.array([[0, 1], [2, 255]], dtype=np.uint8)
+    (root / "labels" / "a.png").write_bytes(encode_palette_png(truth, palette))
+    result = evaluate(
+        lambda frames: ((frame, truth.copy()) for frame in frames), open_dataset("generic", root)
+    )
+    assert (result.miou, result.pixel_accuracy) == (1.0, 1.0)
+
+
+def test_names_of_a_known_data_set_can_stand_in_the_class_list(write, classes):
+    names = label_set("ade20k").classes
+    classes("\n".join(names).encode())
+    check_classes(open_dataset("generic", write()), names)
+
+
+def test_samples_can_be_had_one_by_one(write):
+    write("a.png", labels=((0, 1), (2, 3)))
+    dataset = open_dataset("camvid", write("b.png", labels=((4, 5), (6, 7))))
+    assert [dataset[index].name for index in (1, 0)] == ["b", "a"]
+    assert dataset[1].truth.tolist() == [[4, 5], [6, 7]]
+
+
+@pytest.mark.parametrize("file", ["images/a.jpg", "labels/a.png"])
+def test_file_that_was_cut_off_is_named(write, file):
+    rng = np.random.default_rng(0)
+    root = write("a.jpg", labels=rng.integers(0, 11, (64, 64)), size=(64, 64))
+    frame = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert cv2.imwrite(str(root / "images" / "a.jpg"), frame)
+    data = (root / file).read_bytes()
+    (root / file).write_bytes(data[: len(data) * 3 // 4])
+    with pytest.raises(DatasetError, match=rf"{file} is damaged: it cannot be decoded; fetch it"):
+        list(open_dataset("camvid", root))
+
+
+def test_split_is_a_folder_of_the_root(write, classes, tmp_path):
+    classes(b"road\ntree\nsky")
+    write()
+    (tmp_path / "val").mkdir()
+    for kind in ("images", "labels"):
+        (tmp_path / kind).rename(tmp_path / "val" / kind)
+    for name in ("camvid", "generic"):
+        (sample,) = open_dataset(name, tmp_path, split="val")
+        assert sample.name == "a"
+        with pytest.raises(DatasetError, match=r"train/images cannot be listed"):
+            open_dataset(name, tmp_path, split="train")
+
+
+def key(root, *indices):
+    return tuple(open_dataset("camvid", root).key_parts(indices))
+
+
+def test_key_tells_other_files_and_other_content_apart(write):
+    root = write("a.png")
+    keys = [key(root, 0)]
+    write("b.png")
+    keys += [key(root, 0, 1), key(root, 1)]
+    path = root / "labels" / "b.png"
+    before = path.stat()
+    write("b.png", labels=((1, 0), (2, 255)))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    keys += [key(root, 0, 1), key(root, 1)]
+    assert len(set(keys)) == 5
+    assert key(root, 0) == keys[0]
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_image_is_not_turned_as_its_labels_are_not(write, orientation):
+    root = write("a.jpg", size=(2, 2))
+    colours = np.kron(np.array([[0, 80], [160, 240]]), np.ones((16, 24))).astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(colours).convert("RGB").save(root / "images" / "a.jpg", exif=exif, quality=95)
+    labels = (colours // 80).astype(np.uint8)
+    assert cv2.imwrite(str(root / "labels" / "a.png"), labels)
+    (sample,) = open_dataset("camvid", root)
+    assert np.array_equal(sample.truth, labels)
+    assert np.abs(sample.frame.astype(int) - colours[..., None]).max() <= 8
+    turned = cv2.imread(str(root / "images" / "a.jpg"))  # as most readers have it
+    assert turned is not None
+    assert not np.array_equal(turned, sample.frame)
+
+
+def test_folder_of_which_a_part_has_the_images_says_so(write, tmp_path):
+    write()
+    (tmp_path / "val").mkdir()
+    for kind in ("images", "labels"):
+        (tmp_path / kind).rename(tmp_path / "val" / kind)
+    with pytest.raises(DatasetError, match="as ROOT/val has them, which --split val takes"):
+        open_dataset("camvid", tmp_path)
+    assert open_dataset("camvid", tmp_path, split="val").split == "val"
+    with pytest.raises(DatasetError, match=r"labels/NAME\.png$"):
+        open_dataset("camvid", tmp_path, split="train")
+
+
+def test_key_of_a_file_that_is_gone_is_refused(write):
+    dataset = open_dataset("camvid", write())
+    dataset.pairs[0][1].unlink()
+    with pytest.raises(DatasetError, match=r"labels/a\.png cannot be read: No such file"):
+        tuple(dataset.key_parts((0,)))

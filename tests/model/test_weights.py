@@ -1,0 +1,261 @@
+import functools
+import http.server
+import shutil
+import ssl
+import subprocess
+import threading
+import urllib.request
+
+import pytest
+
+from fcn_trt.errors import OutputError, WeightsError
+from fcn_trt.files import sha256
+from fcn_trt.labels import label_set_names
+from fcn_trt.model import weights
+from fcn_trt.model.architecture import ARCHITECTURES
+from fcn_trt.model.weights import (
+    PublishedWeights,
+    RandomWeights,
+    WeightsFile,
+    published_for,
+    registry,
+    resolve_weights,
+)
+
+CONTENT = b"some weights"
+SHA256_PREFIX = "a0c76a31"
+
+
+def entry(url="https://localhost/tiny-a0c76a31.pth", name="tiny", prefix=SHA256_PREFIX):
+    return PublishedWeights(
+        name=name,
+        model="fcn_r18-d8",
+        url=url,
+        sha256_prefix=prefix,
+        labels="cityscapes",
+        crop="512x1024",
+        miou=71.1,
+        miou_ms_flip=None,
+        measured_on="Cityscapes val",
+    )
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The user's cache, in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "fcn_trt" / "weights"
+
+
+@pytest.fixture
+def published(monkeypatch):
+    """Make these entries the registry."""
+
+    def publish(*entries):
+        monkeypatch.setattr(weights, "registry", lambda: entries)
+
+    return publish
+
+
+def resolve_file(text, model=None):
+    found = resolve_weights(text, model)
+    assert isinstance(found, WeightsFile)
+    return found
+
+
+class TestRegistry:
+    def test_every_entry_fits_a_model_and_a_label_set(self):
+        assert len(registry()) >= 30
+        for known in registry():
+            assert known.model in ARCHITECTURES
+            assert known.labels in label_set_names()
+            assert known.url.startswith("https://")
+            assert known.file_name.removesuffix(".pth").endswith(known.sha256_prefix)
+            assert len(known.sha256_prefix) == 8
+            assert ("769" in known.crop) == ARCHITECTURES[known.model].align_corners
+
+    def test_names_are_unique(self):
+        assert len({known.name for known in registry()}) == len(registry())
+
+    def test_best_comes_first(self):
+        ious = [known.miou for known in published_for("fcn_r50-d8")]
+        assert len(ious) > 1
+        assert ious == sorted(ious, reverse=True)
+
+
+class TestResolve:
+    @pytest.mark.parametrize(
+        ("text", "seed"), [("random", 0), ("random:7", 7), ("random:", 0), ("random:007", 7)]
+    )
+    def test_random_has_a_seed(self, text, seed):
+        assert resolve_weights(text, None) == RandomWeights(seed=seed)
+
+    @pytest.mark.parametrize("seed", ["x", "-1", "1.5", "9" * 40])
+    def test_seed_that_is_no_number_is_refused(self, seed):
+        with pytest.raises(WeightsError, match=f"random:{seed} has no seed.*random:7"):
+            resolve_weights(f"random:{seed}", None)
+
+    def test_path_is_hashed(self, tmp_path):
+        path = tmp_path / "mine.pth"
+        path.write_bytes(CONTENT)
+        found = resolve_weights(str(path), None)
+        assert found == WeightsFile(path=path, sha256=sha256(path), published=None)
+
+    def test_file_with_a_published_hash_is_recognised_under_any_name(self, tmp_path, published):
+        published(entry(name="other", prefix="00000000"), entry())
+        path = tmp_path / "renamed.bin"
+        path.write_bytes(CONTENT)
+        assert resolve_file(str(path)).published == entry()
+
+    @pytest.mark.parametrize("name", ["nowhere.pth", "fcn_r50", "."])
+    def test_what_is_neither_file_nor_name_is_refused(self, name):
+        with pytest.raises(
+            WeightsError, match="is neither a file nor a published checkpoint; `fcn"
+        ):
+            resolve_weights(name, None)
+
+    def test_model_without_published_weights_says_what_to_give(self):
+        with pytest.raises(WeightsError, match="no weights are published for pad_fcn_resnet101"):
+            resolve_weights(None, "pad_fcn_resnet101")
+
+    def test_file_that_cannot_be_read_is_refused(self):
+        # Reading it gives an input/output error, also to root.
+        with pytest.raises(
+            WeightsError, match=r"/proc/self/mem cannot be read: Input/output error"
+        ):
+            resolve_weights("/proc/self/mem", None)
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.path != "/cut.pth":
+            return super().do_GET()
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        return self.wfile.write(CONTENT)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A self-signed certificate of localhost and its key, in one file."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is missing, so there is no certificate for a local https server")
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    files = ["-keyout", path, "-out", path.with_suffix(".crt")]
+    subprocess.run([*command, *names, *files], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path
+
+
+@pytest.fixture
+def site(tmp_path, certificate, monkeypatch):
+    """(folder, URL) of a real https server on this machine, which this process trusts."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    handler = functools.partial(Handler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("no_proxy", "localhost")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it may hold older certificates
+    yield folder, f"https://localhost:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class TestDownload:
+    def test_is_fetched_once_into_the_cache(self, site, cache, published):
+        folder, url = site
+        (folder / "tiny.pth").write_bytes(CONTENT)
+        tiny = entry(f"{url}/tiny.pth")
+        published(tiny)
+        fetched = resolve_file("tiny")
+        assert fetched.path == cache / "tiny.pth"
+        assert fetched.path.read_bytes() == CONTENT
+        assert fetched.published == tiny
+        assert fetched.sha256.startswith(SHA256_PREFIX)
+        (folder / "tiny.pth").unlink()
+        assert resolve_weights("tiny", None) == fetched
+        assert [path.name for path in cache.iterdir()] == ["tiny.pth"]
+
+    def test_no_weights_takes_the_best_published_ones(self, site, published):
+        folder, url = site
+        (folder / "tiny.pth").write_bytes(CONTENT)
+        tiny = entry(f"{url}/tiny.pth")
+        published(tiny)
+        assert resolve_file(None, "fcn_r18-d8").published == tiny
+
+    @pytest.mark.parametrize("content", [b"other weights", b""])
+    def test_wrong_hash_is_refused_and_nothing_is_left(self, content, site, cache, published):
+        folder, url = site
+        (folder / "tiny.pth").write_bytes(content)
+        published(entry(f"{url}/tiny.pth"))
+        message = f"/tiny.pth has SHA-256 [0-9a-f]{{8}}..., but tiny is .* with {SHA256_PREFIX}"
+        with pytest.raises(WeightsError, match=message):
+            resolve_weights("tiny", None)
+        assert list(cache.iterdir()) == []
+
+    def test_cut_download_is_refused_and_nothing_is_left(self, site, cache, published):
+        published(entry(f"{site[1]}/cut.pth", prefix="00000000"))
+        with pytest.raises(WeightsError, match="tiny"):
+            resolve_weights("tiny", None)
+        assert list(cache.iterdir()) == []
+
+    def test_missing_page_says_what_to_fetch_and_where_to_put_it(self, site, cache, published):
+        url = f"{site[1]}/gone.pth"
+        published(entry(url))
+        message = f"not found.*fetch {url} elsewhere and put it at {cache}/gone.pth, or give --weig"
+        with pytest.raises(WeightsError, match=message):
+            resolve_weights("tiny", None)
+        assert list(cache.iterdir()) == []
+
+    def test_without_a_network_says_what_to_fetch_and_where_to_put_it(
+        self, cache, published, monkeypatch
+    ):
+        monkeypatch.setenv("no_proxy", "localhost")
+        url = "https://localhost:1/tiny.pth"  # nobody listens on port 1
+        published(entry(url))
+        message = (
+            rf"cannot be downloaded \(.*\); fetch {url} elsewhere and put it at {cache}/tiny.pth"
+        )
+        with pytest.raises(WeightsError, match=message):
+            resolve_weights("tiny", None)
+        cache.joinpath("tiny.pth").write_bytes(CONTENT)
+        assert resolve_file("tiny").path == cache / "tiny.pth"
+
+    def test_server_without_a_trusted_certificate_is_refused(self, site, published, monkeypatch):
+        monkeypatch.setenv("SSL_CERT_FILE", "/dev/null")
+        monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
+        published(entry(f"{site[1]}/tiny.pth"))
+        with pytest.raises(WeightsError, match="certificate verify failed"):
+            resolve_weights("tiny", None)
+
+    def test_altered_file_in_the_cache_is_refused(self, cache, published):
+        published(entry("https://localhost:1/tiny.pth"))
+        cache.mkdir(parents=True)
+        cache.joinpath("tiny.pth").write_bytes(b"altered")
+        with pytest.raises(WeightsError, match=r"tiny\.pth has SHA-256 .*; delete it, so that"):
+            resolve_weights("tiny", None)
+
+    def test_only_https_is_fetched(self, published):
+        published(entry("http://localhost/tiny.pth"))
+        with pytest.raises(WeightsError, match="tiny is not published over https: http://localh"):
+            resolve_weights("tiny", None)
+
+    def test_cache_that_cannot_be_made_is_refused(self, tmp_path, published, monkeypatch):
+        tmp_path.joinpath("file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        published(entry())
+        with pytest.raises(OutputError, match=r"file/fcn_trt/weights cannot be written: Not a dir"):
+            resolve_weights("tiny", None)
