@@ -32,18 +32,16 @@ from torch import nn
 from torchvision import transforms
 from torchvision.models.segmentation import fcn_resnet50
 
-from fcn_trt.bench.random_bundle import quick_quantisation
-from fcn_trt.engine.build import build_engine
+from fcn_trt.bench.random_bundle import quick_type
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.openvino.builder import openvino_core, openvino_version
-from fcn_trt.engine.options import BuildOptions
 from fcn_trt.model.architecture import architecture
-from fcn_trt.model.load import load_model
 from fcn_trt.model.profile import profile
-from fcn_trt.pipeline.steps import export_model
-from fcn_trt.precision.type_network import type_network
+from fcn_trt.network.file import Network
+from fcn_trt.pipeline.plan import Compile, Export, Plan
+from fcn_trt.pipeline.run import run
 from fcn_trt.runtime.segmenter import Segmenter
-from fcn_trt.spec import FloatPrecision, Frame, LabelMap, Precision, Size
+from fcn_trt.spec import Frame, LabelMap, Precision, Size
 
 __all__ = ["EAGER", "MODEL", "NAMES", "Case", "is_on_gpu", "open_cases", "skipped"]
 
@@ -289,24 +287,18 @@ def _whole_onnx(module: nn.Module, path: Path) -> Path:
     return path
 
 
-def _export(module: nn.Module, size: Size, folder: Path) -> Path:
+def _export(module: nn.Module, size: Size, folder: Path) -> Network:
     """The same weights as our FP32 ONNX."""
     torch.save(module.state_dict(), folder / "random.pth")
     network = folder / "network.onnx"
-    export_model(load_model(MODEL, str(folder / "random.pth")), network, size=size)
-    return network
+    export = Export(model=MODEL, weights=str(folder / "random.pth"), size=size)
+    return run(Plan(export=export), network).network
 
 
-def _ours(network: Path, precision: Precision, folder: Path) -> Segmenter:
+def _ours(network: Network, precision: Precision, folder: Path) -> Segmenter:
     """A bundle in a precision; INT8 is calibrated on two streets, which do not matter to speed."""
     target: Target = "tensorrt" if is_on_gpu() else "openvino"
-    typed = network
-    if precision != "fp32":
-        typed, how = folder / f"{precision}.onnx", None
-        if precision == "int8":
-            rest: FloatPrecision = "fp16" if is_on_gpu() else "fp32"
-            how = quick_quantisation(network, folder / "calibration.json", float_precision=rest)
-        type_network(network, typed, precision, quantisation=how)
     out = folder / f"bundle_{precision}"
-    build_engine(typed, out, target=target, options=BuildOptions())
+    typing = quick_type(precision, network.spec.input_size)
+    run(Plan(source=network, type=typing, compile=Compile(target=target)), out)
     return Segmenter.load(out)

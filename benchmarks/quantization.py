@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,10 @@ from fcn_trt.evaluation.agreement import Agreement
 from fcn_trt.evaluation.datasets import Dataset, open_dataset
 from fcn_trt.evaluation.metrics import ConfusionMatrix
 from fcn_trt.files import sha256
-from fcn_trt.pipeline.steps import export_network
-from fcn_trt.precision.request import Quantisation
-from fcn_trt.precision.type_network import type_network
-from fcn_trt.spec import FloatPrecision, LabelMap, QuantisedPrecision, Spec, read_spec
+from fcn_trt.network.file import Network
+from fcn_trt.pipeline.plan import Export, Plan, Type
+from fcn_trt.pipeline.run import run
+from fcn_trt.spec import FloatPrecision, LabelMap, QuantisedPrecision
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import preprocess
 
@@ -113,19 +112,23 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """FP32, and then each way to quantise, on every frame of val."""
     network, typed, ranges = (folder / name for name in ("fp32.onnx", "typed.onnx", "ranges.json"))
-    spec = export_network(str(checkpoint), network, size=SIZE)
+    plain = run(Plan(export=Export(model=str(checkpoint), size=SIZE)), network).network
+    spec = plain.spec
     dataset = open_dataset("camvid", camvid / "val")
-    reference = list(_label_maps(network, spec, dataset))
+    reference = list(_label_maps(plain, dataset))
     fp32_miou = _miou(reference, dataset)
     about = {"checkpoint_sha256": sha256(checkpoint), "size": SIZE, "frames": len(dataset)}
     yield about | {"precision": "fp32", "miou": fp32_miou}
     images = RangeImages(folders=(camvid / "train" / "images",), limit=IMAGES, size=SIZE)
-    today = datetime.now(timezone.utc).date().isoformat()
-    write_calibration(calibrate(network, images, method="mse", created=today), ranges)
+    write_calibration(calibrate(plain, images, method="mse"), ranges)
     for case in cases:
-        how = Quantisation(calibration=ranges, method=case.method, float_precision=case.rest)
-        type_network(network, typed, case.precision, quantisation=how)
-        maps = list(_label_maps(typed, read_spec(typed), dataset))
+        step = Type(
+            precision=case.precision,
+            calibration=ranges,
+            method=case.method,
+            float_precision=case.rest,
+        )
+        maps = list(_label_maps(run(Plan(source=plain, type=step), typed).network, dataset))
         agreement = Agreement(len(spec.classes))
         for first, second in zip(reference, maps, strict=True):
             agreement.update(first, second)
@@ -142,8 +145,9 @@ def _rows(
         }
 
 
-def _label_maps(network: Path, spec: Spec, dataset: Dataset) -> Iterator[LabelMap]:
-    model = compile_trial(network, spec)
+def _label_maps(network: Network, dataset: Dataset) -> Iterator[LabelMap]:
+    spec = network.spec
+    model = compile_trial(network.path, spec)
     for sample in dataset:
         tensor = preprocess(sample.frame, spec.input_size, mean=spec.mean, std=spec.std)
         logits = model(tensor[None])[0][0]

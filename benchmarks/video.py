@@ -30,11 +30,10 @@ from fcn_trt.bench.steadiness import steadiness, this_moment
 from fcn_trt.engine.bundle import load_bundle
 from fcn_trt.engine.openvino.builder import compile_network
 from fcn_trt.labels import palette_array
-from fcn_trt.pipeline.recipe import read_recipe
-from fcn_trt.pipeline.run import build_recipe
+from fcn_trt.pipeline.recipe import build_recipe, read_recipe
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.scene.scene import HELD_OUT_SEED
-from fcn_trt.spec import Frame, LabelMap, Precision
+from fcn_trt.spec import Frame, Precision, Result
 from fcn_trt.video.loop import run_loop
 from fcn_trt.video.scene_source import SceneSource
 from fcn_trt.video.sink import open_sink
@@ -108,7 +107,7 @@ def _measure(target: str, video: Path, options: argparse.Namespace) -> dict[str,
 def _bundle(target: str) -> Path:
     """The folder of a target's bundle, which is built if it must be."""
     if target.endswith(".toml"):
-        return build_recipe(read_recipe(Path(target))).bundle.path
+        return build_recipe(read_recipe(Path(target))).path
     if Path(target).is_dir():
         return Path(target)
     model, _, precision = target.partition("@")
@@ -124,7 +123,7 @@ class _Engine:
     def __init__(self, path: Path) -> None:
         bundle = load_bundle(path)
         spec = bundle.manifest.spec
-        compiled = compile_network(bundle.network, spec).model
+        compiled = compile_network(bundle.network).model
         self.requests: list[Any] = [compiled.create_infer_request() for _ in range(2)]
         image = np.random.default_rng(0).standard_normal((spec.batch, 3, *spec.input_size))
         for request in self.requests:
@@ -167,9 +166,10 @@ def _streets(folder: Path) -> Path:
     return path
 
 
-def _unlabelled(frames: Iterable[Frame]) -> Iterator[tuple[Frame, LabelMap]]:
-    for frame in frames:
-        yield frame, np.zeros(frame.shape[:2], dtype=np.uint8)
+def _unlabelled(frames: Iterable[Frame]) -> Iterator[Result]:
+    for index, frame in enumerate(frames):
+        labels = np.zeros(frame.shape[:2], dtype=np.uint8)
+        yield Result(frame=frame, label_map=labels, index=index)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
     │   └── AmbiguousModelError   several models fit it, and they differ
     ├── OnnxError                 an ONNX file is not a network this package takes  (ValueError)
     ├── CalibrationError          calibration is damaged or of another network  (ValueError)
+    ├── PlanError                 a model's steps do not go with each other      (ValueError)
     ├── RecipeError               a recipe has a key or value that is not valid  (ValueError)
     ├── EngineError               an engine cannot be built or run               (RuntimeError)
     ├── BundleError               a bundle is incomplete, altered or for elsewhere  (ValueError)
@@ -51,6 +52,21 @@ class OnnxError(FcnTrtError, ValueError):
 
 class CalibrationError(FcnTrtError, ValueError):
     """A calibration cache is damaged, not valid, or made for another network."""
+
+
+class PlanError(FcnTrtError, ValueError):
+    """Something that was asked of a model does not go with the rest of what was asked.
+
+    Attributes:
+        field: What cannot be, by its name in `fcn_trt.pipeline.plan`; a recipe and the command line
+            put their own word for it.
+        reason: Why, and what can.
+    """
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
 
 
 class RecipeError(FcnTrtError, ValueError):

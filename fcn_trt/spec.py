@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from fcn_trt.labels import LabelSet
 __all__ = [
     "MAX_BATCH",
     "MAX_SIDE",
+    "QUANTISED",
     "FloatPrecision",
     "Frame",
     "LabelMap",
@@ -28,6 +29,7 @@ __all__ = [
     "Precision",
     "Process",
     "QuantisedPrecision",
+    "Result",
     "ShapeRange",
     "Size",
     "Spec",
@@ -48,11 +50,40 @@ Size: TypeAlias = tuple[int, int]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 """Type that convolutions compute in."""
 QuantisedPrecision: TypeAlias = Literal["int8", "fp8"]
+QUANTISED: tuple[QuantisedPrecision, ...] = get_args(QuantisedPrecision)
 FloatPrecision: TypeAlias = Literal["fp16", "fp32"]
 """Types of what is not quantised beside int8 and fp8."""
 
-Process: TypeAlias = Callable[[Iterable[Frame]], Iterator[tuple[Frame, LabelMap]]]
-"""Segments frames lazily and in order, each with its label map; `Segmenter.stream` is one."""
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """One segmented frame; it unpacks into the frame and its label map.
+
+    Attributes:
+        frame: (H, W, 3) uint8 BGR.
+        label_map: (H, W) uint8 class indices; 255 is "no label".
+        index: 0 for the first frame that was segmented; dropped frames are not counted.
+        captured_at: When the source gave the frame, in seconds of `time.perf_counter`; None where
+            frames came without their times.
+        view: (H, W, 3) uint8 BGR, the frame with its classes painted over it; None unless asked
+            for.
+        confidence: (H, W) uint8, 255 is 1.0; None unless asked for.
+    """
+
+    frame: Frame
+    label_map: LabelMap
+    index: int
+    captured_at: float | None = None
+    view: Frame | None = None
+    confidence: npt.NDArray[np.uint8] | None = None
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        yield self.frame
+        yield self.label_map
+
+
+Process: TypeAlias = Callable[[Iterable[Frame]], Iterator[Result]]
+"""Segments frames lazily and in order; `Segmenter.stream` is one."""
 
 METADATA_KEY = "fcn_trt.spec"
 NO_LABEL = 255

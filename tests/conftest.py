@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
+from tests.plans import as_network
+
 if TYPE_CHECKING:
     from fcn_trt.engine.bundle import Bundle
     from fcn_trt.model.checkpoint import LoadedModel
@@ -138,13 +140,13 @@ def tiny_model(make_model: Callable[..., LoadedModel]) -> LoadedModel:
 def write_network() -> Callable[..., Path]:
     """Export a model to a file as FP32 ONNX."""
     pytest.importorskip("onnx", reason=NEEDS_EXPORT)
-    from fcn_trt.network.contract import save_network
     from fcn_trt.network.to_onnx import to_onnx
+    from tests.plans import save
 
     def write(
         model: LoadedModel, path: Path, *, size=TINY_SIZE, batch: int = 1, dynamic=None
     ) -> Path:
-        save_network(to_onnx(model, size=size, batch=batch, dynamic=dynamic)[0], path)
+        save(to_onnx(model, size=size, batch=batch, dynamic=dynamic)[0], path)
         return path
 
     return write
@@ -165,7 +167,7 @@ def tiny_bundle(tiny_network: Path) -> Bundle:
     """The tiny network as an OpenVINO bundle. Read only."""
     from fcn_trt.engine.openvino.builder import build_openvino
 
-    return build_openvino(tiny_network, tiny_network.parent / "tiny")
+    return build_openvino(as_network(tiny_network), tiny_network.parent / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -21,10 +21,12 @@ from fcn_trt.cli.app import main
 from fcn_trt.engine.openvino.builder import build_openvino, computes
 from fcn_trt.evaluation.datasets import Dataset, open_dataset
 from fcn_trt.evaluation.metrics import ConfusionMatrix
-from fcn_trt.precision.request import Quantisation
+from fcn_trt.pipeline.plan import Plan, Type
+from fcn_trt.pipeline.run import run
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.scene.scene import StreetScene
 from fcn_trt.spec import LabelMap
+from tests.plans import as_network
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
 
@@ -103,7 +105,7 @@ class Fp32:
 
 def segmented(network, dataset, folder):
     """Label maps of a data set's frames, and their mean IoU in percent."""
-    bundle = build_openvino(network, folder / f"{network.stem}.bundle")
+    bundle = build_openvino(as_network(network), folder / f"{network.stem}.bundle")
     maps, confusion = [], ConfusionMatrix(len(dataset.labels.classes))
     with Segmenter.load(bundle.path) as segmenter:
         frames = (sample.frame for sample in dataset)
@@ -116,7 +118,7 @@ def segmented(network, dataset, folder):
 @pytest.fixture(scope="module", params=["full width", "demo"])
 def in_fp32(request, shared_data, tmp_path_factory):
     """The demo model on all of CamVid val, the full-width one on each fourth frame: time."""
-    from fcn_trt.pipeline.steps import export_network
+    from tests.plans import export_network
 
     folder = tmp_path_factory.mktemp("half")
     dataset = open_dataset("camvid", shared_data / "camvid" / "val")
@@ -138,7 +140,10 @@ def test_half_precision_keeps_the_labels_of_fp32(in_fp32, precision, tmp_path):
         pytest.skip(f"needs a CPU that computes {precision}")
     typed = tmp_path / f"{precision}.onnx"
     frames = (in_fp32.dataset[i].frame for i in range(8))
-    assert type_network(in_fp32.network, typed, precision, images=frames).exceptions == {}
+    assert (
+        type_network(as_network(in_fp32.network), typed, precision, images=frames).spec.exceptions
+        == {}
+    )
     maps, miou = segmented(typed, in_fp32.dataset, tmp_path)
     agreement = np.mean([np.mean(a == b) for a, b in zip(maps, in_fp32.label_maps, strict=True)])
     assert 100 * agreement >= 99.85
@@ -158,7 +163,9 @@ def calibration(in_fp32, shared_data):
     folder = shared_data / "camvid" / "train" / "images"
     images = RangeImages(folders=(folder,), limit=64, size=(360, 480))
     path = in_fp32.network.parent / "ranges.json"
-    found = calibrate(in_fp32.network, images, method=DEFAULT_METHOD, created="2026-11-21")
+    found = calibrate(
+        as_network(in_fp32.network), images, method=DEFAULT_METHOD, created="2026-11-21"
+    )
     write_calibration(found, path)
     return path
 
@@ -169,11 +176,10 @@ def test_int8_keeps_the_miou_and_the_labels_of_fp32(in_fp32, calibration, tmp_pa
     ModelOpt's entropy INT8 keeps 99.45 % of the full-width model's labels without the additions;
     data/checkpoints/README.md of the shared data.
     """
-    from fcn_trt.precision.type_network import type_network
-
     typed = tmp_path / "int8.onnx"
-    how = Quantisation(calibration=calibration, float_precision="fp32")
-    assert type_network(in_fp32.network, typed, "int8", quantisation=how).exceptions == {}
+    step = Type(precision="int8", calibration=calibration, float_precision="fp32")
+    plan = Plan(source=as_network(in_fp32.network), type=step)
+    assert run(plan, typed).spec.exceptions == {}
     maps, miou = segmented(typed, in_fp32.dataset, tmp_path)
     agreement = np.mean([np.mean(a == b) for a, b in zip(maps, in_fp32.label_maps, strict=True)])
     assert in_fp32.miou - miou <= INT8_DROP[in_fp32.name]

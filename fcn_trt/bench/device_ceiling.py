@@ -18,17 +18,18 @@ import numpy as np
 
 from fcn_trt.bench.ceiling import LEAST_ROUNDS, SECONDS, Ceiling
 from fcn_trt.bench.measurement import NETWORK
-from fcn_trt.bench.random_bundle import quick_quantisation
+from fcn_trt.bench.random_bundle import quick_type
 from fcn_trt.bench.steadiness import disturbances, this_moment
 from fcn_trt.cuda.context import DeviceContext, primary_context
 from fcn_trt.cuda.memory import DeviceBuffer, copy_on_device
 from fcn_trt.cuda.stream import Event, Stream
-from fcn_trt.engine.build import build_engine, require_buildable
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.library import TensorRtTarget
 from fcn_trt.errors import FcnTrtError
 from fcn_trt.files import temporary_folder
 from fcn_trt.machine import this_machine
+from fcn_trt.pipeline.plan import Compile, Plan
+from fcn_trt.pipeline.run import run
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import Precision
 
@@ -116,18 +117,14 @@ def _product_gmac_per_s(
 ) -> float:
     """1e9 multiply-accumulates a second of products in one type; see `measure_device_ceiling`."""
     from fcn_trt.network.matrix_products import write_product_network
-    from fcn_trt.precision.type_network import type_network
 
-    require_buildable(target, precision, options)
+    step = Compile(target=target, options=options)
     with temporary_folder() as folder:
-        plain, typed, bundle = folder / "fp32.onnx", folder / "typed.onnx", folder / "bundle"
-        write_product_network(plain)
-        how = None
-        if precision in ("int8", "fp8"):
-            how = quick_quantisation(plain, folder / "ranges.json", float_precision="fp16")
-        type_network(plain, typed, precision, quantisation=how)
-        build_engine(typed, bundle, target=target, options=options)
-        return engine_gmac_per_s(bundle, seconds=seconds)
+        step.check(folder / "bundle", precision)
+        network = write_product_network(folder / "fp32.onnx")
+        typing = quick_type(precision, network.spec.input_size)
+        run(Plan(source=network, type=typing, compile=step), folder / "bundle")
+        return engine_gmac_per_s(folder / "bundle", seconds=seconds)
 
 
 def _measure(

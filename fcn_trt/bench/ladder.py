@@ -14,9 +14,9 @@ from fcn_trt.bench.random_bundle import RandomNetwork, random_bundle
 from fcn_trt.bench.worker import measure_in_process
 from fcn_trt.engine.manifest import Target, read_manifest
 from fcn_trt.errors import BundleError, FcnTrtError
-from fcn_trt.pipeline.recipe import read_recipe
-from fcn_trt.pipeline.run import build_recipe
-from fcn_trt.spec import FloatPrecision, Precision, Size
+from fcn_trt.pipeline.plan import float_beside
+from fcn_trt.pipeline.recipe import build_recipe, read_recipe
+from fcn_trt.spec import QUANTISED, Precision, Size
 
 __all__ = [
     "LADDER",
@@ -140,12 +140,13 @@ def types_of(jobs: Iterable[Job]) -> dict[Target, list[Precision]]:
         if isinstance(job.source, RandomNetwork):
             network = job.source
             target = network.target
-            kinds = _computed_types(network.precision, target, network.float_precision)
+            kinds = _computed_types(network.precision, target)
         elif is_recipe(job.source):
-            recipe = read_recipe(job.source)
-            target, how = recipe.target, recipe.quantisation
-            rest = None if how is None else how.float_precision
-            kinds = _computed_types(recipe.precision, target, rest)
+            plan = read_recipe(job.source).plan()
+            if plan.target is None:
+                continue
+            target = plan.target
+            kinds = _computed_types(plan.precision, target)
         else:
             try:
                 manifest = read_manifest(job.source)
@@ -215,7 +216,7 @@ def run_job(
             bundle = random_bundle(bundle, on_step=on_step)
         elif is_recipe(bundle):
             on_step(f"building {bundle}")
-            bundle = build_recipe(read_recipe(bundle)).bundle.path
+            bundle = build_recipe(read_recipe(bundle)).path
         on_step(f"measuring {job.name}")
         found = measure_in_process(bundle, frame_size=frame_size, seconds=seconds)
     except (FcnTrtError, ValueError, OSError) as error:
@@ -245,12 +246,8 @@ def achieved(found: Measurement, ceilings: Mapping[Target, Ceiling]) -> Achieved
     )
 
 
-def _computed_types(
-    precision: Precision, target: Target, float_precision: FloatPrecision | None
-) -> list[Precision]:
+def _computed_types(precision: Precision, target: Target) -> list[Precision]:
     """What the convolutions of a network may compute in; some are not quantised."""
     if precision == "fp8" and target == "openvino":
         return ["fp32"]  # a CPU has no products in it
-    if float_precision is None or precision not in ("int8", "fp8"):
-        return [precision]
-    return [precision, float_precision]
+    return [precision, float_beside(target)] if precision in QUANTISED else [precision]

@@ -266,7 +266,7 @@ def _frames_for(
 
 def _sha256(bundle: Bundle) -> str:
     try:
-        return bundle.manifest.files[bundle.network.name].sha256
+        return bundle.network.sha256
     except BundleError:
         return bundle.plan_sha256
 
@@ -274,7 +274,7 @@ def _sha256(bundle: Bundle) -> str:
 def _cost(bundle: Bundle) -> NetworkCost | None:
     """By the network's shapes; a bundle may carry no network, and OpenVINO may not read it."""
     try:
-        return network_cost(bundle.network, bundle.manifest.spec)
+        return network_cost(bundle.network.path, bundle.manifest.spec)
     except (BundleError, EngineError):
         return None
 

@@ -12,24 +12,25 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcn_trt.engine.build import build_engine, require_buildable
 from fcn_trt.engine.bundle import load_bundle
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.preflight import obstacle
 from fcn_trt.errors import BundleError, EngineError
-from fcn_trt.files import cache_folder, combined_sha256, temporary_folder
-from fcn_trt.machine import installed_version, this_machine
-from fcn_trt.precision.request import Quantisation
-from fcn_trt.spec import FloatPrecision, Precision, Size, read_spec
+from fcn_trt.files import cache_folder
+from fcn_trt.machine import this_machine
+from fcn_trt.model.architecture import architecture
+from fcn_trt.pipeline.plan import Compile, Export, Plan, Type
+from fcn_trt.pipeline.run import Watcher, run
+from fcn_trt.pipeline.store import keyed_steps
+from fcn_trt.spec import QUANTISED, Precision, Size
 
-__all__ = ["LIMIT_BYTES", "RandomNetwork", "quick_quantisation", "random_bundle"]
+__all__ = ["LIMIT_BYTES", "RandomNetwork", "compile_here", "quick_type", "random_bundle"]
 
 LIMIT_BYTES = 4 << 30
 """Beyond this the bundles go that were not used for longest."""
 
 _STREETS = 2
-_WEIGHTS = "random"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,32 +49,50 @@ class RandomNetwork:
     precision: Precision
     target: Target
 
-    @property
-    def float_precision(self) -> FloatPrecision:
-        """What is left in float beside int8 and fp8, as in a recipe."""
-        return "fp32" if self.target == "openvino" else "fp16"
+    def plan(self) -> Plan:
+        """How its bundle is made.
 
-    @property
-    def key(self) -> str:
-        """Hash of all that the bundle follows from."""
-        from fcn_trt.pipeline.code import build_code, export_code, type_code
-
-        machine = this_machine()
-        gpu = machine.gpu
-        versions = {
-            name: installed_version(name) for name in ("torch", "torchvision", "onnx", "openvino")
-        }
-        return combined_sha256(
-            map(
-                str,
-                (
-                    *(self.model, self.size, self.precision, self.target, self.float_precision),
-                    *(sorted(versions.items(), key=str), sorted(machine.libraries.items())),
-                    *(gpu and gpu.name, gpu and gpu.compute_capability, machine.driver),
-                    *(export_code(), type_code(self.precision), build_code(self.target)),
-                ),
-            )
+        Raises:
+            EngineError: there is no GPU to run it.
+        """
+        return Plan(
+            export=Export(model=self.model, size=self.size, weights="random"),
+            type=quick_type(self.precision, self.size),
+            compile=compile_here(self.target),
         )
+
+
+def quick_type(precision: Precision, size: Size) -> Type:
+    """Typing that is good for a network's speed and says nothing of its accuracy.
+
+    Args:
+        precision: What convolutions compute in.
+        size: (height, width) of the network's input in pixels.
+    """
+    if precision not in QUANTISED:
+        return Type(precision=precision)
+    from fcn_trt.calibration.images import RangeImages
+
+    streets = RangeImages(streets=_STREETS, size=size)
+    return Type(precision=precision, calibration=streets, method="minmax")
+
+
+def compile_here(target: Target) -> Compile:
+    """Compile for this machine's GPU alone, which has to be there, as the bundle is run at once.
+
+    Raises:
+        EngineError: there is none.
+    """
+    if target == "openvino":
+        return Compile(target=target)
+    machine = this_machine()
+    if machine.gpu is None:
+        raise EngineError(
+            f"{target} was asked for, but there is no GPU to run it: {machine.gpu_problem}; choose "
+            "openvino"
+        )
+    options = BuildOptions(compute_capabilities=(machine.gpu.compute_capability,))
+    return Compile(target=target, options=options)
 
 
 def random_bundle(
@@ -93,18 +112,21 @@ def random_bundle(
         ModuleNotFoundError: torch or onnx is not installed.
         OnnxError, CalibrationError, EngineError, MissingExtraError, OutputError: as the steps say.
     """
-    from fcn_trt.model.architecture import architecture
-
     architecture(network.model)
     folder = cache_folder("bench")
-    bundle = folder / network.key
+    plan = network.plan()
+    bundle = folder / keyed_steps(plan)[-1].key
     if _is_usable(bundle):
         with suppress(OSError):  # a cache that can only be read is still read
             bundle.touch()
         return bundle
-    options = _options(network.target)
-    require_buildable(network.target, network.precision, options)
-    _build(network, bundle, options, on_step)
+    size = "x".join(map(str, network.size))
+    on_step(f"building {network.model} at {size} with random weights in {network.precision}")
+    run(
+        plan,
+        bundle,
+        watcher=Watcher(on_begin=lambda step, _: on_step(f"{step} of {network.model}")),
+    )
     _forget_oldest(folder, keep=bundle)
     return bundle
 
@@ -115,60 +137,6 @@ def _is_usable(bundle: Path) -> bool:
         return obstacle(load_bundle(bundle)) is None
     except BundleError:
         return False
-
-
-def _options(target: Target) -> BuildOptions:
-    """For this machine's GPU alone, which has to be there, as the bundle is run at once."""
-    if target == "openvino":
-        return BuildOptions()
-    machine = this_machine()
-    if machine.gpu is None:
-        raise EngineError(
-            f"{target} was asked for, but there is no GPU to run it: {machine.gpu_problem}; choose "
-            "openvino"
-        )
-    return BuildOptions(compute_capabilities=(machine.gpu.compute_capability,))
-
-
-def _build(
-    network: RandomNetwork, bundle: Path, options: BuildOptions, on_step: Callable[[str], None]
-) -> None:
-    from fcn_trt.pipeline.steps import export_network
-    from fcn_trt.precision.type_network import type_network
-
-    size = "x".join(map(str, network.size))
-    with temporary_folder() as folder:
-        plain, typed = folder / "fp32.onnx", folder / "typed.onnx"
-        on_step(f"exporting {network.model} at {size} with random weights")
-        export_network(network.model, plain, size=network.size, weights=_WEIGHTS)
-        how = None
-        if network.precision in ("int8", "fp8"):
-            on_step(f"calibrating it on {_STREETS} drawn streets")
-            how = quick_quantisation(
-                plain, folder / "calibration.json", float_precision=network.float_precision
-            )
-        type_network(plain, typed, network.precision, quantisation=how)
-        on_step(f"building it for {network.target} in {network.precision}")
-        build_engine(typed, bundle, target=network.target, options=options)
-
-
-def quick_quantisation(
-    network: Path, cache: Path, *, float_precision: FloatPrecision
-) -> Quantisation:
-    """Ranges that are good for a network's speed and say nothing of its accuracy.
-
-    Args:
-        network: FP32 ONNX that carries a spec.
-        cache: Where the calibration cache is written.
-        float_precision: Of what is not quantised.
-    """
-    from fcn_trt.calibration.cache import write_calibration
-    from fcn_trt.calibration.calibrate import calibrate
-    from fcn_trt.calibration.images import RangeImages
-
-    streets = RangeImages(streets=_STREETS, size=read_spec(network).input_size)
-    write_calibration(calibrate(network, streets, method="minmax", created="-"), cache)
-    return Quantisation(calibration=cache, float_precision=float_precision)
 
 
 def _forget_oldest(folder: Path, *, keep: Path) -> None:

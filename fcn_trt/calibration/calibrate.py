@@ -7,9 +7,11 @@ images were split, so that it ends with the same bytes.
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import json
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +28,13 @@ from fcn_trt.calibration.state import CalibrationState, StateSaver, load_state
 from fcn_trt.calibration.tensor_values import TensorValues
 from fcn_trt.engine.openvino.builder import openvino_version
 from fcn_trt.errors import EngineError, OnnxError
-from fcn_trt.network.contract import load_network
+from fcn_trt.network.contract import load_onnx
+from fcn_trt.network.file import Network
 from fcn_trt.spec import INPUT_NAME, Frame, Spec
 from fcn_trt.stages.preprocess import preprocess_into
 from fcn_trt.version import __version__
 
-__all__ = ["CalibrationImages", "calibrate", "measured_tensors", "tensor_names"]
+__all__ = ["CalibrationImages", "calibrate", "measured_tensors", "tensor_names", "today"]
 
 SAVE_EVERY_S = 5.0
 """A state has a few megabytes; what is lost by a kill is this long."""
@@ -55,11 +58,11 @@ class CalibrationImages(Protocol):
 
 
 def calibrate(
-    network: Path,
+    network: Network,
     images: CalibrationImages,
     *,
     method: Method,
-    created: str,
+    created: str = "",
     state_folder: Path | None = None,
     save_every_s: float = SAVE_EVERY_S,
     on_begin: Callable[[int], None] = lambda _: None,
@@ -68,10 +71,11 @@ def calibrate(
     """Measure the tensors of a network.
 
     Args:
-        network: FP32 ONNX that carries a spec.
+        network: FP32 ONNX.
         images: Frames such as the network will see, each (H, W, 3) uint8 BGR.
         method: How amax is chosen from the histograms.
-        created: The day that the cache states; a calibration that goes on keeps its own.
+        created: The day that the cache states; "" is today. A calibration that goes on keeps its
+            own.
         state_folder: Where it can go on after it was killed; None keeps nothing.
         save_every_s: Seconds from one save of the state to the next.
         on_begin: Called once, before the first image, with the number of images that are done.
@@ -87,7 +91,7 @@ def calibrate(
         SourceError: an image cannot be read.
         OutputError: the state cannot be written.
     """
-    model, spec = load_network(network)
+    model, spec = load_onnx(network.path), network.spec
     if spec.precision != "fp32":
         raise OnnxError(
             f"{network} is {spec.precision}, but calibration needs the FP32 network from "
@@ -101,9 +105,10 @@ def calibrate(
     hashes = [images.sha256(index) for index in range(len(images))]
     key = _key(content, hashes, spec)
     path = None if state_folder is None else state_folder / f"{key}.npz"
-    state = (path and load_state(path, key, spec.model)) or CalibrationState(created=created)
+    earlier = path and load_state(path, key, spec.model)
+    state = earlier or CalibrationState(created=created or today())
     on_begin(state.done)
-    run = _Run(TensorValues(network, spec, wanted), network, spec)
+    run = _Run(TensorValues(network.path, spec, wanted), network)
     state = _measure_all(run, images, state, on_image, StateSaver(path, key, save_every_s))
     if path is not None:
         path.unlink(missing_ok=True)
@@ -123,6 +128,23 @@ def calibrate(
         openvino=openvino_version(),
         tensors={name: state.range(name) for name in order if name in state.maxima},
     ).with_method(method)
+
+
+def today() -> str:
+    """The day in UTC; SOURCE_DATE_EPOCH sets it, as in https://reproducible-builds.org.
+
+    Raises:
+        ValueError: that is no number of seconds.
+    """
+    now = dt.datetime.now(dt.timezone.utc)
+    if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
+        try:
+            now = dt.datetime.fromtimestamp(int(epoch), dt.timezone.utc)
+        except (ValueError, OverflowError, OSError) as error:
+            raise ValueError(
+                f"SOURCE_DATE_EPOCH is {epoch!r}, but it must be seconds since 1970; unset it"
+            ) from error
+    return now.date().isoformat()
 
 
 def measured_tensors(graph: onnx.GraphProto) -> list[str]:
@@ -151,8 +173,7 @@ class _Run:
     """A network that is measured."""
 
     values: TensorValues
-    network: Path
-    spec: Spec
+    network: Network
 
     def measure(
         self, tensor: npt.NDArray[np.float32], count: int
@@ -187,7 +208,7 @@ def _measure_all(
     on_image: Callable[[], None],
     saver: StateSaver,
 ) -> CalibrationState:
-    spec = run.spec
+    spec = run.network.spec
     tensor = np.empty((spec.batch, 3, *spec.input_size), dtype=np.float32)
     try:
         while state.done < len(images):

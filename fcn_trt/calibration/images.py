@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import overload
 
-from fcn_trt.files import sha256
+from fcn_trt.files import combined_sha256, sha256
 from fcn_trt.scene.scene import HELD_OUT_SEED, SCENE_FRAMES, StreetScene
 from fcn_trt.spec import Frame, Size
 from fcn_trt.video.image_source import folder_images, read_image
@@ -74,6 +74,11 @@ class RangeImages(Sequence[Frame]):
         if index < len(self.paths):
             return sha256(self.paths[index])
         return hashlib.sha256(self[index].tobytes()).hexdigest()
+
+    def content_sha256(self) -> str:
+        """SHA-256 of what all of them are: of the images' files, and of which streets are drawn."""
+        streets = [self.streets, self.first_street, *self.size] if self.streets else []
+        return combined_sha256([*map(sha256, self.paths), *map(str, streets)])
 
     def __len__(self) -> int:
         return len(self.paths) + self.streets

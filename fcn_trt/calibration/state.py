@@ -17,9 +17,10 @@ import numpy.typing as npt
 from fcn_trt.calibration.amax import ZERO_AMAX
 from fcn_trt.calibration.cache import TensorRange
 from fcn_trt.calibration.histogram import BINS, Histogram
-from fcn_trt.files import atomic_path
+from fcn_trt.errors import OutputError
+from fcn_trt.files import atomic_path, cache_folder
 
-__all__ = ["CalibrationState", "StateSaver", "load_state"]
+__all__ = ["CalibrationState", "StateSaver", "load_state", "user_folder"]
 
 logger = logging.getLogger(__name__)
 
@@ -157,3 +158,12 @@ def _checked_state(
     )
     histograms = {name: Histogram(row, limit, maxima[name]) for name, row, limit in rows}
     return CalibrationState(created=created, done=done, maxima=maxima, histograms=histograms)
+
+
+def user_folder() -> Path | None:
+    """Where states are kept in the user's cache; None where there is no room for one."""
+    try:
+        return cache_folder("calibration")
+    except OutputError as error:
+        logger.warning("calibrating without a state, so it cannot go on once stopped: %s", error)
+        return None

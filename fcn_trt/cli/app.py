@@ -20,6 +20,7 @@ from fcn_trt.cli.advise import advise
 from fcn_trt.cli.bench import bench
 from fcn_trt.cli.build import build
 from fcn_trt.cli.calibrate import calibrate
+from fcn_trt.cli.common import missing_sentence
 from fcn_trt.cli.compare import compare
 from fcn_trt.cli.demo import demo
 from fcn_trt.cli.evaluate import evaluate
@@ -71,9 +72,7 @@ def main() -> None:
     except ImportError as error:
         if debug:
             raise
-        terminal.error(
-            f"a library is missing or broken here ({error}); `fcn-trt doctor` says what helps"
-        )
+        terminal.error(missing_sentence(error))
         status = 1
     if status == 130:
         terminal.interrupted()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 import typer
 
 from fcn_trt.cli import terminal
-from fcn_trt.cli.common import JsonOption, needing_export, parse_precision, print_json
+from fcn_trt.cli.common import JsonOption, missing_sentence, parse_precision, print_json
 from fcn_trt.engine.manifest import Target
-from fcn_trt.errors import EngineError, MissingExtraError
+from fcn_trt.errors import EngineError
 from fcn_trt.files import require_folder_of
 from fcn_trt.spec import Precision, Size, parse_size
 
@@ -81,7 +81,7 @@ def bench(
     )
     if out is not None:
         require_folder_of(out)
-    draw = None if plots is None else needing_export(_import_pictures)
+    draw = None if plots is None else _import_pictures()
     outcomes, ceilings, found = _measure(jobs, frame_size=frame_size, seconds=seconds, out=out)
     if out is not None:
         terminal.written(out, "the results")
@@ -134,9 +134,9 @@ def _one(call: Any, job: Job) -> Outcome:
     from fcn_trt.bench.ladder import Outcome
 
     try:
-        found: Outcome = needing_export(call)
-    except MissingExtraError as error:
-        return Outcome(name=job.name, problem=str(error))
+        found: Outcome = call()
+    except ModuleNotFoundError as error:
+        return Outcome(name=job.name, problem=missing_sentence(error))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -14,20 +14,17 @@ from fcn_trt.cli.common import (
     JsonOption,
     KeepOption,
     MethodOption,
-    Typing,
-    needing_export,
-    parse_typing,
+    in_words_of_options,
+    parse_type,
     print_json,
-    type_network,
+    run_plan,
 )
+from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import BuildOptions, parse_bytes
-from fcn_trt.engine.tensorrt.progress import BuildPhase
-from fcn_trt.errors import EngineError
-
-if TYPE_CHECKING:
-    from fcn_trt.engine.bundle import Bundle
-    from fcn_trt.pipeline.run import RecipeBuild, StepReport
+from fcn_trt.network.file import Network
+from fcn_trt.pipeline.plan import Compile, Plan, StepName
+from fcn_trt.pipeline.run import Made, StepReport
 
 __all__ = ["build"]
 
@@ -46,6 +43,13 @@ def build(
     ],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the bundle; a recipe names its own.")
+    ] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(help="ONNX file to begin a recipe with, such as a typed one from elsewhere."),
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option(help="Last step of a recipe: export or type; --out is its ONNX.")
     ] = None,
     target: Annotated[str | None, typer.Option(help="openvino, tensorrt or tensorrt-rtx.")] = None,
     precision: Annotated[
@@ -96,64 +100,62 @@ def build(
             f"{source} is a folder; give a RECIPE.toml or an ONNX file", param_hint="'SOURCE'"
         )
     if source.suffix.lower() == ".toml":
-        if given or out or target or precision or images or calibration or method or keep_float:
+        if given or target or precision or images or calibration or method or keep_float:
             raise typer.BadParameter(
                 "a recipe says everything itself; edit it, or build an ONNX file",
                 param_hint="'SOURCE'",
             )
-        done = _from_recipe(source)
-        bundle = done.bundle
-        facts = {"steps": [_step_facts(step) for step in done.steps]}
+        made = _from_recipe(source, network, _stop(stop), out)
     else:
-        facts = {}
+        for option, value in (("--network", network), ("--stop", stop)):
+            if value is not None:
+                raise typer.BadParameter("only a recipe takes it", param_hint=f"'{option}'")
         if out is None:
             raise typer.BadParameter("an ONNX file needs it", param_hint="'--out'")
-        compiler = _target(target)
-        asked = parse_typing(
-            precision,
-            images=images,
-            calibration=calibration,
-            method=method,
-            keep=keep_float,
-            default_float="fp32" if compiler == "openvino" else "fp16",
+        asked = parse_type(
+            precision, images=images, calibration=calibration, method=method, keep=keep_float
         )
-        bundle = _from_network(source, out, compiler, asked, _options(given))
-    if as_json:
-        print_json({"bundle": bundle.path, "manifest": bundle.manifest, **facts})
+        with in_words_of_options():
+            step = Compile(target=_target(target), options=_options(given))
+            plan = Plan(source=Network.read(source), type=asked, compile=step)
+        made = run_plan(plan, out)
+        terminal.written(out, "the bundle")
+    facts = {"steps": [_step_facts(step) for step in made.steps]}
+    if not isinstance(made.result, Bundle):
+        if as_json:
+            print_json({"network": made.path, "spec": made.spec.to_dict(), **facts})
+        else:
+            terminal.written(made.path, "the network")
+    elif as_json:
+        print_json({"bundle": made.path, "manifest": made.bundle.manifest, **facts})
     else:
         from fcn_trt.engine.preflight import obstacle
 
-        terminal.show(terminal.inspection_table(bundle, obstacle(bundle)))
+        terminal.show(terminal.inspection_table(made.bundle, obstacle(made.bundle)))
 
 
-def _from_recipe(path: Path) -> RecipeBuild:
+def _from_recipe(path: Path, network: Path | None, stop: StepName | None, out: Path | None) -> Made:
     """Do the steps of a recipe whose inputs changed, and say which those are."""
-    from fcn_trt.pipeline.recipe import read_recipe
-    from fcn_trt.pipeline.run import Watcher, build_recipe
+    from fcn_trt.pipeline.recipe import build_recipe, read_recipe
 
     recipe = read_recipe(path)
-    with terminal.build_bar() as bar:
-        watcher = Watcher(
-            on_begin=lambda name, reason: terminal.step(f"{name} ({reason})"),
-            on_step=_say_step,
-            on_image=lambda done, total: bar(
-                BuildPhase(name="checking what fits fp16", parent=None, done=done, total=total)
-            ),
-            on_phase=bar,
-        )
-        done = needing_export(lambda: build_recipe(recipe, watcher))
-    terminal.step(done.describe())
-    return done
-
-
-def _say_step(step: StepReport) -> None:
-    """Say what became of a step; why it was made was said as it began."""
-    terminal.step(f"{step.name}: {step.duration_s:.1f} s" if step.made else step.describe())
-    terminal.kept(step.kept, step.otherwise)
+    if stop is not None and out is None:
+        raise typer.BadParameter("--stop needs it, for the ONNX file", param_hint="'--out'")
+    with terminal.watch(says_steps=True) as watcher:
+        made = build_recipe(recipe, network=network, stop=stop, out=out, watcher=watcher)
+    terminal.step(made.describe())
+    return made
 
 
 def _step_facts(step: StepReport) -> dict[str, Any]:
     return {key: getattr(step, key) for key in ("name", "made", "reason", "duration_s")}
+
+
+def _stop(text: str | None) -> StepName | None:
+    known: dict[str | None, StepName | None] = {None: None, "export": "export", "type": "type"}
+    if text not in known:
+        raise typer.BadParameter(f"{text!r} is neither export nor type", param_hint="'--stop'")
+    return known[text]
 
 
 def _target(text: str | None) -> Target:
@@ -171,34 +173,3 @@ def _options(given: dict[str, Any]) -> BuildOptions:
         return BuildOptions(**given)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def _from_network(
-    network: Path,
-    out: Path,
-    target: Target,
-    typing: Typing,
-    options: BuildOptions,
-) -> Bundle:
-    """Type an ONNX file where that is asked for, and compile it."""
-    from fcn_trt.engine.build import build_engine, require_buildable
-    from fcn_trt.engine.bundle import refuse_foreign_files
-    from fcn_trt.files import temporary_folder
-
-    refuse_foreign_files(out)
-    if typing.precision is not None:
-        # Before the long work of typing.
-        require_buildable(target, typing.precision, options)
-    with temporary_folder() as folder:
-        typed = network
-        if typing.precision is not None:
-            typed = folder / network.name
-            type_network(network, typed, typing)
-        try:
-            with terminal.build_bar() as bar:
-                bundle = build_engine(typed, out, target=target, options=options, on_phase=bar)
-        except EngineError as error:
-            # The user knows the file that was given, not the typed one in between.
-            raise EngineError(str(error).replace(str(typed), str(network))) from error
-    terminal.written(out, "the bundle")
-    return bundle

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import logging
-import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
+from fcn_trt.api import CALIBRATION_IMAGES
 from fcn_trt.calibration.amax import DEFAULT_METHOD, Method
 from fcn_trt.cli import terminal
-from fcn_trt.cli.common import JsonOption, needing_export, parse_method, print_json
+from fcn_trt.cli.common import JsonOption, parse_method, print_json
 from fcn_trt.errors import CalibrationError, OutputError
-from fcn_trt.files import cache_folder, require_folder_of, write_atomic
-from fcn_trt.spec import read_spec
+from fcn_trt.files import require_folder_of, write_atomic
 
 if TYPE_CHECKING:
     from fcn_trt.calibration.cache import CalibrationCache
 
 __all__ = ["calibrate"]
-
-logger = logging.getLogger(__name__)
-
-LIMIT = 200
-"""Images at most, unless another number is asked for."""
 
 TENSORRT = "10.3.0"
 """Of JetPack 6.1 and 6.2, and of DeepStream 7.1."""
@@ -47,7 +40,7 @@ def calibrate(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Images of --images at most, spread evenly; {LIMIT}."),
+        typer.Option(min=1, help=f"Images at most, spread evenly; {CALIBRATION_IMAGES}."),
     ] = None,
     table: Annotated[
         Path | None, typer.Option("--import", help="TensorRT's calibration table to import.")
@@ -78,14 +71,14 @@ def calibrate(
         )
     _check_out(out, source, table)
     if mode == "export":
-        found = needing_export(lambda: _export(source, out, tensorrt or TENSORRT))
+        found = _export(source, out, tensorrt or TENSORRT)
     elif mode == "method":
-        found = needing_export(lambda: _change(source, out, asked))
+        found = _change(source, out, asked)
     elif mode == "import":
-        found = needing_export(lambda: _import(source, cast(Path, table), out))
+        found = _import(source, cast(Path, table), out)
     else:
-        count = limit or LIMIT
-        found = needing_export(lambda: _measure(source, out, images or [], scenes, asked, count))
+        count = limit or CALIBRATION_IMAGES
+        found = _measure(source, out, images or [], scenes, asked, count)
     _tell(found, out, as_json=as_json)
     if export == "deepstream":
         terminal.step(f"in nvinfer's [property] set network-mode=1 and int8-calib-file={out}")
@@ -138,38 +131,33 @@ def _check_usage(source: Path, given: set[str]) -> str:
 def _measure(
     network: Path, out: Path, folders: list[Path], scenes: int, method: Method, limit: int
 ) -> CalibrationCache:
-    from fcn_trt.calibration.cache import write_calibration
-    from fcn_trt.calibration.calibrate import calibrate as measure
+    from fcn_trt import api
+    from fcn_trt.calibration.cache import read_calibration
     from fcn_trt.calibration.images import RangeImages
 
-    frames = RangeImages(
-        folders=tuple(folders),
-        limit=limit,
-        streets=scenes,
-        size=read_spec(network).input_size,
-    )
-    terminal.step(f"calibrating {network} on {len(frames)} images: {frames.name}")
+    named = RangeImages(folders=tuple(folders), streets=scenes, size=(1, 1)).name
     with ExitStack() as stack:
-        bars: list[Any] = []
+        bars: list[Callable[[], None]] = []
 
-        def begin(done: int) -> None:
-            if done:
-                terminal.step(f"resumed after {done} of {len(frames)} images")
-            bars.append(
-                stack.enter_context(terminal.count_bar("calibrating", len(frames), done=done))
-            )
+        def show(what: str, done: int, total: int | None) -> None:
+            if not bars:
+                terminal.step(f"{what} {network} on {total} images: {named}")
+                if done:
+                    terminal.step(f"resumed after {done} of {total} images")
+                bars.append(stack.enter_context(terminal.count_bar(what, total or 0, done=done)))
+            else:
+                bars[0]()
 
-        cache = measure(
+        path = api.calibrate(
             network,
-            frames,
+            images=folders,
+            out=out,
+            streets=scenes,
             method=method,
-            created=_today(),
-            state_folder=_state_folder(),
-            on_begin=begin,
-            on_image=lambda: bars[0](),
+            limit=limit,
+            progress=show,
         )
-    write_calibration(cache, out)
-    return cache
+    return read_calibration(path)
 
 
 def _change(source: Path, out: Path, method: Method) -> CalibrationCache:
@@ -192,7 +180,7 @@ def _export(source: Path, out: Path, version: str) -> CalibrationCache:
 
 def _import(network: Path, table: Path, out: Path) -> CalibrationCache:
     from fcn_trt.calibration.cache import write_calibration
-    from fcn_trt.calibration.calibrate import measured_tensors
+    from fcn_trt.calibration.calibrate import measured_tensors, today
     from fcn_trt.calibration.imported import imported_calibration, known_names
     from fcn_trt.calibration.table import read_table, require_names
     from fcn_trt.network.contract import load_network
@@ -207,31 +195,10 @@ def _import(network: Path, table: Path, out: Path) -> CalibrationCache:
             "addition reads; it is of another network, so calibrate this one on images"
         )
     cache = imported_calibration(
-        model, spec, found.amaxes, name=f"TensorRT {found.version}, {table.name}", created=_today()
+        model, spec, found.amaxes, name=f"TensorRT {found.version}, {table.name}", created=today()
     )
     write_calibration(cache, out)
     return cache
-
-
-def _today() -> str:
-    """The day in UTC; SOURCE_DATE_EPOCH sets it, as in https://reproducible-builds.org."""
-    now = dt.datetime.now(dt.timezone.utc)
-    if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
-        try:
-            now = dt.datetime.fromtimestamp(int(epoch), dt.timezone.utc)
-        except (ValueError, OverflowError, OSError) as error:
-            raise ValueError(
-                f"SOURCE_DATE_EPOCH is {epoch!r}, but it must be seconds since 1970; unset it"
-            ) from error
-    return now.date().isoformat()
-
-
-def _state_folder() -> Path | None:
-    try:
-        return cache_folder("calibration")
-    except OutputError as error:
-        logger.warning("calibrating without a state, so it cannot go on once stopped: %s", error)
-        return None
 
 
 def _tell(cache: CalibrationCache, out: Path, *, as_json: bool) -> None:

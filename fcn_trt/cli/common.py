@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast, get_args
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from fcn_trt.calibration.amax import Method
+from fcn_trt.calibration.amax import METHODS, Method
 from fcn_trt.cli import terminal
-from fcn_trt.errors import MissingExtraError
-from fcn_trt.precision.request import Quantisation
-from fcn_trt.spec import NO_LABEL, FloatPrecision, Precision, Size, Spec, parse_size, read_spec
+from fcn_trt.errors import PlanError
+from fcn_trt.pipeline.plan import Plan, Type
+from fcn_trt.pipeline.run import Made, run
+from fcn_trt.spec import NO_LABEL, FloatPrecision, Precision, Size, parse_size
 
 __all__ = [
     "BundleArgument",
@@ -30,19 +31,17 @@ __all__ = [
     "OptionalSize",
     "RebuildOption",
     "SizeOption",
-    "Typing",
-    "needing_export",
+    "in_words_of_options",
+    "missing_sentence",
     "parse_method",
     "parse_precision",
-    "parse_typing",
+    "parse_type",
     "plain",
     "print_json",
     "rebuild_here",
     "require_labels",
-    "type_network",
+    "run_plan",
 ]
-
-T = TypeVar("T")
 
 
 def _size(text: str | Size) -> Size:
@@ -95,22 +94,27 @@ KeepOption = Annotated[
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of the engine bundle.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Typing:
-    """How a network is asked to be typed.
-
-    Attributes:
-        precision: What convolutions compute in; None leaves the network as it is.
-        images: Folder of images on which fp16 is checked; None takes drawn streets.
-        quantisation: Of int8 and fp8.
-    """
-
-    precision: Precision | None
-    images: Path | None = None
-    quantisation: Quantisation | None = None
+OPTIONS = {
+    "float_precision": "float",
+    "compute_capabilities": "compute_capability",
+    "workspace_bytes": "workspace",
+    "tactic_bytes": "tactic_memory",
+    "options": "target",
+}
+"""The options of a plan's fields, where they are called something else."""
 
 
-def parse_typing(
+@contextmanager
+def in_words_of_options() -> Iterator[None]:
+    """Refuse what does not go together in a plan as wrong usage, by the options' names."""
+    try:
+        yield
+    except PlanError as error:
+        option = OPTIONS.get(error.field, error.field).replace("_", "-")
+        raise typer.BadParameter(error.reason, param_hint=f"'--{option}'") from error
+
+
+def parse_type(
     precision: str | None,
     *,
     images: Path | None = None,
@@ -118,8 +122,7 @@ def parse_typing(
     method: str | None = None,
     keep: list[str] | None = None,
     float_precision: str | None = None,
-    default_float: FloatPrecision = "fp16",
-) -> Typing:
+) -> Type | None:
     """What --precision asks for, checked with what goes with it before any work begins.
 
     Args:
@@ -129,36 +132,23 @@ def parse_typing(
         method: As given.
         keep: As given.
         float_precision: As given.
-        default_float: Type of what is not quantised, where none is given.
     """
     asked = parse_precision(precision)
-    is_quantised = asked in ("int8", "fp8")
-    for option, given, is_used, reason in (
-        ("--images", images, asked == "fp16", "only --precision fp16 is checked on images"),
-        ("--calibration", calibration, is_quantised, "only int8 and fp8 are calibrated"),
-        ("--method", method, is_quantised, "only int8 and fp8 are calibrated"),
-        ("--keep-float", keep or None, is_quantised, "only int8 and fp8 leave something in float"),
-        ("--float", float_precision, is_quantised, "only int8 and fp8 leave something in float"),
-    ):
-        if given is not None and not is_used:
-            raise typer.BadParameter(reason, param_hint=f"'{option}'")
-    if not is_quantised:
-        return Typing(precision=asked, images=images)
-    if calibration is None:
-        raise typer.BadParameter(
-            f"{asked} needs a cache from `fcn-trt calibrate`", param_hint="'--calibration'"
-        )
-    if float_precision not in (None, "fp16", "fp32"):
-        raise typer.BadParameter(
-            f"{float_precision!r} is neither fp16 nor fp32", param_hint="'--float'"
-        )
-    how = Quantisation(
-        calibration=calibration,
-        method=parse_method(method),
-        keep=frozenset(keep or ()),
-        float_precision=cast("FloatPrecision | None", float_precision) or default_float,
-    )
-    return Typing(precision=asked, quantisation=how)
+    given = {
+        "images": images,
+        "calibration": calibration,
+        "method": parse_method(method),
+        "keep_float": frozenset(keep or ()),
+        "float_precision": _parse(float_precision, get_args(FloatPrecision), "--float"),
+    }
+    if asked is None:
+        for name, value in given.items():
+            if value:
+                option = OPTIONS.get(name, name).replace("_", "-")
+                raise typer.BadParameter("it needs --precision", param_hint=f"'--{option}'")
+        return None
+    with in_words_of_options():
+        return Type(precision=asked, **cast(Any, given))
 
 
 def require_labels(labels: Path | None, **given: object) -> None:
@@ -176,47 +166,32 @@ def require_labels(labels: Path | None, **given: object) -> None:
 
 def parse_precision(text: str | None) -> Precision | None:
     """What --precision asks for."""
-    if text is not None and text not in get_args(Precision):
-        raise typer.BadParameter(
-            f"{text!r} is none of {', '.join(get_args(Precision))}", param_hint="'--precision'"
-        )
-    return cast("Precision | None", text)
+    return cast("Precision | None", _parse(text, get_args(Precision), "--precision"))
 
 
 def parse_method(text: str | None) -> Method | None:
     """What --method asks for."""
-    if text is not None and text not in get_args(Method):
+    return cast("Method | None", _parse(text, METHODS, "--method"))
+
+
+def _parse(text: str | None, known: tuple[str, ...], option: str) -> str | None:
+    """One of some words, or nothing."""
+    if text is not None and text not in known:
         raise typer.BadParameter(
-            f"{text!r} is none of {', '.join(get_args(Method))}", param_hint="'--method'"
+            f"{text!r} is none of {', '.join(known)}", param_hint=f"'{option}'"
         )
-    return cast("Method | None", text)
+    return text
 
 
-def type_network(network: Path, out: Path, typing: Typing) -> Spec:
-    """Write the typed ONNX of an FP32 one, and say what was kept in another type.
+def run_plan(plan: Plan, out: Path) -> Made:
+    """Run what the options of a command ask for, and say how far it is and what was kept.
 
     Args:
-        network: FP32 ONNX that carries a spec.
-        out: The ONNX file to write.
-        typing: What it shall be.
+        plan: What to make.
+        out: The ONNX file or the folder of the bundle.
     """
-
-    def call() -> Spec:
-        from fcn_trt.calibration.images import RangeImages
-        from fcn_trt.precision.type_network import type_network as write_typed
-
-        precision = typing.precision or "fp32"
-        frames = RangeImages.few(typing.images, read_spec(network).input_size)
-        if precision != "fp16":
-            how = typing.quantisation
-            return write_typed(network, out, precision, images=frames, quantisation=how)
-        terminal.step(f"{network} -> fp16, checked on {frames.name}")
-        with terminal.count_bar("checking what fits fp16", len(frames)) as bar:
-            return write_typed(network, out, precision, images=frames, on_image=bar)
-
-    spec = needing_export(call)
-    terminal.kept(spec.exceptions, spec.float_precision or spec.precision)
-    return spec
+    with terminal.watch(says_steps=False) as watcher:
+        return run(plan, out, watcher=watcher)
 
 
 def rebuild_here(bundle: Path) -> None:
@@ -234,19 +209,22 @@ def rebuild_here(bundle: Path) -> None:
         rebuild(found, on_phase=bar)
 
 
-def needing_export(call: Callable[[], T]) -> T:
-    """Import what needs torch and onnx, or say how to install them."""
-    try:
-        return call()
-    except ModuleNotFoundError as error:
-        if error.name == "cv2":  # a Jetson has JetPack's, which no extra brings
-            raise MissingExtraError(
-                "this command needs OpenCV's package cv2; `fcn-trt doctor` says what helps"
-            ) from error
-        raise MissingExtraError(
-            f"this command needs the package {error.name}; install the export extra with "
+EXPORT = ("torch", "torchvision", "onnx", "ml_dtypes", "google", "safetensors", "matplotlib")
+"""What the extra `export` brings."""
+
+
+def missing_sentence(error: ImportError) -> str:
+    """What to install for a module that is not there."""
+    name = (error.name or "").partition(".")[0]
+    if isinstance(error, ModuleNotFoundError) and name == "cv2":
+        # A Jetson has JetPack's, which no extra brings.
+        return "this command needs OpenCV's package cv2; `fcn-trt doctor` says what helps"
+    if isinstance(error, ModuleNotFoundError) and name in EXPORT:
+        return (
+            f"this command needs the package {name}; install the export extra with "
             "`pip install 'fcn-trt[export]'`"
-        ) from error
+        )
+    return f"a library is missing or broken here ({error}); `fcn-trt doctor` says what helps"
 
 
 def print_json(value: Any) -> None:

@@ -13,7 +13,6 @@ from fcn_trt.cli.common import (
     JsonOption,
     LabelsOption,
     SizeOption,
-    needing_export,
     print_json,
     require_labels,
 )
@@ -78,7 +77,7 @@ def compare(
         ignore=NO_LABEL if ignore is None else ignore,
         limit=limit,
     )
-    found = needing_export(lambda: _measure((a, b), size, weights, chosen, limits))
+    found = _measure((a, b), size, weights, chosen, limits)
     _say(found, as_json=as_json)
     if page is not None:
         write_page(found, page)

@@ -11,11 +11,11 @@ from fcn_trt.cli import terminal
 from fcn_trt.cli.common import (
     JsonOption,
     SizeOption,
-    needing_export,
     parse_precision,
     print_json,
 )
 from fcn_trt.cli.demo_tables import demo_parts
+from fcn_trt.pipeline.run import Watcher
 
 __all__ = ["demo"]
 
@@ -32,21 +32,17 @@ def demo(
 ) -> None:
     """Do the whole main job with nothing but this package."""
     asked = parse_precision(precision)
-    from fcn_trt.calibration.images import RangeImages
     from fcn_trt.demo.job import run_demo
 
-    images = RangeImages.few(None, size)
     with terminal.loop_bar("segmenting") as bar:
-        done = needing_export(
-            lambda: run_demo(
-                out,
-                size=size,
-                precision=asked,
-                images=images,
-                frame_count=frames,
-                on_step=terminal.step,
-                on_progress=bar,
-            )
+        done = run_demo(
+            out,
+            size=size,
+            precision=asked,
+            frame_count=frames,
+            on_step=terminal.step,
+            watcher=Watcher(images_bar=terminal.images_step),
+            on_progress=bar,
         )
     if as_json:
         print_json(done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,10 +12,12 @@ from fcn_trt.cli.common import (
     JsonOption,
     OptionalSize,
     SizeOption,
-    needing_export,
+    in_words_of_options,
     print_json,
+    run_plan,
 )
-from fcn_trt.spec import MAX_BATCH, ShapeRange
+from fcn_trt.pipeline.plan import Export, Plan
+from fcn_trt.spec import MAX_BATCH
 
 __all__ = ["export"]
 
@@ -44,30 +46,20 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a checkpoint, or an existing ONNX file, as FP32 ONNX that ends at its logits."""
-    dynamic = None
-    if (min_size, max_size, min_batch, max_batch) != (None,) * 4:
-        dynamic = ShapeRange(
-            min_size=min_size or size,
-            max_size=max_size or size,
-            min_batch=min_batch or batch,
-            max_batch=max_batch or batch,
-        )
-
-    def run() -> Any:
-        from fcn_trt.pipeline.steps import export_network
-
-        return export_network(
-            model,
-            out,
+    with in_words_of_options():
+        step = Export(
+            model=model,
             size=size,
             weights=weights,
             batch=batch,
-            dynamic=dynamic,
             labels=labels,
             output=output,
+            min_size=min_size,
+            max_size=max_size,
+            min_batch=min_batch,
+            max_batch=max_batch,
         )
-
-    spec = needing_export(run)
+    spec = run_plan(Plan(export=step), out).spec
     if as_json:
         print_json({"network": out, "spec": spec.to_dict()})
     else:

@@ -14,11 +14,12 @@ from fcn_trt.cli.common import (
     JsonOption,
     KeepOption,
     MethodOption,
-    parse_typing,
+    parse_type,
     print_json,
-    type_network,
+    run_plan,
 )
-from fcn_trt.files import require_folder_of
+from fcn_trt.network.file import Network
+from fcn_trt.pipeline.plan import Plan
 
 __all__ = ["quantize"]
 
@@ -40,7 +41,7 @@ def quantize(
     as_json: JsonOption = False,
 ) -> None:
     """Write an FP32 ONNX file as typed ONNX; both ends stay float32."""
-    asked = parse_typing(
+    asked = parse_type(
         precision,
         images=images,
         calibration=calibration,
@@ -48,8 +49,7 @@ def quantize(
         keep=keep_float,
         float_precision=float_precision,
     )
-    require_folder_of(out)
-    spec = type_network(network, out, asked)
+    spec = run_plan(Plan(source=Network.read(network), type=asked), out).spec
     if as_json:
         print_json({"network": out, "spec": spec.to_dict()})
     else:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -17,7 +15,6 @@ from fcn_trt.cli.common import (
     print_json,
     rebuild_here,
 )
-from fcn_trt.labels import palette_array
 
 __all__ = ["run"]
 
@@ -39,31 +36,19 @@ def run(
 ) -> None:
     """Segment live video."""
     from fcn_trt.runtime.segmenter import Segmenter
-    from fcn_trt.video.loop import LoopInterrupted, run_loop
-    from fcn_trt.video.sink import open_sink
+    from fcn_trt.runtime.video import segment_video
+    from fcn_trt.video.loop import LoopInterrupted
+    from fcn_trt.video.source import open_source
 
     if rebuild:
         rebuild_here(bundle)
-    with ExitStack() as stack:
-        frames = stack.enter_context(_open_source(source))
-        segmenter = stack.enter_context(Segmenter.load(bundle))
-        sinks = [
-            stack.enter_context(
-                open_sink(
-                    uri,
-                    render=partial(segmenter.render, opacity=opacity),
-                    palette=palette_array(segmenter.spec.palette),
-                    rate_fps=frames.info.rate_fps,
-                )
-            )
-            for uri in sink or ["none"]
-        ]
+    with open_source(source) as frames, Segmenter.load(bundle) as segmenter:
         terminal.step(segmenter.description)
-        live = frames.info.is_live
-        process = partial(segmenter.stream, in_flight=1) if live else segmenter.stream
         try:
             with terminal.loop_bar(frames.info.name) as bar:
-                done = run_loop(frames, process, sinks, on_progress=bar, limit=limit)
+                done = segment_video(
+                    segmenter, frames, sink or [], limit=limit, opacity=opacity, on_progress=bar
+                )
         except LoopInterrupted as stop:
             done = stop.report
     if as_json:
@@ -72,14 +57,3 @@ def run(
         terminal.show(terminal.loop_sentence(done))
     if done.stop == "interrupted":
         sys.exit(130)  # no typer.Exit: the sentence above has said it already
-
-
-def _open_source(uri: str) -> Any:
-    """Sources of `fcn_trt.video`, and the synthetic scene."""
-    if uri == "scene" or uri.startswith("scene:"):
-        from fcn_trt.video.scene_source import open_scene
-
-        return open_scene(uri)
-    from fcn_trt.video.source import open_source
-
-    return open_source(uri)

@@ -13,7 +13,6 @@ from fcn_trt.cli.common import (
     JsonOption,
     LabelsOption,
     MethodOption,
-    needing_export,
     parse_method,
     print_json,
     require_labels,
@@ -80,26 +79,23 @@ def sensitivity(
         if path is not None:
             require_folder_of(path)
 
-    def call() -> Sensitivity:
-        from fcn_trt.comparison.images import ImageChoice
-        from fcn_trt.sensitivity.result import Question
+    from fcn_trt.comparison.images import ImageChoice
+    from fcn_trt.sensitivity.result import Question
 
-        chosen = ImageChoice(
-            folder=images,
-            labels=labels,
-            ignore=NO_LABEL if ignore is None else ignore,
-            limit=limit,
-        )
-        question = Question(
-            precision=cast(Any, precision),
-            method=chosen_method,
-            float_precision=cast(Any, float_precision),
-            alone=alone,
-            bound=bound,
-        )
-        return _analyse(network, calibration, chosen, question, out, picture, recipe)
-
-    found = needing_export(call)
+    chosen = ImageChoice(
+        folder=images,
+        labels=labels,
+        ignore=NO_LABEL if ignore is None else ignore,
+        limit=limit,
+    )
+    question = Question(
+        precision=cast(Any, precision),
+        method=chosen_method,
+        float_precision=cast(Any, float_precision),
+        alone=alone,
+        bound=bound,
+    )
+    found = _analyse(network, calibration, chosen, question, out, picture, recipe)
     _tell(found, as_json=as_json)
 
 

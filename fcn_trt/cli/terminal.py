@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fcn_trt.engine.manifest import Manifest
     from fcn_trt.engine.preflight import Obstacle
     from fcn_trt.engine.tensorrt.progress import BuildPhase
+    from fcn_trt.pipeline.run import Watcher
     from fcn_trt.spec import Spec
     from fcn_trt.video.loop import LoopReport
     from fcn_trt.video.loop import Progress as LoopProgress
@@ -39,6 +40,7 @@ __all__ = [
     "error",
     "facts",
     "findings_table",
+    "images_step",
     "inspection_table",
     "interrupted",
     "kept",
@@ -48,6 +50,7 @@ __all__ = [
     "show",
     "step",
     "table",
+    "watch",
     "written",
 ]
 
@@ -228,6 +231,52 @@ def build_bar() -> Iterator[Callable[[BuildPhase], None]]:
                 bar.remove_task(shown.pop(phase.name)[0])
 
         yield advance
+
+
+@contextmanager
+def watch(*, says_steps: bool) -> Iterator[Watcher]:
+    """Show how far a plan is.
+
+    Args:
+        says_steps: Tell each step as it begins and ends, and why it is done. What was kept in
+            another type, and on which images something is found out, is told always.
+    """
+    from fcn_trt.engine.tensorrt.progress import BuildPhase
+    from fcn_trt.pipeline.run import StepReport, Watcher
+
+    def begin(name: str, reason: str) -> None:
+        if says_steps:
+            step(f"{name} ({reason})" if reason else name)
+
+    def end(report: StepReport) -> None:
+        if says_steps:
+            made = f"{report.name}: {report.duration_s:.1f} s"
+            step(made if report.made else report.describe())
+        kept(report.kept, report.otherwise)
+
+    with build_bar() as bar:
+
+        @contextmanager
+        def images(title: str, total: int) -> Iterator[Callable[[], None]]:
+            done = 0
+
+            def advance() -> None:
+                nonlocal done
+                done += 1
+                bar(BuildPhase(name=title, parent=None, done=done, total=total))
+
+            with images_step(title, total):
+                yield advance
+
+        yield Watcher(on_begin=begin, on_step=end, images_bar=images, on_phase=bar)
+
+
+@contextmanager
+def images_step(title: str, total: int) -> Iterator[Callable[[], None]]:
+    """Say on which images something is found out, if on any."""
+    if total:
+        step(title)
+    yield lambda: None
 
 
 @contextmanager

@@ -107,12 +107,14 @@ def require_same_classes(first: Predictor, second: Predictor) -> None:
 
 def _open_engine(stack: ExitStack, name: str, folder: Path) -> Predictor:
     """A bundle, or an ONNX file that becomes one."""
-    from fcn_trt.engine.openvino.builder import build_openvino
+    from fcn_trt.network.file import Network
+    from fcn_trt.pipeline.plan import Compile, Plan
+    from fcn_trt.pipeline.run import run
     from fcn_trt.runtime.segmenter import Segmenter
 
     kind = kind_of(name)
     if kind == "onnx":
-        build_openvino(Path(name), folder)
+        run(Plan(source=Network.read(Path(name)), compile=Compile(target="openvino")), folder)
     segmenter = stack.enter_context(Segmenter.load(folder if kind == "onnx" else name))
     return Predictor(
         name=name,
@@ -127,11 +129,12 @@ def _open_torch(name: str, size: Size | None, weights: str | None) -> Predictor:
     """A checkpoint or a model, in PyTorch."""
     from fcn_trt.model.load import load_model
     from fcn_trt.model.torch_process import torch_process
+    from fcn_trt.model.weights import find_model
     from fcn_trt.network.to_onnx import model_spec
 
     if len(Path(name).parts) > 1 and not Path(name).exists():  # so it is no model's name
         raise FcnTrtError(f"{name} is neither a bundle's folder nor a file; nothing is there")
-    model: LoadedModel = load_model(name, weights)
+    model: LoadedModel = load_model(find_model(name, weights))
     if size is None:
         raise ValueError("two checkpoints have no input size; give one, such as --size 512x1024")
     spec = model_spec(model, size=size, batch=1)

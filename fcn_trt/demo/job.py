@@ -6,8 +6,6 @@ how accurate it was.
 
 from __future__ import annotations
 
-import datetime as dt
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -17,25 +15,25 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from fcn_trt.calibration.amax import DEFAULT_METHOD
-from fcn_trt.engine.openvino.builder import build_openvino, computes
+from fcn_trt.calibration.images import RangeImages
+from fcn_trt.engine.openvino.builder import computes
 from fcn_trt.errors import OutputError
 from fcn_trt.evaluation.measure import evaluate
 from fcn_trt.evaluation.scenes import HeldOutScenes
 from fcn_trt.evaluation.scores import Evaluation
 from fcn_trt.files import write_atomic
 from fcn_trt.labels import palette_array
-from fcn_trt.precision.request import Quantisation
+from fcn_trt.pipeline.plan import Compile, Export, Plan, Type, float_beside
+from fcn_trt.pipeline.run import SILENT, Watcher, run
 from fcn_trt.runtime.segmenter import Segmenter
+from fcn_trt.runtime.video import segment_video
 from fcn_trt.scene.scene import HELD_OUT_SEED
-from fcn_trt.spec import Frame, Precision, Size
+from fcn_trt.spec import QUANTISED, Frame, Precision, Size
 from fcn_trt.stages.overlay import colour
-from fcn_trt.video.loop import LoopReport, Progress, run_loop
+from fcn_trt.video.loop import LoopReport, Progress
 from fcn_trt.video.scene_source import SceneSource
-from fcn_trt.video.sink import open_sink
 
 if TYPE_CHECKING:
-    from fcn_trt.calibration.calibrate import CalibrationImages
     from fcn_trt.model.checkpoint import LoadedModel
 
 __all__ = ["DemoReport", "run_demo"]
@@ -85,9 +83,9 @@ def run_demo(
     *,
     size: Size = (256, 512),
     precision: Precision | None = None,
-    images: CalibrationImages | None = None,
     frame_count: int = 150,
     on_step: Callable[[str], None] = lambda _: None,
+    watcher: Watcher = SILENT,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> DemoReport:
     """Do the main job and measure it.
@@ -96,9 +94,9 @@ def run_demo(
         out: Folder for the ONNX, the bundle, the video and the picture; made if it is missing.
         size: (height, width) of the network's input and of the video.
         precision: What convolutions compute in; None takes bf16 where this CPU computes it.
-        images: On which fp16 is checked, and int8 and fp8 are calibrated; only they need them.
         frame_count: Frames of the video.
         on_step: Called with a sentence as each step begins.
+        watcher: Told how far the engine is.
         on_progress: Called after each frame of the video.
 
     Raises:
@@ -108,10 +106,11 @@ def run_demo(
     # First, because it refuses sizes that no street can be drawn at.
     source = SceneSource(VIDEO_SEED, size=size, frame_count=frame_count, rate_fps=RATE_FPS)
     chosen: Precision = precision or ("bf16" if computes("bf16") else "fp32")
-    made = _make_engine(out, size, chosen, images, on_step)
+    made = _make_engine(out, size, chosen, on_step, watcher)
     with source, Segmenter.load(made.bundle) as segmenter:
         on_step(f"a street of {frame_count} frames -> segmented video")
-        loop = _film(segmenter, source, out / VIDEO, on_progress)
+        video = str(out / VIDEO)
+        loop = segment_video(segmenter, source, [video], on_progress=on_progress)
         on_step(f"{EVALUATED_SCENES} streets with exact labels -> accuracy, picture")
         return _measure(out, made, segmenter, loop)
 
@@ -131,51 +130,33 @@ def _make_engine(
     out: Path,
     size: Size,
     precision: Precision,
-    images: CalibrationImages | None,
     on_step: Callable[[str], None],
+    watcher: Watcher,
 ) -> _Engine:
-    # Imported here: it needs torch, which a device that only runs bundles does not have.
-    from fcn_trt.model.load import load_model
-    from fcn_trt.pipeline.steps import export_model
-
-    _make_folder(out)
-    network, bundle = out / "fcn.onnx", out / "bundle"
-    started = time.perf_counter()
-    on_step(f"checkpoint -> {precision} ONNX at {size[0]}x{size[1]}")
     with resources.as_file(resources.files("fcn_trt.demo") / "weights.safetensors") as weights:
-        model = load_model(str(weights))
-    export_model(model, network, size=size)
-    if precision in ("int8", "fp8") and images is not None:
-        on_step(f"calibrating on {len(images)} streets")
-    _type(network, precision, images)
-    exported = time.perf_counter()
-    on_step("ONNX -> OpenVINO engine bundle")
-    build_openvino(network, bundle)
-    return _Engine(
-        model=model,
-        network=network,
-        bundle=bundle,
-        export_s=exported - started,
-        build_s=time.perf_counter() - exported,
-    )
+        export = Export(model=str(weights), size=size)
+        model = export.load()  # first, so that a missing package leaves nothing behind
+        _make_folder(out)
+        typing = _typing(precision, size)
+        on_step(f"checkpoint -> {precision} ONNX at {size[0]}x{size[1]}")
+        typed = run(Plan(export=export, type=typing), out / "fcn.onnx", watcher=watcher)
+        on_step("ONNX -> OpenVINO engine bundle")
+        built = run(Plan(source=typed.network, compile=Compile()), out / "bundle", watcher=watcher)
+        return _Engine(
+            model=model,
+            network=typed.path,
+            bundle=built.path,
+            export_s=sum(step.duration_s for step in typed.steps),
+            build_s=sum(step.duration_s for step in built.steps),
+        )
 
 
-def _type(network: Path, precision: Precision, images: CalibrationImages | None) -> None:
-    """Type a network where it lies; a calibration lies beside it then."""
-    from fcn_trt.calibration.cache import write_calibration
-    from fcn_trt.calibration.calibrate import calibrate
-    from fcn_trt.precision.type_network import type_network
-
-    frames = None if images is None else (images[index] for index in range(len(images)))
-    if precision not in ("int8", "fp8") or images is None:
-        type_network(network, network, precision, images=frames)
-        return
-    calibration = network.with_suffix(".json")
-    today = dt.datetime.now(dt.timezone.utc).date().isoformat()
-    cache = calibrate(network, images, method=DEFAULT_METHOD, created=today)
-    write_calibration(cache, calibration)
-    how = Quantisation(calibration=calibration, float_precision="fp32")
-    type_network(network, network, precision, quantisation=how)
+def _typing(precision: Precision, size: Size) -> Type:
+    """How a precision is made where there are no images but drawn streets."""
+    if precision not in QUANTISED:
+        return Type(precision=precision)
+    streets, rest = RangeImages.few(None, size), float_beside("openvino")
+    return Type(precision=precision, calibration=streets, float_precision=rest)
 
 
 def _make_folder(out: Path) -> None:
@@ -185,17 +166,6 @@ def _make_folder(out: Path) -> None:
         is_file = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "a file is in its way" if is_file else error.strerror
         raise OutputError(f"{out} cannot be made: {reason}; choose another folder") from error
-
-
-def _film(
-    segmenter: Segmenter,
-    source: SceneSource,
-    video: Path,
-    on_progress: Callable[[Progress], None],
-) -> LoopReport:
-    palette = palette_array(segmenter.spec.palette)
-    sink = open_sink(str(video), render=segmenter.render, palette=palette, rate_fps=RATE_FPS)
-    return run_loop(source, segmenter.stream, [sink], on_progress=on_progress)
 
 
 def _measure(out: Path, made: _Engine, segmenter: Segmenter, loop: LoopReport) -> DemoReport:

@@ -11,13 +11,14 @@ from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.progress import OnPhase
 from fcn_trt.errors import EngineError
 from fcn_trt.machine import this_machine
+from fcn_trt.network.file import Network
 from fcn_trt.spec import Precision
 
 __all__ = ["build_engine", "rebuild", "require_buildable"]
 
 
 def build_engine(
-    network: Path,
+    network: Network,
     out: Path,
     *,
     target: Target,
@@ -28,7 +29,7 @@ def build_engine(
     """Compile a typed ONNX, prove its precision, and write the bundle.
 
     Args:
-        network: ONNX that carries a spec.
+        network: The typed ONNX file.
         out: Folder of the bundle.
         target: What compiles and runs it.
         options: Limits of the builder; openvino has none.

@@ -19,9 +19,9 @@ from fcn_trt.engine.manifest import (
     read_manifest,
 )
 from fcn_trt.engine.options import BuildOptions, parse_capability
-from fcn_trt.errors import BundleError, OnnxError
+from fcn_trt.errors import BundleError
 from fcn_trt.files import atomic_folder
-from fcn_trt.spec import Spec
+from fcn_trt.network.file import Network
 from fcn_trt.version import __version__
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "Bundle",
     "Compiled",
     "load_bundle",
-    "read_network",
     "refuse_foreign_files",
     "write_bundle",
 ]
@@ -61,13 +60,15 @@ class Bundle:
     manifest: Manifest
 
     @property
-    def network(self) -> Path:
+    def network(self) -> Network:
         """The typed ONNX file inside.
 
         Raises:
             BundleError: the manifest records none, so that what lies there was not checked.
         """
-        return self._recorded(NETWORK_NAME)
+        path = self._recorded(NETWORK_NAME)
+        record = self.manifest.files[NETWORK_NAME]
+        return Network(path=path, spec=self.manifest.spec, sha256=record.sha256)
 
     @property
     def plan(self) -> Path:
@@ -168,8 +169,8 @@ class Compiled:
 def write_bundle(
     path: Path,
     *,
-    network: bytes,
-    spec: Spec,
+    network: Network,
+    data: bytes,
     compiled: Compiled,
     options: BuildOptions,
     inputs_sha256: str = "",
@@ -179,8 +180,8 @@ def write_bundle(
     Args:
         path: The bundle's folder; what is there is replaced, if it holds nothing but the files of
             a bundle.
-        network: The typed ONNX file's bytes, those that were compiled.
-        spec: Its spec.
+        network: The typed ONNX file.
+        data: Its bytes, those that were compiled.
         compiled: What the builder found out.
         options: What the builder was asked to do.
         inputs_sha256: Of everything that a recipe made the bundle from.
@@ -191,7 +192,7 @@ def write_bundle(
     """
     refuse_foreign_files(path)
     with atomic_folder(path) as folder:
-        (folder / NETWORK_NAME).write_bytes(network)
+        (folder / NETWORK_NAME).write_bytes(data)
         if compiled.plan is not None:
             (folder / PLAN_NAME).write_bytes(compiled.plan)
         if compiled.layers is not None:
@@ -203,34 +204,27 @@ def write_bundle(
             format=FORMAT,
             created=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
             built_by=f"fcn_trt {__version__}",
-            spec=spec,
+            spec=network.spec,
             target=compiled.target,
             target_version=compiled.target_version,
             device=compiled.device,
             compute_capabilities=compiled.compute_capabilities,
             options=options,
-            precision_asked=spec.precision,
+            precision_asked=network.spec.precision,
             precision_proven=compiled.precision_proven,
             scratch_bytes=compiled.scratch_bytes,
-            calibration_sha256=spec.calibration_sha256 or None,
+            calibration_sha256=network.spec.calibration_sha256 or None,
             inputs_sha256=inputs_sha256,
             kernels_sha256=compiled.kernels_sha256,
-            files={file.name: FileRecord.of(file) for file in sorted(folder.iterdir())},
+            files={
+                file.name: FileRecord(size_bytes=len(data), sha256=network.sha256)
+                if file.name == NETWORK_NAME
+                else FileRecord.of(file)
+                for file in sorted(folder.iterdir())
+            },
         )
         (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle(path=path, manifest=manifest)
-
-
-def read_network(path: Path) -> bytes:
-    """The bytes of an ONNX file; read once, so that what is compiled is what travels.
-
-    Raises:
-        OnnxError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise OnnxError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def refuse_foreign_files(path: Path) -> None:

@@ -17,7 +17,7 @@ from fcn_trt.evaluation.record import Record
 from fcn_trt.evaluation.resize import best_class
 from fcn_trt.evaluation.sample import IndexedImages, LabelledImages, Sample
 from fcn_trt.evaluation.scores import Evaluation, Scores
-from fcn_trt.spec import Frame, LabelMap, Logits, Process, Spec
+from fcn_trt.spec import Frame, LabelMap, Logits, Process, Result, Spec
 
 __all__ = ["Segments", "evaluate", "label_maps", "measure", "spread", "streamed"]
 
@@ -32,7 +32,7 @@ class Segments(typing.Protocol):
     def network(self, images: npt.NDArray[np.float32]) -> Logits:
         """Logits at the network's stride, of prepared images (N, 3, H, W)."""
 
-    def stream(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, LabelMap]]:
+    def stream(self, frames: Iterable[Frame]) -> Iterator[Result]:
         """Each frame with its label map, several in flight."""
 
 

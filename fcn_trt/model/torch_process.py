@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from fcn_trt.model.checkpoint import LoadedModel
-from fcn_trt.spec import Frame, LabelMap, Process, Spec
+from fcn_trt.spec import Frame, Process, Result, Spec
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import preprocess
 
@@ -22,12 +22,13 @@ def torch_process(model: LoadedModel, spec: Spec) -> Process:
         spec: Its own, at the input size that shall be used.
     """
 
-    def process(frames: Iterable[Frame]) -> Iterator[tuple[Frame, LabelMap]]:
-        for frame in frames:
+    def process(frames: Iterable[Frame]) -> Iterator[Result]:
+        for index, frame in enumerate(frames):
             image = preprocess(frame, spec.input_size, mean=spec.mean, std=spec.std)
             with torch.inference_mode():
                 logits = model.module(torch.from_numpy(image)[None])[0].numpy()
             size = (frame.shape[0], frame.shape[1])
-            yield frame, decode(logits, size, align_corners=spec.align_corners)
+            labels = decode(logits, size, align_corners=spec.align_corners)
+            yield Result(frame=frame, label_map=labels, index=index)
 
     return process

@@ -18,12 +18,15 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from fcn_trt.errors import WeightsError
+from fcn_trt.errors import PlanError, WeightsError
 from fcn_trt.files import atomic_path, cache_folder, sha256
+from fcn_trt.model.architecture import ARCHITECTURES, architecture
 
 __all__ = [
+    "ModelSource",
     "RandomWeights",
     "WeightsFile",
+    "find_model",
     "published_for",
     "published_names",
     "registry",
@@ -87,6 +90,59 @@ class WeightsFile:
     path: Path
     sha256: str
     published: PublishedWeights | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """What a model is made of.
+
+    Attributes:
+        architecture: Its name; None where the checkpoint says what it is.
+        weights: The checkpoint, or a seed.
+    """
+
+    architecture: str | None
+    weights: WeightsFile | RandomWeights
+
+    @property
+    def sha256(self) -> str:
+        """Of the checkpoint; "" for random weights."""
+        return "" if isinstance(self.weights, RandomWeights) else self.weights.sha256
+
+    @property
+    def content(self) -> str:
+        """All that the weights are; the checkpoint's name too, because the network carries it."""
+        if isinstance(self.weights, RandomWeights):
+            return f"random {self.weights.seed}"
+        return f"{self.weights.path.name} {self.weights.sha256}"
+
+
+def find_model(model: str, weights: str | None = None) -> ModelSource:
+    """Find out what a model is made of; nothing is loaded.
+
+    Args:
+        model: Name of an architecture or of published weights, or path of a checkpoint that says
+            what it is.
+        weights: As for `resolve_weights`; only with the name of an architecture.
+
+    Raises:
+        PlanError: the model is unknown, or carries weights of its own beside those given.
+        WeightsError: its weights cannot be found, downloaded or trusted.
+    """
+    if model in ARCHITECTURES:
+        return ModelSource(architecture=model, weights=resolve_weights(weights, model))
+    is_file = Path(model).is_file() or Path(model).suffix
+    if not is_file and model not in published_names():
+        try:
+            architecture(model)
+        except ValueError as error:
+            raise PlanError("model", str(error)) from error
+    if weights is not None:
+        raise PlanError("weights", f"{model} is a checkpoint itself; leave them out")
+    found = resolve_weights(model, None)
+    if isinstance(found, RandomWeights):
+        raise PlanError("model", "random weights need the name of a model")
+    return ModelSource(architecture=None, weights=found)
 
 
 @cache

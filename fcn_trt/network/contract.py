@@ -11,6 +11,7 @@ opset 22, the first to declare BF16 for all of its operators.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from google.protobuf.message import DecodeError  # onnx.load raises it; onnx dep
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.files import write_atomic
+from fcn_trt.network.file import Network
 from fcn_trt.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, Spec, read_spec
 
 __all__ = [
@@ -190,13 +192,20 @@ def _fixed_specs(spec: Spec) -> list[Spec]:
     return [low, replace(spec, dynamic=None), high]
 
 
-def save_network(model: onnx.ModelProto, path: Path) -> None:
+def save_network(model: onnx.ModelProto, spec: Spec, path: Path) -> Network:
     """Write the file whole or not at all.
+
+    Args:
+        model: It keeps the contract.
+        spec: That its metadata has.
+        path: The file to write.
 
     Raises:
         OutputError: it cannot be written.
     """
-    write_atomic(path, model.SerializeToString())
+    data = model.SerializeToString()
+    write_atomic(path, data)
+    return Network(path=path, spec=spec, sha256=hashlib.sha256(data).hexdigest())
 
 
 def tensor_shape(value: onnx.ValueInfoProto) -> Shape:

@@ -24,6 +24,7 @@ from fcn_trt.network.contract import (
     logits_shape,
     save_network,
 )
+from fcn_trt.network.file import Network
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Size, Spec
 
 __all__ = ["CLASSES", "write_product_network"]
@@ -38,7 +39,7 @@ _CHANNELS = 3
 
 def write_product_network(
     path: Path, *, width: int = 1024, layers: int = 8, size: Size = (128, 256)
-) -> float:
+) -> Network:
     """Write square products, one after the other, as FP32 ONNX that carries a spec.
 
     Weights are random, and as large as keeps what passes from growing and from shrinking.
@@ -50,9 +51,6 @@ def write_product_network(
             channels and one that gives the classes.
         size: (height, width) of the input in pixels, each of which is a column of every product.
 
-    Returns:
-        1e9 multiply-accumulates of one inference, the two at the ends included.
-
     Raises:
         OutputError: it cannot be written.
     """
@@ -62,8 +60,8 @@ def write_product_network(
     _add_products(graph, channels)
     declare_ends(graph, image_shape(spec), logits_shape(spec))
     opset = onnx.helper.make_opsetid("", OPSET)
-    save_network(finish_network(onnx.helper.make_model(graph, opset_imports=[opset]), spec), path)
-    return math.prod(size) * sum(a * b for a, b in pairwise(channels)) / 1e9
+    model = finish_network(onnx.helper.make_model(graph, opset_imports=[opset]), spec)
+    return save_network(model, spec, path)
 
 
 def _spec(size: Size) -> Spec:

@@ -3,64 +3,171 @@
 A recipe is read strictly: an unknown key, a value of another type and a combination that cannot be
 built are each refused with the key and what it allows. Paths in it are relative to its folder.
 
-Read in this order: here, table, code, inputs, steps, network_cache.
+It may begin with a checkpoint, with an FP32 ONNX or with a typed one, and it may end after any
+step: without `target` with a typed ONNX, without `precision` besides with an FP32 ONNX.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeVar
 
-from fcn_trt.engine.manifest import Target
-from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions, require_capability
-from fcn_trt.errors import RecipeError
-from fcn_trt.pipeline.recipe_file import DeviceTable, RecipeTable, invalid, read_table
-from fcn_trt.precision.request import Quantisation
-from fcn_trt.spec import Precision, ShapeRange, Size
+from fcn_trt.engine.options import BuildOptions
+from fcn_trt.errors import OnnxError, PlanError, RecipeError
+from fcn_trt.model.architecture import ARCHITECTURES
+from fcn_trt.model.weights import published_names
+from fcn_trt.network.file import Network
+from fcn_trt.pipeline.plan import Compile, Export, Plan, StepName, Type
+from fcn_trt.pipeline.recipe_file import (
+    DeviceTable,
+    DynamicTable,
+    RecipeTable,
+    invalid,
+    missing,
+    read_table,
+)
+from fcn_trt.pipeline.run import SILENT, Made, Watcher, run
+from fcn_trt.pipeline.store import Store
 
-__all__ = ["Recipe", "read_recipe"]
+__all__ = ["Recipe", "build_recipe", "read_recipe"]
 
-_QUANTISED = ("int8", "fp8")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One bundle to build.
+    """One bundle to build, or one ONNX file to write.
 
     Attributes:
         path: The recipe's own file.
-        model: Name of an architecture or of published weights, or path of a checkpoint or .onnx.
-        weights: Published name, path, or "random[:SEED]"; None takes the best published ones of an
-            architecture, or what the file itself holds.
-        labels: Label set; None takes the checkpoint's own.
-        onnx_output: Output of an .onnx to keep; None finds it.
-        size: (height, width) of the input in pixels.
-        batch: Images per inference.
-        dynamic: Shapes that the network shall take; None fixes `size` and `batch`.
-        precision: Type that convolutions compute in.
-        quantisation: Of int8 and fp8; what is left in float is fp32 on the CPU and fp16 on GPUs.
-        images: Folder of images on which fp16 is checked; None takes drawn streets.
-        target: What compiles and runs the engine.
-        options: Limits of the builder.
+        export: Its first step; None where the size is left to the .onnx file that it begins with.
+        type: Its second step, if it names a precision.
+        compile: Its third step, if it names a target.
+        model: Path of the .onnx file that it begins with; None where it begins with a checkpoint.
         device: What it is for, in words.
-        output: Folder of the bundle.
+        output: Folder of the bundle, or file of the network.
     """
 
     path: Path
-    model: str
-    weights: str | None
-    labels: str | None
-    onnx_output: str | None
-    size: Size
-    batch: int
-    dynamic: ShapeRange | None
-    precision: Precision
-    quantisation: Quantisation | None
-    images: Path | None
-    target: Target
-    options: BuildOptions
+    export: Export | None
+    type: Type | None
+    compile: Compile | None
+    model: Path | None
     device: str
     output: Path
+
+    def plan(self, network: Path | None = None) -> Plan:
+        """What it says, beginning where its model or a network given instead of it does.
+
+        Args:
+            network: An ONNX file of this package, such as a typed one from another machine, to
+                begin with; None takes the recipe's own model.
+
+        Raises:
+            RecipeError: the network is not what the recipe makes, or steps do not go together.
+            OnnxError: it cannot be read.
+        """
+        begin = self._own(self.model) if network is None else Network.read(network)
+        with _in_words_of(self.path):
+            if begin is None:
+                if self.export is None:
+                    raise PlanError("size", f"{self.model} is to be imported and needs one")
+                return Plan(export=self.export, type=self.type, compile=self.compile)
+            again = self._export_again(begin) if network is None else None
+            if again is not None:
+                return Plan(export=again, type=self.type, compile=self.compile)
+            self._check(begin)
+            is_typed = self.type is None or self.type.precision == begin.spec.precision
+            step = None if is_typed else self.type
+            return Plan(source=begin, type=step, compile=self.compile)
+
+    @staticmethod
+    def _own(model: Path | None) -> Network | None:
+        """The model, if it is an ONNX file that this package wrote."""
+        try:
+            return None if model is None else Network.read(model)
+        except OnnxError:
+            return None  # a foreign one, which is imported, or none, as the import will say
+
+    def _export_again(self, begin: Network) -> Export | None:
+        """The export of an FP32 network to another shape; None where it has the recipe's."""
+        spec, step = begin.spec, self.export
+        if step is None or spec.precision != "fp32":
+            return None
+        here = (spec.input_size, spec.batch, spec.dynamic)
+        is_same = here == (step.size, step.batch, step.dynamic) and step.labels is None
+        return None if is_same else step
+
+    def _check(self, begin: Network) -> None:
+        """Refuse to begin with a network that is not what the recipe makes."""
+        spec, step = begin.spec, self.export
+        if self.type is not None and spec.precision not in ("fp32", self.type.precision):
+            raise PlanError(
+                "precision",
+                f"{begin} is {spec.precision} already; name that, or begin with the FP32 ONNX",
+            )
+        if step is None:
+            return
+        named = step.model in ARCHITECTURES
+        for field, theirs, ours in (
+            ("model", spec.model, step.model if named else spec.model),
+            ("size", spec.input_size, step.size),
+            ("batch", spec.batch, step.batch),
+            ("dynamic", spec.dynamic, step.dynamic),
+        ):
+            if theirs != ours:
+                raise PlanError(field, f"it says {_text(ours)}, but {begin} has {_text(theirs)}")
+        if step.weights in published_names() and spec.weights != step.weights:
+            raise PlanError("weights", f"it says {step.weights}, but {begin} has {spec.weights}")
+
+
+def _text(value: object) -> str:
+    """A size as people write it, and anything else as it is."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def build_recipe(
+    recipe: Recipe,
+    *,
+    network: Path | None = None,
+    stop: StepName | None = None,
+    out: Path | None = None,
+    store: Store | None = None,
+    watcher: Watcher = SILENT,
+) -> Made:
+    """Do what a recipe says, as far as it was not done before.
+
+    Args:
+        recipe: From `read_recipe`.
+        network: An ONNX file to begin with instead of the recipe's model.
+        stop: The last step to do; None does all.
+        out: What to write instead of the recipe's own output.
+        store: Where networks in between are kept; None takes the user's cache.
+        watcher: Told what is going on.
+
+    Raises:
+        RecipeError: its model is unknown, or does not go with its other keys.
+        MissingExtraError, WeightsError, CheckpointError, OnnxError, SourceError, EngineError,
+            BundleError, OutputError, ValueError: as the steps say.
+    """
+    plan = recipe.plan(network)
+    with _in_words_of(recipe.path):
+        if stop is not None:
+            plan = replace(
+                plan,
+                compile=None if stop in ("export", "type") else plan.compile,
+                type=None if stop == "export" else plan.type,
+            )
+        return run(
+            plan,
+            out or recipe.output,
+            store=store or Store.of_user(),
+            watcher=watcher,
+            name=f"the network of {recipe.path}",
+        )
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -70,69 +177,76 @@ def read_recipe(path: Path) -> Recipe:
         RecipeError: it cannot be read, or a key of it is unknown, missing or not valid.
     """
     table = read_table(path)
-    recipe = Recipe(
+    is_onnx = Path(table.model).suffix == ".onnx"
+    _check_ends(path, table, is_onnx=is_onnx)
+    with _in_words_of(path):
+        compiled = None
+        if table.target is not None:
+            compiled = Compile(target=table.target, options=_options(path, table.device))
+            if table.precision is not None:
+                compiled.require_type(table.precision)
+        typed = None if table.precision is None else _type(path, table)
+        exported = None if table.size is None else _export(path, table)
+    suffix = "" if compiled else ".onnx"
+    return Recipe(
         path=path,
-        model=table.model,
-        weights=table.weights,
-        labels=table.labels,
-        onnx_output=table.onnx_output,
-        size=table.size,
-        batch=table.batch,
-        dynamic=_dynamic(path, table),
-        precision=table.precision,
-        quantisation=_quantisation(path, table),
-        images=path.parent / table.images if table.images else None,
-        target=table.target,
-        options=_options(path, table.device),
+        export=exported,
+        type=typed,
+        compile=compiled,
+        model=path.parent / table.model if is_onnx else None,
         device=table.device.name,
-        output=path.parent / (table.output or path.stem),
+        output=path.parent / (table.output or f"{path.stem}{suffix}"),
     )
-    _check_device(recipe)
-    _check_calibration(recipe)
-    _check_unused(recipe, table)
-    return recipe
 
 
-def _quantisation(path: Path, table: RecipeTable) -> Quantisation | None:
-    """How int8 and fp8 are made; what is left is in fp32 on CPUs, which not all compute fp16."""
-    if table.precision not in _QUANTISED or table.calibration is None:
-        return None
-    return Quantisation(
-        calibration=path.parent / table.calibration,
+def _check_ends(path: Path, table: RecipeTable, *, is_onnx: bool) -> None:
+    """Refuse a recipe whose beginning and end leave something open."""
+    if not is_onnx and table.size is None:
+        raise missing(path, "size")
+    if not is_onnx and table.target is not None and table.precision is None:
+        raise missing(path, "precision")
+    if table.target is None and table.device != DeviceTable(name=table.device.name):
+        raise invalid(path, "device", "its limits are those of a target; name one")
+    if table.output is not None and (table.output.endswith(".onnx") != (table.target is None)):
+        ends = "a bundle, which is a folder" if table.target else "an ONNX file"
+        raise invalid(path, "output", f"{table.output!r} does not fit {ends}")
+
+
+def _export(path: Path, table: RecipeTable) -> Export:
+    if table.size is None:
+        raise missing(path, "size")
+    return Export(
+        model=_path(path, table.model, lambda text: text in ARCHITECTURES),
+        size=table.size,
+        weights=table.weights and _path(path, table.weights, _is_random),
+        batch=table.batch,
+        labels=table.labels,
+        output=table.onnx_output,
+        **{f.name: getattr(table.dynamic, f.name, None) for f in fields(DynamicTable)},
+    )
+
+
+def _path(recipe: Path, text: str, is_name: Callable[[str], bool]) -> str:
+    """A name as it is, and anything else as a path from the recipe's folder."""
+    if is_name(text) or text in published_names():
+        return text
+    return str(recipe.parent / text)
+
+
+def _is_random(text: str) -> bool:
+    return text == "random" or text.startswith("random:")
+
+
+def _type(path: Path, table: RecipeTable) -> Type:
+    if table.precision is None:
+        raise missing(path, "precision")
+    return Type(
+        precision=table.precision,
+        images=path.parent / table.images if table.images else None,
+        calibration=path.parent / table.calibration if table.calibration else None,
         method=table.method,
-        keep=frozenset(table.keep_float or ()),
-        float_precision="fp32" if table.target == "openvino" else "fp16",
+        keep_float=frozenset(table.keep_float or ()),
     )
-
-
-def _dynamic(path: Path, table: RecipeTable) -> ShapeRange | None:
-    """The shapes to take, with the recipe's own size and batch where a limit is left out."""
-    if table.dynamic is None:
-        return None
-    given = table.dynamic
-    try:
-        allowed = ShapeRange(
-            min_size=given.min_size or table.size,
-            max_size=given.max_size or table.size,
-            min_batch=given.min_batch or table.batch,
-            max_batch=given.max_batch or table.batch,
-        )
-    except ValueError as error:
-        raise invalid(path, "dynamic", str(error)) from error
-    for key, low, high in (
-        ("min_size", allowed.min_size, table.size),
-        ("max_size", table.size, allowed.max_size),
-        ("min_batch", (allowed.min_batch,), (table.batch,)),
-        ("max_batch", (table.batch,), (allowed.max_batch,)),
-    ):
-        if any(least > most for least, most in zip(low, high, strict=True)):
-            name = key.partition("_")[2]
-            raise invalid(
-                path,
-                f"dynamic.{key}",
-                f"the recipe's own {name}, which the engine is optimised for, lies outside",
-            )
-    return allowed
 
 
 _OPTIONS = {
@@ -141,6 +255,14 @@ _OPTIONS = {
     "tactic_memory": "tactic_bytes",
 }
 """What keys of [device] are called in `BuildOptions`, where that is something else."""
+
+_KEYS = {
+    "options": "device",
+    "compute_capabilities": "device.compute_capability",
+    "output": "onnx_output",
+    **{name: f"dynamic.{name}" for name in ("min_size", "max_size", "min_batch", "max_batch")},
+}
+"""The keys of a plan's fields, where they are called something else."""
 
 
 def _options(path: Path, device: DeviceTable) -> BuildOptions:
@@ -155,54 +277,10 @@ def _options(path: Path, device: DeviceTable) -> BuildOptions:
         raise RecipeError(f"{path} is not valid in [device]: {error}") from error
 
 
-def _check_device(recipe: Recipe) -> None:
-    """Refuse limits that the target does not have, and GPUs that it does not compile for."""
-    key, asked = "device.compute_capability", recipe.options.compute_capabilities
-    if recipe.target == "openvino" and recipe.options != BuildOptions():
-        raise invalid(
-            recipe.path, "device", "its limits are for TensorRT; keep only the name for openvino"
-        )
-    if recipe.target == "tensorrt" and len(asked) > 1:
-        raise invalid(
-            recipe.path,
-            key,
-            f"tensorrt compiles for the one GPU it runs on, and {len(asked)} are given",
-        )
-    strange = [text for text in asked if text not in RTX_CAPABILITIES]
-    if recipe.target == "tensorrt-rtx" and strange:
-        raise invalid(
-            recipe.path,
-            key,
-            f"TensorRT-RTX does not compile for {strange[0]}; it knows "
-            f"{', '.join(RTX_CAPABILITIES)} (Jetsons are for the target tensorrt)",
-        )
+@contextmanager
+def _in_words_of(path: Path) -> Iterator[None]:
+    """Say what does not go together in a plan with the recipe's keys."""
     try:
-        for text in asked:
-            require_capability(recipe.precision, text)
-    except ValueError as error:
-        raise invalid(recipe.path, "precision", str(error)) from error
-
-
-def _check_calibration(recipe: Recipe) -> None:
-    """Refuse to quantise without knowing how large tensors get."""
-    if recipe.precision in _QUANTISED and recipe.quantisation is None:
-        raise RecipeError(
-            f"{recipe.path} lacks the key 'calibration': {recipe.precision} needs the path of a "
-            "cache from `fcn-trt calibrate`; add it, or choose fp16"
-        )
-
-
-def _check_unused(recipe: Recipe, table: RecipeTable) -> None:
-    """Refuse keys that would say something and change nothing."""
-    is_onnx = Path(recipe.model).suffix == ".onnx"
-    is_quantised = recipe.precision in _QUANTISED
-    calibrated = f"only {' and '.join(_QUANTISED)} are calibrated"
-    for key, given, is_used, reason in (
-        ("images", table.images, recipe.precision == "fp16", "only fp16 is checked on images"),
-        ("calibration", table.calibration, is_quantised, calibrated),
-        ("method", table.method, is_quantised, calibrated),
-        ("keep_float", table.keep_float, is_quantised, "everything is in float already"),
-        ("onnx_output", recipe.onnx_output, is_onnx, "only an .onnx model has outputs to choose"),
-    ):
-        if given is not None and not is_used:
-            raise invalid(recipe.path, key, f"{reason}; leave the key out")
+        yield
+    except PlanError as error:
+        raise invalid(path, _KEYS.get(error.field, error.field), error.reason) from error

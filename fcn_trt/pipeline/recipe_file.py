@@ -23,7 +23,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DeviceTable", "DynamicTable", "RecipeTable", "invalid", "read_table"]
+__all__ = ["DeviceTable", "DynamicTable", "RecipeTable", "invalid", "missing", "read_table"]
 
 _NO_MORE = ConfigDict(extra="forbid")
 
@@ -108,10 +108,10 @@ class RecipeTable:
     weights: _Text | None = None
     labels: _Text | None = None
     onnx_output: _Text | None = None
-    size: _Pixels
+    size: _Pixels | None = None
     batch: _Count = 1
-    precision: Precision
-    target: Target
+    precision: Precision | None = None
+    target: Target | None = None
     output: _Text | None = None
     calibration: _Text | None = None
     method: Method | None = None
@@ -155,7 +155,7 @@ def _refusal(path: Path, error: ValidationError) -> RecipeError:
     if first["type"] == unknown:
         return RecipeError(f"{path} has an unknown key: {_other_keys('.'.join(above), last)}")
     if first["type"] == "missing":
-        return RecipeError(f"{path} lacks the key {'.'.join([*above, last])!r}; {_MEANING[last]}")
+        return missing(path, ".".join([*above, last]))
     return invalid(path, ".".join([*above, last]), _reason(first))
 
 
@@ -163,9 +163,13 @@ _MEANING = {
     "model": "it names an architecture, published weights, or a checkpoint or .onnx file",
     "size": "it is height x width in pixels, such as 512x1024",
     "precision": f"it is one of {', '.join(get_args(Precision))}",
-    "target": f"it is one of {', '.join(get_args(Target))}",
 }
-"""What the keys are that every recipe has."""
+"""What the keys are that every recipe has, but for one that begins with an .onnx file."""
+
+
+def missing(path: Path, key: str) -> RecipeError:
+    """The error of a key that is needed and not there."""
+    return RecipeError(f"{path} lacks the key {key!r}; {_MEANING[key]}")
 
 
 def _other_keys(table: str, key: str) -> str:

@@ -1,34 +1,35 @@
-"""A recipe to its bundle, step by step, each only if something that it depends on has changed.
+"""A plan is run: the one place that orders export, type and build.
 
-    export   model and weights -> FP32 ONNX   kept in the user's cache
-    type     FP32 ONNX -> typed ONNX          kept in the user's cache
-    build    typed ONNX -> bundle             at the recipe's output
-
-The bundle remembers the key of its build. While that is the key of the recipe and the bundle's
-files are those that were built, nothing is done and no framework is imported.
+With a store, a step is done only if something that it depends on has changed: networks in between
+are kept in the user's cache, and the bundle remembers the key of its build. While that is the key
+of the plan and the bundle's files are those that were built, nothing is done and no framework is
+imported. Without a store everything is done, and what lies in between goes with the run.
 """
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fcn_trt.engine.bundle import Bundle, load_bundle, refuse_foreign_files
-from fcn_trt.engine.manifest import MANIFEST_NAME, read_manifest
-from fcn_trt.errors import BundleError, EngineError, OnnxError, WeightsError
-from fcn_trt.pipeline.inputs import RecipeInputs, Step, StepName, recipe_inputs
-from fcn_trt.pipeline.store import NetworkCache
-from fcn_trt.spec import Precision, Spec, read_spec
+from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.manifest import MANIFEST_NAME
+from fcn_trt.errors import EngineError, OnnxError, PlanError
+from fcn_trt.files import atomic_path, sha256, temporary_folder
+from fcn_trt.network.file import Network
+from fcn_trt.pipeline.plan import ImagesBar, Job, Plan, Step, StepName
+from fcn_trt.pipeline.store import KeyedStep, Standing, Store, keyed_steps
+from fcn_trt.spec import Precision, Spec
 
 if TYPE_CHECKING:
     from fcn_trt.engine.tensorrt.progress import OnPhase
-    from fcn_trt.pipeline.recipe import Recipe
 
-__all__ = ["RecipeBuild", "StepReport", "Watcher", "build_recipe"]
+__all__ = ["Made", "StepReport", "Watcher", "run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +39,9 @@ class StepReport:
     Attributes:
         name: Which.
         made: Whether it was done; otherwise an earlier result was taken.
-        reason: Why it was done, such as "size changed"; "" if it was not.
+        reason: Why it was done, such as "size changed"; "" if it was not, or nothing is kept.
         duration_s: How long it took, in seconds.
-        kept: Nodes that type gave another type than the recipe's, now or earlier, and that type.
+        kept: Nodes that type gave another type than was asked for, now or earlier, and that type.
         otherwise: Type of what is not quantised.
     """
 
@@ -55,20 +56,49 @@ class StepReport:
         """In words, such as "build: made in 1.2 s (size changed)"."""
         if not self.made:
             return f"{self.name}: reused"
-        return f"{self.name}: made in {self.duration_s:.1f} s ({self.reason})"
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{self.name}: made in {self.duration_s:.1f} s{reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecipeBuild:
-    """What became of a recipe.
+class Made:
+    """What a run made.
 
     Attributes:
-        bundle: Its bundle, whose files were checked.
-        steps: export, type and build.
+        result: The ONNX file or the bundle that the plan ends with; its files were checked.
+        steps: What became of each step of the plan.
     """
 
-    bundle: Bundle
+    result: Network | Bundle
     steps: tuple[StepReport, ...]
+
+    @property
+    def bundle(self) -> Bundle:
+        """The result of a plan that ends with a bundle.
+
+        Raises:
+            ValueError: it ends with an ONNX file.
+        """
+        if not isinstance(self.result, Bundle):
+            raise ValueError(  # noqa: TRY004  # it is about the plan, not about a type
+                f"{self.result} is an ONNX file; name a target to compile it for"
+            )
+        return self.result
+
+    @property
+    def network(self) -> Network:
+        """The ONNX file: the result itself, or the typed one inside the bundle."""
+        return self.result.network if isinstance(self.result, Bundle) else self.result
+
+    @property
+    def path(self) -> Path:
+        """Where the result is."""
+        return self.result.path
+
+    @property
+    def spec(self) -> Spec:
+        """What the result is."""
+        return self.network.spec
 
     @property
     def is_reused(self) -> bool:
@@ -77,258 +107,234 @@ class RecipeBuild:
 
     def describe(self) -> str:
         """One sentence."""
+        names = [step.name for step in self.steps]
         if self.is_reused:
+            first, last = ", ".join(names[:-1]), names[-1]
             return (
-                f"nothing to do: {self.bundle.path} is up to date, its export, type and build "
-                "depend on nothing that changed"
+                f"nothing to do: {self.path} is up to date, its "
+                f"{f'{first} and {last} depend' if first else f'{last} depends'} on nothing that "
+                "changed"
             )
         made = ", ".join(step.name for step in self.steps if step.made)
         reused = ", ".join(step.name for step in self.steps if not step.made)
-        return f"{self.bundle.path} is built: made {made}{f'; reused {reused}' if reused else ''}"
+        verb = "built" if isinstance(self.result, Bundle) else "written"
+        return f"{self.path} is {verb}: made {made}{f'; reused {reused}' if reused else ''}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watcher:
-    """What is called while a recipe is built.
+    """What is called while a plan is run.
 
     Attributes:
         on_begin: As a step begins that has to be done, with its name and the reason.
         on_step: After each step, done or reused, in order.
-        on_image: After each image on which fp16 is checked, with how many of how many that was.
+        images_bar: Shows how many images were read, where a step reads some.
         on_phase: As a TensorRT builder moves on.
     """
 
     on_begin: Callable[[StepName, str], None] = lambda _name, _reason: None
     on_step: Callable[[StepReport], None] = lambda _: None
-    on_image: Callable[[int, int], None] = lambda _done, _total: None
+    images_bar: ImagesBar = lambda _title, _total: nullcontext(lambda: None)
     on_phase: OnPhase = lambda _: None
 
 
-def build_recipe(recipe: Recipe, watcher: Watcher | None = None) -> RecipeBuild:
-    """Do what a recipe says, as far as it was not done before.
+SILENT = Watcher()
+
+
+def run(
+    plan: Plan,
+    out: Path,
+    *,
+    store: Store | None = None,
+    watcher: Watcher = SILENT,
+    name: str = "",
+) -> Made:
+    """Do what a plan says, as far as it was not done before.
 
     A process that is stopped or killed leaves no network and no bundle under a final name that is
     not whole.
 
     Args:
-        recipe: From `read_recipe`.
-        watcher: Told what is going on; None tells nobody.
+        plan: What to make.
+        out: The ONNX file to write, or the folder of the bundle, by what the plan ends with.
+        store: Where networks in between are kept and looked for; None keeps nothing.
+        watcher: Told what is going on.
+        name: What to call the plan's networks in messages; "" is the file or model it begins with.
 
     Raises:
-        RecipeError: its model is unknown, or does not go with its other keys.
-        MissingExtraError, WeightsError, CheckpointError, OnnxError, SourceError, EngineError,
-            BundleError, OutputError, ValueError: as the steps say.
+        PlanError: its model is unknown, or a file that it names cannot be read.
+        MissingExtraError, WeightsError, CheckpointError, OnnxError, CalibrationError, SourceError,
+            EngineError, BundleError, OutputError, ValueError: as the steps say.
     """
-    is_built = (recipe.output / MANIFEST_NAME).exists()
-    if not is_built:
-        _require_buildable(recipe)  # before weights are downloaded to find its inputs
-    inputs = recipe_inputs(recipe)
-    cache = NetworkCache.of_user()
-    watcher = watcher or Watcher()
-    found = _look_at_output(recipe.output, inputs.build, cache)
+    name = name or plan.title
+    is_new = store is None or not (out / MANIFEST_NAME).exists()
+    if is_new:
+        _check(plan, out, name)  # before weights are downloaded to find what it is of
+    if store is None:
+        with temporary_folder() as folder:
+            return _Work(plan, out, folder, watcher=watcher, name=name).run()
+    keyed = keyed_steps(plan)
+    found = Standing()
+    if plan.compile is not None:
+        found = store.standing(out, keyed[-1].key)
     if found.bundle is not None:
-        return _reused(found.bundle, watcher)
-    if is_built:
-        _require_buildable(recipe)
-    cache.make_folder()
-    return _Work(recipe=recipe, inputs=inputs, cache=cache, watcher=watcher, found=found).run()
+        return _reused(found.bundle, keyed, watcher)
+    if not is_new:
+        _check(plan, out, name)
+    store.make_folder()
+    work = _KeptWork(plan, out, store.folder, watcher=watcher, name=name)
+    return work.keep(store, keyed, found)
 
 
-def _reused(bundle: Bundle, watcher: Watcher) -> RecipeBuild:
-    """Report that nothing had to be done."""
-    steps = tuple(
-        StepReport(name=n, made=False, **_kept(bundle.manifest.spec) if n == "type" else {})
-        for n in _NAMES
-    )
-    for step in steps:
-        watcher.on_step(step)
-    return RecipeBuild(bundle=bundle, steps=steps)
-
-
-def _kept(spec: Spec) -> dict[str, Any]:
-    """What a report of type says of the network that it made."""
-    return {"kept": spec.exceptions, "otherwise": spec.float_precision or spec.precision}
-
-
-def _require_buildable(recipe: Recipe) -> None:
-    """Refuse before long work what cannot be built here after it."""
-    from fcn_trt.engine.build import require_buildable
-
-    refuse_foreign_files(recipe.output)
+def _check(plan: Plan, out: Path, name: str) -> None:
+    """Refuse before long work what cannot be built or written after it."""
     try:
-        require_buildable(recipe.target, recipe.precision, recipe.options)
+        plan.steps[-1].check(out, plan.precision)
     except EngineError as error:
-        raise EngineError(f"{recipe.path} cannot be built here: {error}") from error
+        raise EngineError(f"{name} cannot be built here: {error}") from error
 
 
-_NAMES: tuple[StepName, ...] = ("export", "type", "build")
+def _reused(bundle: Bundle, keyed: list[KeyedStep], watcher: Watcher) -> Made:
+    """Report that nothing had to be done."""
+    made = Made(result=bundle, steps=tuple(_report(step.name, bundle) for step in keyed))
+    for step in made.steps:
+        watcher.on_step(step)
+    return made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Output:
-    """What stands at a recipe's output.
+def _report(
+    name: StepName,
+    result: Bundle | Network,
+    *,
+    made: bool = False,
+    reason: str = "",
+    duration_s: float = 0.0,
+) -> StepReport:
+    """What became of a step; of type also what it kept in another type."""
+    spec = (result.network if isinstance(result, Bundle) else result).spec
+    return StepReport(
+        name=name,
+        made=made,
+        reason=reason,
+        duration_s=duration_s,
+        kept=spec.exceptions if name == "type" else {},
+        otherwise=(spec.float_precision or spec.precision) if name == "type" else "",
+    )
 
-    Attributes:
-        bundle: The bundle of this very recipe; None if it has to be built.
-        reason: Why, where no changed input says so.
-        inputs: What the bundle there was made from; {} where that is not known.
+
+class _Work:
+    """The steps of a plan, of which all have to be done.
+
+    Args:
+        plan: What to make.
+        out: Where its result goes.
+        folder: Where networks in between go.
+        watcher: Told what is going on.
+        name: What to call networks in between in messages.
     """
 
-    bundle: Bundle | None = None
-    reason: str = ""
-    inputs: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, plan: Plan, out: Path, folder: Path, *, watcher: Watcher, name: str) -> None:
+        self.plan = plan
+        self.out = out
+        self.folder = folder
+        self.watcher = watcher
+        self.name = name
+        self.reports: list[StepReport] = []
 
+    def run(self) -> Made:
+        """Do them all."""
+        result: Network | Bundle | None = self.plan.source
+        for step in self.plan.steps:
+            is_last = step is self.plan.steps[-1]
+            out = self.out if is_last else self.folder / f"{step.name}.onnx"
+            result = self._do(step, result, out)
+        return self._made(result)
 
-def _look_at_output(path: Path, build: Step, cache: NetworkCache) -> _Output:
-    if not (path / MANIFEST_NAME).exists():
-        return _Output(reason="not built before")
-    try:
-        key = read_manifest(path).inputs_sha256
-        if key == build.key:
-            return _Output(bundle=load_bundle(path))
-    except BundleError:
-        return _Output(reason="the bundle there is incomplete, altered or of another format")
-    earlier = cache.inputs(key) or {}
-    return _Output(reason="the bundle there is made from something else", inputs=earlier)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Work:
-    """The steps that have to be done."""
-
-    recipe: Recipe
-    inputs: RecipeInputs
-    cache: NetworkCache
-    watcher: Watcher
-    found: _Output
-    reports: list[StepReport] = field(default_factory=list)
-
-    def run(self) -> RecipeBuild:
-        """Do them."""
-        from fcn_trt.engine.build import build_engine
-
-        typed = self._typed()
-        step = self.inputs.build
-        with self._making(step, self.found.reason):
-            bundle = build_engine(
-                typed,
-                self.recipe.output,
-                target=self.recipe.target,
-                options=self.recipe.options,
-                inputs_sha256=step.key,
-                on_phase=self.watcher.on_phase,
-            )
-            self.cache.keep(step.key, step.all_inputs)
-        return RecipeBuild(bundle=bundle, steps=tuple(self.reports))
-
-    def _typed(self) -> Path:
-        """The typed ONNX file."""
-        step = self.inputs.typed
-        found = self.cache.find(step.key)
-        if found is not None:
-            self._report(StepReport(name="export", made=False))
-            self._report(StepReport(name="type", made=False, **_kept(read_spec(found))))
-            return found
-        network = self._exported()
-        with self._making(step, self._reason_in_cache(step)):
-            self._type(network, self.cache.path(step.key))
-            self.cache.keep(step.key, step.all_inputs)
-        return self.cache.path(step.key)
-
-    def _exported(self) -> Path:
-        """The FP32 ONNX file."""
-        step = self.inputs.export
-        found = self.cache.find(step.key)
-        if found is not None:
-            self._report(StepReport(name="export", made=False))
-            return found
-        with self._making(step, self._reason_in_cache(step)):
-            self._export(self.cache.path(step.key))
-            self.cache.keep(step.key, step.all_inputs)
-        return self.cache.path(step.key)
-
-    def _export(self, out: Path) -> None:
-        # Imported here: it needs torch, which is not needed where the network is there already.
-        from fcn_trt.pipeline.steps import export_network
-
-        recipe, inputs = self.recipe, self.inputs
-        spec = export_network(
-            inputs.model,
-            out,
-            size=recipe.size,
-            weights=inputs.weights,
-            batch=recipe.batch,
-            dynamic=recipe.dynamic,
-            labels=recipe.labels,
-            output=recipe.onnx_output,
+    def _do(
+        self,
+        step: Step,
+        before: Network | Bundle | None,
+        out: Path,
+        *,
+        key: str = "",
+        reason: str = "",
+    ) -> Network | Bundle:
+        """Do one step, and report it."""
+        job = Job(
+            target=self.plan.target,
+            key=key,
+            images_bar=self.watcher.images_bar,
+            on_phase=self.watcher.on_phase,
         )
-        if inputs.source_sha256 and spec.source_sha256 != inputs.source_sha256:
-            raise WeightsError(
-                f"the weights of {recipe.path} were written to while they were read; run it again"
-            )
-
-    def _type(self, network: Path, out: Path) -> None:
-        from fcn_trt.calibration.images import RangeImages
-        from fcn_trt.precision.type_network import type_network
-
-        recipe, done = self.recipe, 0
-        images = RangeImages.few(recipe.images, recipe.size)
-        total = len(images)
-
-        def count() -> None:
-            nonlocal done
-            done += 1
-            self.watcher.on_image(done, total)
-
-        type_network(
-            network,
-            out,
-            recipe.precision,
-            images=images,
-            on_image=count,
-            quantisation=recipe.quantisation,
-        )
-
-    def _reason_in_cache(self, step: Step) -> str:
-        """Why a network has to be made whose inputs are not known to have changed."""
-        is_there = self.cache.path(step.key).exists()
-        return "damaged in the cache" if is_there else "not in the cache"
-
-    @contextmanager
-    def _making(self, step: Step, otherwise: str) -> Iterator[None]:
-        """Report a step that is done in the block.
-
-        Args:
-            step: Which.
-            otherwise: The reason, if no changed input is one.
-        """
-        changed = step.changed(self.found.inputs) if self.found.inputs else []
-        reason = f"{', '.join(changed)} changed" if changed else otherwise
         self.watcher.on_begin(step.name, reason)
         started = time.perf_counter()
-        with self._naming_recipe():
-            yield
-        duration_s = time.perf_counter() - started
-        kept = _kept(read_spec(self.cache.path(step.key))) if step.name == "type" else {}
-        self._report(
-            StepReport(name=step.name, made=True, reason=reason, duration_s=duration_s, **kept)
-        )
+        with self._naming():
+            result = step.run(before if isinstance(before, Network) else None, out, job)
+        took_s = time.perf_counter() - started
+        self._tell(_report(step.name, result, made=True, reason=reason, duration_s=took_s))
+        return result
+
+    def _tell(self, report: StepReport) -> None:
+        self.reports.append(report)
+        self.watcher.on_step(report)
+
+    def _made(self, result: Network | Bundle | None) -> Made:
+        if result is None:
+            raise PlanError("model", "there is nothing to do")
+        return Made(result=result, steps=tuple(self.reports))
 
     @contextmanager
-    def _naming_recipe(self) -> Iterator[None]:
-        """Let errors about a network in the cache, which the user does not know, name the recipe.
+    def _naming(self) -> Iterator[None]:
+        """Let errors about a network in between, which the user does not know, name the plan.
 
         One that cannot be written keeps its path: there the user can make room.
         """
         try:
             yield
         except (EngineError, OnnxError) as error:
-            says = str(error)
-            for step in (self.inputs.export, self.inputs.typed):
-                network = str(self.cache.path(step.key))
-                says = says.replace(network, f"the network of {self.recipe.path}")
-            raise type(error)(says) from error
+            between = re.escape(str(self.folder)) + r"/[0-9a-z]+\.onnx"
+            raise type(error)(re.sub(between, lambda _: self.name, str(error))) from error
 
-    def _report(self, report: StepReport) -> None:
-        self.reports.append(report)
-        self.watcher.on_step(report)
+
+class _KeptWork(_Work):
+    """The steps of a plan, of which those are done whose result is not kept."""
+
+    def keep(self, store: Store, keyed: list[KeyedStep], found: Standing) -> Made:
+        """Do what is left of them, and keep what they make.
+
+        Args:
+            store: What is kept.
+            keyed: The steps with their keys.
+            found: What stands at the output.
+        """
+        result: Network | Bundle | None
+        result, left = self._begin(store, keyed)
+        for step, key in zip(self.plan.steps[left:], keyed[left:], strict=True):
+            path = self.out if step is self.plan.compile else store.path(key.key)
+            otherwise = found.reason
+            if step is not self.plan.compile:
+                otherwise = "damaged in the cache" if path.exists() else "not in the cache"
+            changed = key.changed(found.inputs) if found.inputs else []
+            reason = f"{', '.join(changed)} changed" if changed else otherwise
+            result = self._do(step, result, path, key=key.key, reason=reason)
+            store.keep(key, result if isinstance(result, Network) else None)
+        if isinstance(result, Network):
+            result = self._deliver(result)
+        return self._made(result)
+
+    def _begin(self, store: Store, keyed: list[KeyedStep]) -> tuple[Network | None, int]:
+        """The last network that is kept, and the number of the first step to do after it."""
+        for number in range(len(keyed), 0, -1):
+            network = store.find(keyed[number - 1].key)
+            if network is not None:
+                for step in keyed[:number]:
+                    self._tell(_report(step.name, network))
+                return network, number
+        return self.plan.source, 0
+
+    def _deliver(self, network: Network) -> Network:
+        """Put a network that is kept where it is asked for, unless it is there."""
+        if not self.out.is_file() or sha256(self.out) != network.sha256:
+            with atomic_path(self.out) as path:
+                shutil.copyfile(network.path, path)
+        return Network(path=self.out, spec=network.spec, sha256=network.sha256)

@@ -1,25 +1,31 @@
-"""Networks that the steps of a recipe leave behind, in the user's cache.
+"""What is kept of earlier runs, and why it is not used again where it is not.
 
 `KEY.onnx` is a network and `KEY.json` beside it says what it was made from and what its SHA-256 is;
 KEY is the hash of all that it was made from. The record is written last, so that a network without
-one is unfinished, and one that no longer has its SHA-256 is damaged: both are made again.
+one is unfinished, and one that no longer has its SHA-256 is damaged: both are made again. A bundle
+states the key of its build in its own manifest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from fcn_trt.errors import OutputError
-from fcn_trt.files import sha256, write_atomic
+from fcn_trt.engine.bundle import Bundle, load_bundle
+from fcn_trt.engine.manifest import MANIFEST_NAME, read_manifest
+from fcn_trt.errors import BundleError, OnnxError, OutputError
+from fcn_trt.files import write_atomic
+from fcn_trt.network.file import Network
+from fcn_trt.pipeline.plan import CODE, Plan, StepName
 
-__all__ = ["LIMIT_BYTES", "NetworkCache"]
+__all__ = ["LIMIT_BYTES", "KeyedStep", "Record", "Standing", "Store", "keyed_steps"]
 
 LIMIT_BYTES = 4 << 30
 """Beyond this the networks go that were not used for longest. An ONNX file has 2 GiB at most, so
@@ -27,8 +33,57 @@ that the network that is read and the one that is written always stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
-    """What stands in KEY.json; `sha256` is "" where there is no network."""
+class KeyedStep:
+    """A step of a plan with what its result depends on.
+
+    Attributes:
+        name: Which.
+        inputs: What its result depends on, and those of the steps before, by name, in values that
+            JSON has; no two steps share a name for different things.
+        key: SHA-256 of all that, so that it changes exactly when the result may.
+    """
+
+    name: StepName
+    inputs: dict[str, Any]
+    key: str
+
+    def changed(self, earlier: dict[str, Any]) -> list[str]:
+        """Names of the inputs that were others earlier.
+
+        One that was not there at all came with another that is named, as fp16 brings its images.
+        """
+        found = [k for k, value in self.inputs.items() if earlier.get(k, value) != value]
+        return list(dict.fromkeys(CODE if k.startswith(CODE) else k for k in found))
+
+
+def keyed_steps(plan: Plan) -> list[KeyedStep]:
+    """Find everything that each step of a plan depends on; no framework is imported for it.
+
+    Raises:
+        PlanError: a model is unknown, or a file cannot be read.
+        WeightsError: weights cannot be found, downloaded or trusted.
+        SourceError: images cannot be read.
+    """
+    all_inputs: dict[str, Any] = {"network": plan.source.sha256} if plan.source else {}
+    key, steps = "", []
+    for step in plan.steps:
+        inputs = step.inputs(plan.target)
+        # Through JSON, so that what is compared with a record from disk has lists and no tuples.
+        all_inputs = all_inputs | json.loads(json.dumps(inputs))
+        text = json.dumps([step.name, key, all_inputs], sort_keys=True, separators=(",", ":"))
+        key = hashlib.sha256(text.encode()).hexdigest()
+        steps.append(KeyedStep(name=step.name, inputs=all_inputs, key=key))
+    return steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What stands in KEY.json.
+
+    Attributes:
+        sha256: Of the network; "" where there is none.
+        inputs: What the result was made from, by name.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
@@ -36,8 +91,23 @@ class _Record:
     inputs: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What stands where a bundle is to be.
+
+    Attributes:
+        bundle: The one of this very plan; None if it has to be built.
+        reason: Why, where no changed input says so.
+        inputs: What stands there was made from; {} where that is not known.
+    """
+
+    bundle: Bundle | None = None
+    reason: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
-class NetworkCache:
+class Store:
     """A folder of networks.
 
     Attributes:
@@ -47,7 +117,7 @@ class NetworkCache:
     folder: Path
 
     @classmethod
-    def of_user(cls) -> NetworkCache:
+    def of_user(cls) -> Store:
         """The one in the user's cache, whose folder need not be there to be read from."""
         return cls(platformdirs.user_cache_path("fcn_trt") / "networks")
 
@@ -69,43 +139,59 @@ class NetworkCache:
         """Where the network of a key is, or is to be written."""
         return self.folder / f"{key}.onnx"
 
-    def find(self, key: str) -> Path | None:
+    def find(self, key: str) -> Network | None:
         """The network of a key; None where there is none, or a damaged one."""
-        path, record = self.path(key), self._record(key)
+        record = self.record(key)
         try:
-            if record is None or sha256(path) != record.sha256:
-                return None
-        except OSError:
+            found = Network.read(self.path(key)) if record is not None else None
+        except OnnxError:
+            return None
+        if record is None or found is None or found.sha256 != record.sha256:
             return None
         with suppress(OSError):  # a cache that can only be read is still read
-            for file in (path, self._record_path(key)):
+            for file in (found.path, self._record_path(key)):
                 file.touch()
-        return path
+        return found
 
-    def inputs(self, key: str) -> dict[str, Any] | None:
-        """What the result of a key was made from, by name; None where that is not known."""
-        record = self._record(key)
-        return None if record is None else record.inputs
+    def record(self, key: str) -> Record | None:
+        """What is known of the result of a key; None where that is nothing."""
+        try:
+            return TypeAdapter(Record).validate_json(self._record_path(key).read_bytes())
+        except (OSError, ValidationError):
+            return None
 
-    def keep(self, key: str, inputs: dict[str, Any]) -> None:
-        """Record what a result was made from, and the network that was written for it, if any.
+    def standing(self, bundle: Path, key: str) -> Standing:
+        """Look at a bundle that was built earlier."""
+        if not (bundle / MANIFEST_NAME).exists():
+            return Standing(reason="not built before")
+        try:
+            built = read_manifest(bundle).inputs_sha256
+            if built == key:
+                return Standing(bundle=load_bundle(bundle))
+        except BundleError:
+            return Standing(reason="the bundle there is incomplete, altered or of another format")
+        record = self.record(built)
+        return Standing(
+            reason="the bundle there is made from something else",
+            inputs=record.inputs if record else {},
+        )
+
+    def keep(self, step: KeyedStep, network: Network | None = None) -> None:
+        """Record what a result was made from.
+
+        Args:
+            step: That made it.
+            network: The one that was written at `path`, if the result is one.
 
         Raises:
             OutputError: the record cannot be written.
         """
-        path = self.path(key)
-        content = {"sha256": sha256(path) if path.is_file() else "", "inputs": inputs}
-        write_atomic(self._record_path(key), json.dumps(content, indent=1).encode())
+        content = {"sha256": network.sha256 if network else "", "inputs": step.inputs}
+        write_atomic(self._record_path(step.key), json.dumps(content, indent=1).encode())
         self._forget_oldest()
 
     def _record_path(self, key: str) -> Path:
         return self.folder / f"{key}.json"
-
-    def _record(self, key: str) -> _Record | None:
-        try:
-            return TypeAdapter(_Record).validate_json(self._record_path(key).read_bytes())
-        except (OSError, ValidationError):
-            return None
 
     def _forget_oldest(self) -> None:
         """Delete what goes beyond the limit, what killed processes left behind included."""

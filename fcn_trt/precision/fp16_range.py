@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ import onnx
 
 from fcn_trt.calibration.tensor_values import Maxima, TensorValues
 from fcn_trt.network.contract import load_onnx
+from fcn_trt.network.file import Network
 from fcn_trt.precision.half import FP16_MAX
 from fcn_trt.spec import Frame, Spec
 from fcn_trt.stages.preprocess import preprocess_into
@@ -30,8 +30,7 @@ eight of them, and up to 4.1 times as large as on eight synthetic streets.
 
 
 def find_overflows(
-    network: Path,
-    spec: Spec,
+    network: Network,
     images: Iterable[Frame],
     *,
     on_image: Callable[[], None] = lambda: None,
@@ -39,8 +38,7 @@ def find_overflows(
     """Find the nodes that read or write what is too large for FP16.
 
     Args:
-        network: FP32 ONNX file.
-        spec: Its spec.
+        network: FP32 ONNX.
         images: Frames such as the network will see, each (H, W, 3) uint8 BGR; some will do.
         on_image: Called after each image.
 
@@ -52,7 +50,8 @@ def find_overflows(
         OnnxError: the network is damaged.
         EngineError: OpenVINO cannot run it.
     """
-    values = TensorValues(network, spec)
+    spec = network.spec
+    values = TensorValues(network.path, spec)
     largest: Maxima = {}
     for tensor, count in _batches(images, spec):
         for name, value in values.measure(tensor).items():
@@ -61,7 +60,7 @@ def find_overflows(
             on_image()
     if not largest:
         raise ValueError(f"there are no images to find out on whether {spec.model} fits FP16")
-    return overflowing_nodes(load_onnx(network).graph, largest)
+    return overflowing_nodes(load_onnx(network.path).graph, largest)
 
 
 def overflowing_nodes(graph: onnx.GraphProto, largest: Mapping[str, float]) -> dict[str, float]:

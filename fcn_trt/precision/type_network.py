@@ -3,50 +3,71 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 
+from fcn_trt.calibration.amax import Method
 from fcn_trt.calibration.cache import calibration_sha256, read_calibration, require_made_for
 from fcn_trt.errors import CalibrationError, OnnxError
-from fcn_trt.network.contract import load_network, save_network
+from fcn_trt.network.contract import load_onnx, save_network
+from fcn_trt.network.file import Network
 from fcn_trt.precision.fp16_range import find_overflows, overflowing_nodes
 from fcn_trt.precision.half import to_half
 from fcn_trt.precision.qdq import convolution_names
 from fcn_trt.precision.quantize import quantize_and_type
-from fcn_trt.precision.request import Quantisation
-from fcn_trt.spec import Frame, Precision, QuantisedPrecision, Spec
+from fcn_trt.spec import QUANTISED, FloatPrecision, Frame, Precision, Spec
 
-__all__ = ["type_network"]
+__all__ = ["Ranges", "find_ranges", "type_model", "type_network"]
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """What typing has to know of a network's tensors.
+
+    Attributes:
+        amaxes: By tensor, the magnitude that becomes the largest code; only of int8 and fp8.
+        too_large: Names of the nodes that read or write what fp16 cannot hold.
+    """
+
+    amaxes: Mapping[str, float] = field(default_factory=dict)
+    too_large: Set[str] = frozenset()
+
+
 def type_network(
-    network: Path,
+    network: Network,
     out: Path,
     precision: Precision,
     *,
+    calibration: Path | None = None,
+    method: Method | None = None,
+    keep: Set[str] = frozenset(),
+    float_precision: FloatPrecision = "fp16",
     images: Iterable[Frame] | None = None,
     on_image: Callable[[], None] = lambda: None,
-    quantisation: Quantisation | None = None,
-) -> Spec:
+) -> Network:
     """Write the typed ONNX of an FP32 network.
 
     Args:
-        network: FP32 ONNX that carries a spec.
+        network: FP32 ONNX.
         out: The ONNX file to write.
         precision: What convolutions shall compute in.
+        calibration: Cache of int8 and fp8, which need it.
+        method: How amax is chosen from it; None takes what the cache has.
+        keep: Convolutions that int8 and fp8 leave in floating point, by the names of their nodes;
+            "first" and "last" stand for the first and the last one.
+        float_precision: Type of what int8 and fp8 do not quantise: fp16 for GPUs, fp32 for CPUs.
         images: Frames such as the network will see, each (H, W, 3) uint8 BGR, on which FP16 finds
             the activations that do not fit it, as it does beside INT8 and FP8 if their calibration
             was imported. None finds only weights that do not.
         on_image: Called after each of these images.
-        quantisation: For "int8" and "fp8", and only for them.
 
     Returns:
-        The new spec; its exceptions name the nodes that compute in another type.
+        The file; the exceptions of its spec name the nodes that compute in another type.
 
     Raises:
         OnnxError: the network is damaged, not FP32, or cannot be typed so.
@@ -56,59 +77,114 @@ def type_network(
         EngineError: OpenVINO cannot run the network on the images.
         OutputError: the file cannot be written.
     """
-    model, spec = load_network(network)
-    typed: onnx.ModelProto
-    if precision in ("fp16", "bf16"):
-        keep: dict[str, float] = {}
-        if precision == "fp16" and spec.precision == "fp32" and images is not None:
-            keep = find_overflows(network, spec, images, on_image=on_image)
-        typed, typed_spec = to_half(model, spec, precision, keep=keep.keys())
-    elif precision == spec.precision:
-        typed, typed_spec = model, spec
-    elif precision in ("int8", "fp8") and quantisation is not None:
-        typed, typed_spec = _quantised(
-            network, model, spec, precision, quantisation, images=images, on_image=on_image
-        )
-    else:
+    model, spec = load_onnx(network.path), network.spec
+    if precision in QUANTISED and calibration is not None and spec.precision == "fp32":
+        spec = replace(spec, calibration_sha256=calibration_sha256(calibration))
+    elif precision not in ("fp16", "bf16", spec.precision):
         raise OnnxError(f"{network} is {spec.precision} and cannot become {precision}")
+    ranges = find_ranges(
+        network,
+        model,
+        precision,
+        calibration=calibration,
+        method=method,
+        float_precision=float_precision,
+        images=images,
+        on_image=on_image,
+    )
+    typed, typed_spec = type_model(
+        model, spec, precision, ranges, float_precision=float_precision, keep=keep
+    )
     unfit = [name for name, kind in typed_spec.exceptions.items() if kind == "fp32"]
     if unfit and typed_spec.float_precision != "fp32":
         logger.info("%s does not fit fp16 at %s, which stay FP32", network, ", ".join(unfit))
-    save_network(typed, out)
-    return typed_spec
+    return save_network(typed, typed_spec, out)
 
 
-def _quantised(
-    network: Path,
+def find_ranges(
+    network: Network,
     model: onnx.ModelProto,
-    spec: Spec,
-    precision: QuantisedPrecision,
-    how: Quantisation,
+    precision: Precision,
     *,
-    images: Iterable[Frame] | None,
-    on_image: Callable[[], None],
-) -> tuple[onnx.ModelProto, Spec]:
-    """Insert Q/DQ and type the rest."""
-    cache = read_calibration(how.calibration)
-    require_made_for(cache, how.calibration, model, spec)
-    too_large: dict[str, float] = {}
-    if how.float_precision == "fp16" and cache.method != "imported":
+    calibration: Path | None,
+    method: Method | None,
+    float_precision: FloatPrecision,
+    images: Iterable[Frame] | None = None,
+    on_image: Callable[[], None] = lambda: None,
+) -> Ranges:
+    """Find out what a precision has to know: from a calibration, or on images.
+
+    Args:
+        network: FP32 ONNX.
+        model: What it holds.
+        precision: What convolutions shall compute in.
+        calibration: As for `type_network`.
+        method: As for `type_network`.
+        float_precision: As for `type_network`.
+        images: As for `type_network`.
+        on_image: As for `type_network`.
+
+    Raises:
+        CalibrationError, OnnxError, ValueError, EngineError: as for `type_network`.
+    """
+    if precision == network.spec.precision or (precision not in QUANTISED and images is None):
+        return Ranges()
+    if precision == "fp16" and network.spec.precision == "fp32" and images is not None:
+        return Ranges(too_large=find_overflows(network, images, on_image=on_image).keys())
+    if precision not in QUANTISED or calibration is None:
+        return Ranges()
+    cache = read_calibration(calibration)
+    require_made_for(cache, calibration, model, network.spec)
+    too_large: Mapping[str, float] = {}
+    if float_precision == "fp16" and cache.method != "imported":
         too_large = overflowing_nodes(model.graph, cache.maxima)
-    elif how.float_precision == "fp16":
+    elif float_precision == "fp16":
         if images is None:
             raise CalibrationError(
-                f"{how.calibration} was imported and does not say what fp16 cannot hold; give "
+                f"{calibration} was imported and does not say what fp16 cannot hold; give "
                 "images, or leave the rest in fp32"
             )
-        too_large = find_overflows(network, spec, images, on_image=on_image)
+        too_large = find_overflows(network, images, on_image=on_image)
+    return Ranges(amaxes=cache.amaxes(method, precision), too_large=too_large.keys())
+
+
+def type_model(
+    model: onnx.ModelProto,
+    spec: Spec,
+    precision: Precision,
+    ranges: Ranges,
+    *,
+    float_precision: FloatPrecision = "fp16",
+    keep: Set[str] = frozenset(),
+) -> tuple[onnx.ModelProto, Spec]:
+    """Type an FP32 network in memory.
+
+    Args:
+        model: FP32 network that keeps the contract; it is not changed, and handed back where there
+            is nothing to do.
+        spec: Its spec.
+        precision: What convolutions shall compute in.
+        ranges: From `find_ranges`.
+        float_precision: As for `type_network`.
+        keep: As for `type_network`.
+
+    Raises:
+        OnnxError: the network cannot be typed so.
+        CalibrationError: the range of a tensor is not known.
+        ValueError: there is no convolution of a name that is to be kept.
+    """
+    if precision in ("fp16", "bf16"):
+        return to_half(model, spec, precision, keep=ranges.too_large)
+    if precision not in QUANTISED or spec.precision == precision:
+        return model, spec
     names = convolution_names(model.graph, "int8")
     ends = {"first": names[0], "last": names[-1]} if names else {}
     return quantize_and_type(
         model,
-        replace(spec, calibration_sha256=calibration_sha256(how.calibration)),
+        spec,
         precision,
-        cache.amaxes(how.method, precision),
-        float_precision=how.float_precision,
-        keep={ends.get(name, name) for name in how.keep},
-        too_large=too_large.keys(),
+        ranges.amaxes,
+        float_precision=float_precision,
+        keep={ends.get(name, name) for name in keep},
+        too_large=ranges.too_large,
     )

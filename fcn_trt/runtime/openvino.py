@@ -90,7 +90,7 @@ class OpenVinoBackend:
         self._palette = palette_array(self._spec.palette)
         self._network = bundle.network
         self._free: Any = None
-        compiled = compile_network(bundle.network, self._spec)
+        compiled = compile_network(bundle.network)
         shape = (self._spec.batch, 3, *self._spec.input_size)
         self._slots = [_Slot(compiled.model, shape) for _ in range(SLOTS)]
         self._description = (
@@ -139,7 +139,7 @@ class OpenVinoBackend:
                 [slot.run(images[i : i + batch]) for i in range(0, len(images), batch)]
             )
         if self._free is None:
-            model = compile_free_shape(self._network, self._spec)
+            model = compile_free_shape(self._network)
             with openvino_errors("make an inference request"):
                 self._free = model.create_infer_request()
         with openvino_errors("run the network"):

@@ -20,7 +20,7 @@ from fcn_trt.errors import EngineError
 from fcn_trt.files import Closing
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.backend import ArrayBackend, Backend
-from fcn_trt.spec import Frame, LabelMap, Logits, Spec
+from fcn_trt.spec import Frame, LabelMap, Logits, Result, Spec
 from fcn_trt.stages.overlay import DEFAULT_OPACITY, overlay
 
 __all__ = ["Segmenter"]
@@ -98,7 +98,7 @@ class Segmenter(Closing):
             ValueError: a frame has another shape or type.
             RuntimeError: the segmenter is closed, or busy in another thread.
         """
-        return [label_map for _, label_map in self.stream(frames)]
+        return [result.label_map for result in self.stream(frames)]
 
     def logits(self, frames: Sequence[Frame]) -> Logits:
         """The network's own output, for evaluation and comparison.
@@ -205,9 +205,7 @@ class Segmenter(Closing):
                 )
             self._backend.segment_array(frame, out)
 
-    def stream(
-        self, frames: Iterable[Frame], *, in_flight: int | None = None
-    ) -> Iterator[tuple[Frame, LabelMap]]:
+    def stream(self, frames: Iterable[Frame], *, in_flight: int | None = None) -> Iterator[Result]:
         """Segment frames as they come, several batches in flight, results in order.
 
         The iterable is read only as far ahead as the engine has room. Label maps belong to the
@@ -220,7 +218,7 @@ class Segmenter(Closing):
                 soonest: for live video.
 
         Yields:
-            Each frame with its label map.
+            Each frame with its label map; a result unpacks into the two.
 
         Raises:
             ValueError: a frame has another shape or type, or in_flight is not 1 to the slots.
@@ -233,6 +231,7 @@ class Segmenter(Closing):
                 raise ValueError(f"in_flight is {room}; this backend takes 1 to {slots}")
             source = iter(frames)
             submitted: deque[tuple[int, list[Frame]]] = deque()
+            numbers = count()
             try:
                 for turn in count():
                     self._check_open()  # it may have been closed between two results
@@ -243,7 +242,8 @@ class Segmenter(Closing):
                         submitted.append((slot, batch))
                     if submitted and (not batch or len(submitted) == room):
                         slot, done = submitted.popleft()
-                        yield from zip(done, self._backend.collect(slot), strict=True)
+                        for frame, label_map in zip(done, self._backend.collect(slot), strict=True):
+                            yield Result(frame=frame, label_map=label_map, index=next(numbers))
                     if not batch and not submitted:
                         return
             finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +14,7 @@ from fcn_trt.comparison.images import CompareImages, ImageChoice
 from fcn_trt.engine.openvino.builder import cpu_name, openvino_version
 from fcn_trt.errors import DatasetError, OnnxError
 from fcn_trt.files import combined_sha256, sha256
+from fcn_trt.network.file import Network
 from fcn_trt.sensitivity.layers import Layer, find_layers
 from fcn_trt.sensitivity.record import Record
 from fcn_trt.sensitivity.result import Effect, Point, Question, Sensitivity
@@ -25,6 +26,7 @@ from fcn_trt.spec import Spec
 if TYPE_CHECKING:
     import onnx
 
+    from fcn_trt.precision.type_network import Ranges
 
 __all__ = ["Bar", "analyse"]
 
@@ -70,10 +72,12 @@ def analyse(
     """
     if question.bound.max_drop is not None and choice.labels is None:
         raise ValueError("a bound of mean IoU needs labels; bound the agreement instead")
-    model, spec, amaxes, too_large = _load(network, calibration, question)
+    file = Network.read(network)
+    model, ranges = _load(file, calibration, question)
+    spec = file.spec
     images = choice.find(spec)
     layers = find_layers(model.graph, question.precision)
-    key = _key(network, amaxes, question, images, choice)
+    key = _key(file, ranges, question, images, choice)
     record = Record(key, (layer.name for layer in layers), out)
     if record.resumed:
         say(f"going on from {record.resumed} networks that {out} has")
@@ -84,8 +88,7 @@ def analyse(
             images,
             precision=question.precision,
             float_precision=question.float_precision,
-            amaxes=amaxes,
-            too_large=too_large,
+            ranges=ranges,
             on_image=tick,
         )
     if trials.reference.miou is not None and math.isnan(trials.reference.miou):
@@ -105,14 +108,13 @@ def analyse(
 
 
 def _load(
-    network: Path, calibration: Path, question: Question
-) -> tuple[onnx.ModelProto, Spec, dict[str, float], frozenset[str]]:
-    """The network, its ranges if they belong together, and the nodes that fp16 cannot hold."""
-    from fcn_trt.calibration.cache import read_calibration, require_made_for
-    from fcn_trt.network.contract import load_network
-    from fcn_trt.precision.fp16_range import overflowing_nodes
+    network: Network, calibration: Path, question: Question
+) -> tuple[onnx.ModelProto, Ranges]:
+    """The network, and its ranges if they belong together."""
+    from fcn_trt.network.contract import load_onnx
+    from fcn_trt.precision.type_network import find_ranges
 
-    model, spec = load_network(network)
+    spec = network.spec
     if spec.precision != "fp32":
         raise OnnxError(
             f"{network} is {spec.precision} already; start from the FP32 ONNX that it was made of"
@@ -122,16 +124,21 @@ def _load(
             f"{network} has a dynamic shape, so its convolutions have no fixed cost; export it at "
             "one size, which the same calibration serves"
         )
-    cache = read_calibration(calibration)
-    require_made_for(cache, calibration, model, spec)
-    too_large = overflowing_nodes(model.graph, cache.maxima)
-    amaxes = cache.amaxes(question.method, question.precision)
-    return model, spec, amaxes, frozenset(too_large)
+    model = load_onnx(network.path)
+    ranges = find_ranges(
+        network,
+        model,
+        question.precision,
+        calibration=calibration,
+        method=question.method,
+        float_precision=question.float_precision,
+    )
+    return model, ranges
 
 
 def _key(
-    network: Path,
-    amaxes: Mapping[str, float],
+    network: Network,
+    ranges: Ranges,
     question: Question,
     images: CompareImages,
     choice: ImageChoice,
@@ -144,8 +151,8 @@ def _key(
     )
     return combined_sha256(
         [
-            sha256(network),
-            json.dumps(dict(amaxes)),
+            network.sha256,
+            json.dumps(dict(ranges.amaxes)),
             question.precision,
             question.float_precision,
             str(choice.ignore if images.dataset else None),

@@ -61,14 +61,14 @@ def check_recipe(
     Raises:
         RecipeError: as `write_keep_float` says, or it is for another precision or calibration.
     """
-    asked = read_recipe(recipe)
-    if asked.precision != precision:
+    asked = read_recipe(recipe).type
+    if asked is None or asked.precision != precision:
+        theirs_too = asked.precision if asked else "no precision"
         raise RecipeError(
-            f"{recipe} is for {asked.precision}, but {precision} is measured; choose --precision "
-            f"{asked.precision}"
+            f"{recipe} is for {theirs_too}, but {precision} is measured; measure the recipe's own"
         )
-    theirs = asked.quantisation.calibration if asked.quantisation else None
-    if theirs is None or not _same_content(theirs, calibration):
+    theirs = asked.calibration
+    if not isinstance(theirs, Path) or not _same_content(theirs, calibration):
         raise RecipeError(
             f"{recipe} has the calibration {theirs}, whose content is not that of {calibration}; "
             "measure with the recipe's own"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,6 +22,8 @@ from fcn_trt.stages.preprocess import preprocess
 
 if TYPE_CHECKING:
     import onnx
+
+    from fcn_trt.precision.type_network import Ranges
 
 __all__ = ["Trials"]
 
@@ -43,8 +45,7 @@ class Trials:
         images: At least one.
         precision: What convolutions compute in.
         float_precision: What everything else does.
-        amaxes: By tensor, the magnitude that becomes the largest code.
-        too_large: Names of nodes that fp16 cannot hold.
+        ranges: Of its tensors.
         on_image: Called after each image that FP32 has labelled.
 
     Raises:
@@ -60,8 +61,7 @@ class Trials:
         *,
         precision: QuantisedPrecision,
         float_precision: FloatPrecision,
-        amaxes: Mapping[str, float],
-        too_large: Set[str] = frozenset(),
+        ranges: Ranges,
         on_image: Callable[[], None] = lambda: None,
     ) -> None:
         require_computed(precision)
@@ -71,8 +71,7 @@ class Trials:
         self._images = images
         self._precision = precision
         self._float_precision = float_precision
-        self._amaxes = amaxes
-        self._too_large = too_large
+        self._ranges = ranges
         self._names = {layer.name for layer in find_layers(model.graph, precision)}
         self._tensors: list[Tensor] = []
         self._sizes: list[Size] = []
@@ -127,22 +126,17 @@ class Trials:
 
     def _typed(self, keep: frozenset[str]) -> tuple[onnx.ModelProto, Spec]:
         """The network to run; it is not quantised at all where every convolution is kept."""
-        from fcn_trt.precision.half import to_half
-        from fcn_trt.precision.quantize import quantize_and_type
+        from fcn_trt.precision.type_network import type_model
 
-        if not keep >= self._names:
-            return quantize_and_type(
-                self._model,
-                self._spec,
-                self._precision,
-                self._amaxes,
-                float_precision=self._float_precision,
-                keep=keep,
-                too_large=self._too_large,
-            )
-        if self._float_precision == "fp32":
-            return self._model, self._spec
-        return to_half(self._model, self._spec, self._float_precision, keep=self._too_large)
+        precision = self._float_precision if keep >= self._names else self._precision
+        return type_model(
+            self._model,
+            self._spec,
+            precision,
+            self._ranges,
+            float_precision=self._float_precision,
+            keep=keep,
+        )
 
     def _run(self, model: onnx.ModelProto, spec: Spec) -> Iterator[LabelMap]:
         """Label every image."""

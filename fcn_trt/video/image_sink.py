@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from fcn_trt.errors import OutputError, SinkError
 from fcn_trt.files import Closing, write_atomic
-from fcn_trt.spec import Frame, LabelMap
+from fcn_trt.spec import Frame, LabelMap, Result
 from fcn_trt.video.palette_png import encode_palette_png
-from fcn_trt.video.protocols import Result
 
 __all__ = ["OVERLAY_SUFFIXES", "ImageSink", "open_label_images", "open_overlay_images"]
 

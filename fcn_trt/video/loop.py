@@ -18,18 +18,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from fcn_trt.spec import Frame, LabelMap, Process
+from fcn_trt.spec import Frame, LabelMap, Process, Result
 from fcn_trt.timing import percentiles, rate_fps
 from fcn_trt.video.channel import Channel
-from fcn_trt.video.protocols import Result, Sink, Source
+from fcn_trt.video.protocols import Sink, Source
+from fcn_trt.video.reader import QUEUE_SIZE, Reader
 
 __all__ = ["LoopInterrupted", "LoopReport", "Progress", "Stop", "run_loop"]
 
 Stop: TypeAlias = Literal["end of source", "limit", "closed", "interrupted"]
-
-QUEUE_SIZE = 4
-READER_TIMEOUT_S = 1.0
-"""How long a reader that is stuck inside its source is waited for at the end."""
 
 REMEMBERED_FRAMES = 1 << 16
 """A report speaks of the last so many frames: a loop may run for weeks."""
@@ -162,7 +159,7 @@ class _Loop:
         if limit is not None:
             self._total = limit if self._total is None else min(limit, self._total)
         self._results: Channel[Result] = Channel(queue_size)
-        self._frames: Channel[tuple[float, Frame]] = Channel(1 if self._is_live else queue_size)
+        self._reader = Reader(source, queue_size=queue_size, on_error=self._fail)
         self._is_stopped = threading.Event()
         self._is_written = threading.Event()
         self._lock = threading.Lock()
@@ -176,50 +173,38 @@ class _Loop:
 
     def run(self) -> LoopReport:
         started = time.perf_counter()
-        # Daemons: a second Ctrl-C, or a camera that hangs, must not keep the process alive.
-        reader = threading.Thread(target=self._read, name="fcn-trt reader", daemon=True)
+        # A daemon: a second Ctrl-C must not keep the process alive.
         writer = threading.Thread(target=self._write, name="fcn-trt writer", daemon=True)
         with self._caught():
             writer.start()
-            reader.start()
+            self._reader.start()
             self._segment()
             self._results.finish()
             # Not a join: one that Ctrl-C interrupts takes the thread for ended (bpo-45274, 3.11).
             self._is_written.wait()
         self._end()
         writer.join()
-        reader.join(READER_TIMEOUT_S)
-        if reader.is_alive():
-            _log.warning("%s hangs in a read and was abandoned", self._source.info.name)
+        self._reader.close()
         return self._outcome(time.perf_counter() - started)
-
-    def _read(self) -> None:
-        """Reader thread: the source into the first queue."""
-        put = self._frames.put_latest if self._is_live else self._frames.put
-        with self._caught():
-            for frame in self._source:
-                if not put((time.perf_counter(), frame)):
-                    return
-            self._frames.finish()
 
     def _segment(self) -> None:
         """Caller's thread: the first queue through the model into the second."""
-        pairs = self._process(self._feed())
+        results = self._process(self._feed())
         with self._caught():
-            for frame, label_map in pairs:
+            for frame, label_map in results:
                 if self._is_stopped.is_set():
                     break
                 self._take(frame, label_map)
         # A generator ends here and not when it is collected, so that its frames in flight are done
         # with before the model is closed.
-        close = getattr(pairs, "close", None)
+        close = getattr(results, "close", None)
         if close is not None:
             close()
         if self._read_at and not self._is_stopped.is_set():
             raise ValueError(f"process gave no label map for {len(self._read_at)} of its frames")
 
     def _feed(self) -> Iterator[Frame]:
-        for count, (read_at, frame) in enumerate(self._frames, start=1):
+        for count, (read_at, frame) in enumerate(self._reader, start=1):
             self._read_at.append(read_at if self._is_live else time.perf_counter())
             yield frame
             if count == self._limit:
@@ -229,11 +214,11 @@ class _Loop:
     def _take(self, frame: Frame, label_map: LabelMap) -> None:
         if not self._read_at:
             raise ValueError("process gave more label maps than it was given frames")
-        now = time.perf_counter()
-        self._latencies_ms.append((now - self._read_at.popleft()) * 1000)
+        now, read_at = time.perf_counter(), self._read_at.popleft()
+        self._latencies_ms.append((now - read_at) * 1000)
         self._stamps.append(now)
         self._recent.append(now)
-        result = Result(index=self._count, frame=frame, label_map=label_map)
+        result = Result(index=self._count, frame=frame, label_map=label_map, captured_at=read_at)
         self._count += 1
         if self._results.put(result) and self._on_progress is not None:
             self._on_progress(
@@ -242,7 +227,7 @@ class _Loop:
                     total=self._total,
                     rate_fps=rate_fps(self._recent),
                     latency_ms=self._latencies_ms[-1],
-                    dropped=self._frames.dropped,
+                    dropped=self._reader.dropped,
                 )
             )
 
@@ -263,7 +248,7 @@ class _Loop:
     def _end(self) -> None:
         """Let no thread wait or begin anything more."""
         self._is_stopped.set()
-        self._frames.stop()
+        self._reader.stop()
         self._results.stop()
 
     @contextmanager
@@ -272,19 +257,22 @@ class _Loop:
         try:
             yield
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            with self._lock:
-                if self._error is None:
-                    self._error = error
-                else:
-                    _log.warning("after %r came %r", self._error, error)
-            self._end()
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            if self._error is None:
+                self._error = error
+            else:
+                _log.warning("after %r came %r", self._error, error)
+        self._end()
 
     def _outcome(self, elapsed_s: float) -> LoopReport:
         p50, p90, p99 = percentiles(self._latencies_ms) if self._latencies_ms else (0.0, 0.0, 0.0)
         interrupted = isinstance(self._error, KeyboardInterrupt)
         report = LoopReport(
             frames=self._count,
-            dropped=self._frames.dropped,
+            dropped=self._reader.dropped,
             elapsed_s=elapsed_s,
             rate_fps=rate_fps(self._stamps),
             latency_p50_ms=p50,

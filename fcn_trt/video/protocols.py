@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
-from fcn_trt.spec import Frame, LabelMap, Size
+from fcn_trt.spec import Frame, Result, Size
 
-__all__ = ["Result", "Sink", "Source", "VideoInfo"]
+__all__ = ["Sink", "Source", "VideoInfo"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,21 +64,6 @@ class Source(Protocol):
     ) -> None:
         """Close the source."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Result:
-    """One segmented frame.
-
-    Attributes:
-        index: 0 for the first frame that was segmented; dropped frames are not counted.
-        frame: (H, W, 3) uint8 BGR.
-        label_map: (H, W) uint8 class indices; 255 is "no label".
-    """
-
-    index: int
-    frame: Frame
-    label_map: LabelMap
 
 
 class Sink(Protocol):

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from fcn_trt.errors import SinkError
 from fcn_trt.files import Closing
-from fcn_trt.spec import Frame, LabelMap
+from fcn_trt.spec import Frame, LabelMap, Result
 from fcn_trt.video.image_sink import OVERLAY_SUFFIXES, open_label_images, open_overlay_images
-from fcn_trt.video.protocols import Result, Sink
+from fcn_trt.video.protocols import Sink
 from fcn_trt.video.video_sink import VIDEO_CODECS, VideoFileSink
 from fcn_trt.video.window_sink import WindowSink
 

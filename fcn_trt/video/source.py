@@ -10,6 +10,7 @@ from fcn_trt.spec import Size
 from fcn_trt.video.capture_source import CaptureSource, open_camera, open_file, open_stream
 from fcn_trt.video.image_source import IMAGE_SUFFIXES, ImageSource, folder_images, glob_images
 from fcn_trt.video.protocols import Source, VideoInfo
+from fcn_trt.video.scene_source import open_scene
 
 __all__ = ["Source", "VideoInfo", "open_source"]
 
@@ -34,6 +35,7 @@ def open_source(
     ``photo.jpg``                   one image
     ``rtsp://``, ``http://``, ...   a stream; live, unless it says how many frames it has
     ``v4l2src ! ... ! appsink``     a GStreamer pipeline (anything with " ! " in it); live
+    ``scene[:SEED[:HxW]]``          an endless drawn street
     ==============================  =============================================================
 
     Args:
@@ -47,6 +49,8 @@ def open_source(
         SourceError: nothing of that name can be read.
         ValueError: a size or rate is asked of something that is no camera.
     """
+    if uri == "scene" or uri.startswith("scene:"):
+        return open_scene(uri)
     if uri.isdecimal() or uri.startswith("/dev/video"):
         return open_camera(uri, size=camera_size, rate_fps=camera_rate_fps)
     if camera_size is not None or camera_rate_fps is not None:

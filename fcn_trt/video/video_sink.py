@@ -13,9 +13,8 @@ import cv2
 
 from fcn_trt.errors import SinkError
 from fcn_trt.files import Closing
-from fcn_trt.spec import Frame, LabelMap, Size
+from fcn_trt.spec import Frame, LabelMap, Result, Size
 from fcn_trt.video.capture_source import file_backend, quiet_opencv
-from fcn_trt.video.protocols import Result
 
 __all__ = ["VIDEO_CODECS", "VideoFileSink"]
 

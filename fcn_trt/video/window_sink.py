@@ -11,8 +11,7 @@ import cv2
 
 from fcn_trt.errors import SinkError
 from fcn_trt.files import Closing
-from fcn_trt.spec import Frame, LabelMap
-from fcn_trt.video.protocols import Result
+from fcn_trt.spec import Frame, LabelMap, Result
 
 __all__ = ["WindowSink"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from fcn_trt.engine.bundle import Compiled, load_bundle, write_bundle
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import BundleError, EngineError
 from fcn_trt.files import sha256
+from tests.plans import as_network
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_batches_in_flight_are_whole(tiny_model, write_network, tmp_path):
     from fcn_trt.engine.openvino.builder import build_openvino
 
     network = write_network(tiny_model, tmp_path / "b.onnx", batch=2)
-    bundle = build_openvino(network, tmp_path / "b")
+    bundle = build_openvino(as_network(network), tmp_path / "b")
     found = measure_bundle(bundle.path, frame_size=None, seconds=0.1)
     assert found.batch == 2
     assert found.throughput_frames % 2 == 0
@@ -102,10 +104,11 @@ def test_bundle_for_another_machine_is_refused_before_anything_is_drawn(tiny_bun
         scratch_bytes=None,
         plan=b"plan",
     )
-    network = tiny_bundle.network.read_bytes()
+    network = replace(tiny_bundle.network, spec=spec)
+    data = network.read_bytes()
     options = BuildOptions(compute_capabilities=("8.7",))
     path = tmp_path / "orin"
-    write_bundle(path, network=network, spec=spec, compiled=compiled, options=options)
+    write_bundle(path, network=network, data=data, compiled=compiled, options=options)
     with pytest.raises(BundleError, match="orin cannot run here: "):
         measure_bundle(path, frame_size=(1, 1), seconds=0.1)
 
@@ -114,7 +117,7 @@ def test_process_of_its_own_gives_the_same_kind_of_result(tiny_bundle):
     found = measure_in_process(tiny_bundle.path, frame_size=(48, 80), seconds=0.1)
     assert found.model == "fcn_r18-d8"
     assert found.frame_size == (48, 80)
-    assert found.network_sha256 == sha256(load_bundle(tiny_bundle.path).network)
+    assert found.network_sha256 == sha256(load_bundle(tiny_bundle.path).network.path)
     assert list(found.stages) == ["preprocess", "network", "decode", "overlay"]
 
 

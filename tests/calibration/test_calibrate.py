@@ -17,9 +17,10 @@ from fcn_trt.calibration.histogram import Histogram  # noqa: E402
 from fcn_trt.calibration.images import RangeImages  # noqa: E402
 from fcn_trt.calibration.tensor_values import TensorValues  # noqa: E402
 from fcn_trt.errors import EngineError, OnnxError  # noqa: E402
-from fcn_trt.network.contract import load_network, save_network  # noqa: E402
+from fcn_trt.network.contract import load_network  # noqa: E402
 from fcn_trt.spec import read_spec  # noqa: E402
 from fcn_trt.stages.preprocess import preprocess  # noqa: E402
+from tests.plans import as_network, save  # noqa: E402
 
 SIZE = (64, 96)
 DAY = "2026-11-21"
@@ -35,7 +36,7 @@ def images(tmp_path_factory, make_frame):
 
 def measure(network, images, **options):
     options = {"method": "entropy", "created": DAY} | options
-    return calibrate(network, images, **options)
+    return calibrate(as_network(network), images, **options)
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,7 @@ import os, signal, sys
 from pathlib import Path
 from fcn_trt.calibration.calibrate import calibrate
 from fcn_trt.calibration.images import RangeImages
+from fcn_trt.network.file import Network
 network, folder, states, count, signal_number = sys.argv[1:]
 # A shell that runs its jobs in the background has them ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -139,7 +141,7 @@ def on_image():
     if len(done) == int(count):
         os.kill(os.getpid(), int(signal_number))
 images = RangeImages(folders=(Path(folder),), limit=None, size=(64, 96))
-calibrate(Path(network), images, method="entropy", created="2026-11-20",
+calibrate(Network.read(Path(network)), images, method="entropy", created="2026-11-20",
           state_folder=Path(states), save_every_s=float("inf") if signal_number == "2" else 0,
           on_image=on_image)
 """
@@ -217,7 +219,7 @@ def test_tensor_that_does_not_stay_finite_is_named(tiny_network, images, tmp_pat
     tensor = next(t for t in model.graph.initializer if t.name == "backbone.stem.3.weight")
     huge = np.full(tuple(tensor.dims), 3e38, np.float32)
     tensor.CopyFrom(onnx.numpy_helper.from_array(huge, tensor.name))
-    save_network(model, tmp_path / "huge.onnx")
+    save(model, tmp_path / "huge.onnx")
     with pytest.raises(EngineError, match=r"huge\.onnx cannot be calibrated: its tensor 'backbone"):
         measure(tmp_path / "huge.onnx", images)
 
@@ -225,7 +227,7 @@ def test_tensor_that_does_not_stay_finite_is_named(tiny_network, images, tmp_pat
 def test_typed_network_is_refused(tiny_network, images, tmp_path):
     from fcn_trt.precision.type_network import type_network
 
-    type_network(tiny_network, tmp_path / "h.onnx", "bf16")
+    type_network(as_network(tiny_network), tmp_path / "h.onnx", "bf16")
     with pytest.raises(OnnxError, match=r"h\.onnx is bf16, but calibration needs the FP32 network"):
         measure(tmp_path / "h.onnx", images)
 
@@ -238,10 +240,11 @@ def test_no_images_are_refused(tiny_network):
 MEMORY = """
 import resource, sys
 from pathlib import Path
+from fcn_trt.network.file import Network
 from fcn_trt.calibration.calibrate import calibrate
 from fcn_trt.calibration.images import RangeImages
 images = RangeImages(streets=int(sys.argv[2]), size=(64, 96))
-calibrate(Path(sys.argv[1]), images, method="entropy", created="2026-11-20")
+calibrate(Network.read(Path(sys.argv[1])), images, method="entropy", created="2026-11-20")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -1,20 +1,26 @@
 """The caches in calibration/: small, explained, and those that the recipes need."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fcn_trt.pipeline.recipe import read_recipe
+from fcn_trt.pipeline.run import run
 
 ROOT = Path(__file__).parents[2]
 CACHES = sorted((ROOT / "calibration").glob("*.json"))
 RECIPES = [read_recipe(path) for path in sorted((ROOT / "engines").glob("*.toml"))]
-QUANTISED = [(recipe, recipe.quantisation) for recipe in RECIPES if recipe.quantisation]
+QUANTISED = [
+    (recipe, recipe.type.calibration)
+    for recipe in RECIPES
+    if recipe.type is not None and isinstance(recipe.type.calibration, Path)
+]
 
 
 def test_there_is_a_cache_for_each_recipe_that_needs_one_and_no_other():
-    needed = {how.calibration.resolve() for _, how in QUANTISED}
+    needed = {cache.resolve() for _, cache in QUANTISED}
     assert needed == set(CACHES)
 
 
@@ -29,21 +35,16 @@ def test_cache_is_small_and_its_table_says_where_it_comes_from(path):
     assert cache.images_name in row
     assert cache.created in row
     assert f"OpenVINO {cache.openvino}" in row
-    users = {r.path.stem for r, how in QUANTISED if how.calibration.resolve() == path}
+    users = {r.path.stem for r, cache in QUANTISED if cache.resolve() == path}
     assert users == set(re.findall(r"`(\w+_(?:int8|fp8))`", row))
 
 
-@pytest.mark.parametrize(("recipe", "how"), QUANTISED, ids=[r.path.stem for r, _ in QUANTISED])
-def test_cache_is_of_the_network_of_its_recipe(recipe, how, tmp_path):
+@pytest.mark.parametrize("recipe", [r for r, _ in QUANTISED], ids=lambda r: r.path.stem)
+def test_cache_is_of_the_network_of_its_recipe(recipe, tmp_path):
     pytest.importorskip("torch")
-    from fcn_trt.pipeline.steps import export_network
-    from fcn_trt.precision.type_network import type_network
-
-    model = str(recipe.path.parent / recipe.model)
-    export_network(model, tmp_path / "n.onnx", size=recipe.size)
-    typed = tmp_path / "q.onnx"
-    spec = type_network(tmp_path / "n.onnx", typed, recipe.precision, quantisation=how)
-    assert spec.precision == recipe.precision
+    plan = replace(recipe.plan(), compile=None)
+    spec = run(plan, tmp_path / "q.onnx").spec
+    assert spec.precision == plan.precision
     assert len(spec.exceptions) == {"int8": 0, "fp8": 4}[spec.precision]  # of 26
 
 

@@ -131,12 +131,12 @@ def test_negative_values_count_as_much_as_positive_ones(tiny_network):
 def test_dynamic_network_is_measured_at_the_shape_it_is_optimised_for(
     tiny_model, reference, tmp_path
 ):
-    from fcn_trt.network.contract import save_network
     from fcn_trt.network.to_onnx import to_onnx
+    from tests.plans import save
 
     shapes = ShapeRange(min_size=(33, 64), max_size=(128, 128), min_batch=1, max_batch=3)
     model, spec = to_onnx(tiny_model, size=(64, 96), batch=2, dynamic=shapes)
-    save_network(model, tmp_path / "n.onnx")
+    save(model, tmp_path / "n.onnx")
     found = TensorValues(tmp_path / "n.onnx", spec).measure(images_of(batch=2))
     one, other = (maxima_of(reference(image[None])) for image in images_of(batch=2))
     assert found == pytest.approx({name: max(one[name], other[name]) for name in one}, rel=1e-4)

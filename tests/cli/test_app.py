@@ -21,14 +21,14 @@ from PIL import Image
 
 from fcn_trt import __version__
 from fcn_trt.cli.app import main
-from fcn_trt.cli.common import needing_export
+from fcn_trt.cli.common import missing_sentence
 from fcn_trt.engine.openvino.builder import computes
-from fcn_trt.errors import MissingExtraError
 from fcn_trt.files import Closing
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import read_spec
 from fcn_trt.video.scene_source import open_scene
 from fcn_trt.video.source import open_source
+from tests.plans import as_network
 
 COMMANDS = (
     *("demo", "models", "profile", "export", "calibrate", "quantize", "sensitivity"),
@@ -81,11 +81,11 @@ def checkpoint(make_model, tmp_path_factory) -> Path:
 def camvid_bundle(checkpoint, tmp_path_factory) -> Path:
     """That checkpoint as a bundle for 64x96, through export and build."""
     from fcn_trt.engine.openvino.builder import build_openvino
-    from fcn_trt.pipeline.steps import export_network
+    from tests.plans import export_network
 
     folder = tmp_path_factory.mktemp("camvid_bundle")
     export_network(str(checkpoint), folder / "street.onnx", size=(64, 96))
-    bundle: Path = build_openvino(folder / "street.onnx", folder / "street").path
+    bundle: Path = build_openvino(as_network(folder / "street.onnx"), folder / "street").path
     return bundle
 
 
@@ -223,20 +223,15 @@ def test_export_refuses_a_batch_that_no_network_takes(cli, tmp_path, option):
 def test_export_names_the_limit_that_is_wrong(cli, tmp_path):
     limits = ["--size", "64x64", "--min-size", "128x128"]
     done = cli("export", "fcn_r18-d8", "--weights", "random", *limits, "--out", tmp_path / "m.onnx")
-    assert done.status == 1
-    assert "; min_size must not be more than size, which a dynamic network is" in done.err
+    assert done.status == 2
+    assert "'--min-size': the network's own size, 64x64, which the engine is optimised" in done.err
     assert files_in(tmp_path) == []
 
 
-def test_missing_opencv_is_no_matter_of_the_export_extra():
-    def call():
-        raise ModuleNotFoundError("No module named 'cv2'", name="cv2")
-
-    with pytest.raises(MissingExtraError) as refusal:
-        needing_export(call)
-    assert str(refusal.value) == (
-        "this command needs OpenCV's package cv2; `fcn-trt doctor` says what helps"
-    )
+def test_missing_opencv_is_no_matter_of_an_extra():
+    missing = ModuleNotFoundError("No module named 'cv2'", name="cv2")
+    assert "`fcn-trt doctor`" in missing_sentence(missing)
+    assert "OpenCV" in missing_sentence(missing)
 
 
 def test_export_names_the_classes_that_were_asked(cli, make_model, tmp_path):
@@ -334,7 +329,7 @@ def test_run_keeps_no_frame_of_a_live_source_back(
             yield pair
 
     real = Segmenter.stream
-    monkeypatch.setattr("fcn_trt.cli.run._open_source", lambda _: Frames())
+    monkeypatch.setattr("fcn_trt.video.source.open_source", lambda _: Frames())
     monkeypatch.setattr(Segmenter, "stream", stream)
     assert cli("run", tiny_bundle.path, "--source", "it", "--limit", 4).status == 0
     assert ahead[0] == max(ahead) == in_flight
@@ -462,11 +457,12 @@ def test_ctrl_c_before_anything_ran_is_one_word(cli, monkeypatch):
             "'fp4' is none of fp32, fp16, bf16, int8, fp8; see",
         ),
         ("build m.onnx --out b --precision int8", "'--calibration': int8 needs a cache from"),
-        ("build m.onnx --out b --calibration c.json", "only int8 and fp8 are calibrated; see"),
+        ("build m.onnx --out b --calibration c.json", "'--calibration': it needs --precision"),
+        (f"export m.onnx --weights random {EXPORT}", "'--weights': an .onnx file carries its"),
         ("quantize m.onnx --out q.onnx --precision fp16 --float fp32", "only int8 and fp8 leave"),
         (
             "quantize m.onnx --out q.onnx --precision int8 --calibration c.json --float bf16",
-            "'bf16' is neither fp16 nor fp32; see",
+            "'bf16' is none of fp16, fp32; see",
         ),
         ("build m.onnx --out b --target tpu", "'tpu' is none of openvino, tensorrt, tensorrt-r"),
         ("eval b --dataset moon --root r", "'moon' is none of coco_voc, voc, cityscapes, ad"),
@@ -553,7 +549,6 @@ EXPORT = "--size 64x96 --out new.onnx"
         (f"export street.pth --labels voc {EXPORT}", "street.pth cannot be labelled (voc has 21 "),
         (f"export street.pth --labels moon {EXPORT}", "street.pth cannot be labelled (unknown l"),
         (f"export street.pth --weights random {EXPORT}", "street.pth is a checkpoint itself; lea"),
-        (f"export m.onnx --weights random {EXPORT}", "an .onnx file carries its weights; leave -"),
         (f"export fcn_r18-d8 --weights random:x {EXPORT}", "random:x has no seed of 1 to 18 digi"),
         (f"export fcn_d6_r50b-d16 {EXPORT}", "no weights are published for fcn_d6_r50b-d16; give"),
         (f"export fcn_r34-d8 {EXPORT}", "unknown model 'fcn_r34-d8'; `fcn-trt models` lists the "),

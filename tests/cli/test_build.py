@@ -17,6 +17,7 @@ from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.builder import build_tensorrt
 from fcn_trt.machine import Gpu, Machine, this_machine
 from fcn_trt.spec import ShapeRange, read_spec
+from tests.plans import as_network
 
 SIZE = "64x96"
 RTX = "tensorrt-rtx"
@@ -59,7 +60,7 @@ def built_rtx(rtx, tiny_network, tmp_path_factory) -> Path:
     """The tiny network as a TensorRT-RTX bundle for sm_86. Read only."""
     out = tmp_path_factory.mktemp("rtx") / "bundle"
     options = BuildOptions(compute_capabilities=("8.6",))
-    build_tensorrt(tiny_network, out, target="tensorrt-rtx", options=options)
+    build_tensorrt(as_network(tiny_network), out, target="tensorrt-rtx", options=options)
     return Path(out)
 
 
@@ -140,7 +141,7 @@ class TestRefused:
         self.replace_operator(here / "m.onnx", "Bernoulli")
         device = {"compute_capability": "8.6"}
         write_recipe(here / "r.toml", model="edited.onnx", target=RTX, device=device)
-        said = refusal("build", "r.toml", steps=5)
+        said = refusal("build", "r.toml", steps=1)
         assert "/networks/" not in said
         assert said.startswith("the network of r.toml cannot become an engine: TensorRT-RTX ")
 
@@ -154,10 +155,9 @@ class TestRefused:
 
     def test_int8_without_a_calibration_cache(self, refusal, here):
         write_recipe(here / "r.toml", precision="int8")
-        assert refusal("build", "r.toml") == (
-            "r.toml lacks the key 'calibration': int8 needs the path of a cache from `fcn-trt "
-            "calibrate`; add it, or choose fp16"
-        )
+        said = refusal("build", "r.toml")
+        assert said.startswith("r.toml is not valid at calibration: int8 needs a cache")
+        assert "`fcn-trt calibrate`" in said
 
     @pytest.mark.parametrize("target", ["tensorrt", RTX])
     def test_fp8_for_a_device_below_8_9(self, refusal, here, target):
@@ -172,10 +172,9 @@ class TestRefused:
     @pytest.mark.parametrize("command", ["build", "quantize"])
     def test_quantised_precision_without_a_calibration(self, refusal, command, precision):
         arguments = [command, "m.onnx", "--precision", precision, "--out", "new"]
-        assert refusal(*arguments, status=2) == (
-            f"Invalid value for '--calibration': {precision} needs a cache from `fcn-trt "
-            f"calibrate`; see `fcn-trt {command} --help`"
-        )
+        said = refusal(*arguments, status=2)
+        assert f"'--calibration': {precision} needs a cache from `fcn-trt calibrate`" in said
+        assert said.endswith(f"see `fcn-trt {command} --help`")
 
     @pytest.mark.parametrize("command", ["build", "quantize"])
     def test_calibration_that_is_none(self, refusal, here, command):
@@ -187,9 +186,8 @@ class TestRefused:
     def test_bf16_for_a_device_below_8_0(self, refusal, here, rtx, cli, network):
         assert cli("quantize", "m.onnx", "--precision", "bf16", "--out", "b.onnx").status == 0
         arguments = ["--target", RTX, "--compute-capability", "7.5", "--out", "new"]
-        assert refusal("build", *network.split(), *arguments) == (
-            "bf16 needs a GPU of compute capability 8.0 or more, but 7.5 was asked for; choose fp16"
-        )
+        said = refusal("build", *network.split(), *arguments, status=2)
+        assert "'--precision': bf16 needs a GPU of compute capability 8.0 or more, but 7.5" in said
 
     def test_recipe_with_an_unknown_key(self, refusal, here):
         write_recipe(here / "r.toml", precison="fp16")
@@ -247,10 +245,9 @@ class TestRefused:
     @pytest.mark.parametrize("options", ["", "--compute-capability 8.7", "--precision fp16"])
     def test_tensorrt_on_a_machine_without_a_gpu(self, refusal, no_gpu, options):
         arguments = ["build", "m.onnx", "--target", "tensorrt", "--out", "new"]
-        assert refusal(*arguments, *options.split()) == (
-            "TensorRT compiles on the GPU that the engine is for, and this machine has none "
-            f"({no_gpu}); build it on that device, or for tensorrt-rtx or openvino"
-        )
+        said = refusal(*arguments, *options.split())
+        assert said.startswith("m.onnx cannot be built here: TensorRT compiles on the GPU that")
+        assert f"({no_gpu}); build it on that device, or for tensorrt-rtx or openvino" in said
 
     @pytest.mark.parametrize(
         ("options", "status", "sentence"),
@@ -265,9 +262,9 @@ class TestRefused:
                 2,
                 "it is one of none, ampere_plus, same_c",
             ),
-            ("--out new --images .", 2, "'--images': only --precision fp16 is checked on images; "),
-            ("--out new --workspace 1MiB", 1, "limits of the device are for TensorRT; leave them "),
-            ("--out new --strip", 1, "limits of the device are for TensorRT; leave them out for o"),
+            ("--out new --images .", 2, "'--images': it needs --precision; "),
+            ("--out new --workspace 1MiB", 2, "limits of the device are for TensorRT; leave them "),
+            ("--out new --strip", 2, "limits of the device are for TensorRT; leave them out for o"),
         ],
     )
     def test_option_that_is_not_valid(self, refusal, options, status, sentence):
@@ -276,7 +273,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         "option",
         [
-            *("--out new", "--target openvino", "--precision fp16", "--precision int8"),
+            *("--target openvino", "--precision fp16", "--precision int8"),
             *("--images .", "--workspace 1GiB", "--optimization-level 3", "--strip"),
         ],
     )
@@ -293,10 +290,9 @@ class TestRefused:
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
     def test_images_for_a_type_that_is_not_checked_on_any(self, refusal, precision):
         arguments = ["--precision", precision, "--images", ".", "--out", "new.onnx"]
-        assert refusal("quantize", "m.onnx", *arguments, status=2) == (
-            "Invalid value for '--images': only --precision fp16 is checked on images; see "
-            "`fcn-trt quantize --help`"
-        )
+        said = refusal("quantize", "m.onnx", *arguments, status=2)
+        assert "'--images': only fp16 is checked on images" in said
+        assert said.endswith("see `fcn-trt quantize --help`")
 
     def test_folder_that_a_typed_network_cannot_be_written_to(self, refusal):
         said = refusal("quantize", "m.onnx", "--precision", "fp16", "--out", "gone/new.onnx")
@@ -304,8 +300,8 @@ class TestRefused:
 
     def test_own_size_outside_a_dynamic_range(self, refusal):
         arguments = ["--size", SIZE, "--min-size", "65x97", "--out", "new.onnx"]
-        said = refusal("export", "fcn_r18-d8", "--weights", "random", *arguments)
-        assert said.startswith("height 64 is not within its range of 65 to 64; ")
+        said = refusal("export", "fcn_r18-d8", "--weights", "random", *arguments, status=2)
+        assert "'--min-size': the network's own size, " in said
 
 
 class TestRtx:
@@ -400,12 +396,11 @@ class TestRecipe:
         assert done.status == 0
         times = [line.rpartition(": ")[0] for line in done.err.splitlines()[1::2]]
         assert done.err.splitlines()[::2] == [
-            ":: export (not in the cache)",
             ":: type (not in the cache)",
             ":: build (not built before)",
-            ":: street is built: made export, type, build",
+            ":: street is built: made type, build",
         ]
-        assert times == [":: export", ":: type", ":: build"]
+        assert times == [":: type", ":: build"]
         assert "26 fp32 (100.0 % of GMAC); read from the engine" in done.out
         assert names(here) == ["m.onnx", "r.toml", "street"]
 
@@ -417,23 +412,21 @@ class TestRecipe:
             assert second.json[part] == first[part]
         assert [step.keys() for step in first["steps"]] == [
             {"name", "made", "reason", "duration_s"}
-        ] * 3
+        ] * 2
         assert [step["reason"] for step in first["steps"]] == [
-            "not in the cache",
             "not in the cache",
             "not built before",
         ]
         assert second.json["steps"] == [
             {"name": name, "made": False, "reason": "", "duration_s": 0.0}
-            for name in ("export", "type", "build")
+            for name in ("type", "build")
         ]
-        assert second.err.splitlines()[:3] == [
-            ":: export: reused",
+        assert second.err.splitlines()[:2] == [
             ":: type: reused",
             ":: build: reused",
         ]
-        assert second.err.splitlines()[3].startswith(":: nothing to do: street is up to date")
-        assert second.err.count("\n") == 4
+        assert second.err.splitlines()[2].startswith(":: nothing to do: street is up to date")
+        assert second.err.count("\n") == 3
 
     def test_suffix_of_a_recipe_may_be_in_capitals(self, cli, here):
         write_recipe(here / "R.TOML", output="street")
@@ -477,7 +470,7 @@ class TestQuantize:
         done = cli("quantize", "m.onnx", "--precision", "fp16", "--out", "h.onnx")
         assert done == (
             *(0, ""),
-            ":: m.onnx -> fp16, checked on 8 drawn streets\nwrote fcn_r18-d8 in fp16 to h.onnx\n",
+            ":: checking what fits fp16 on 8 drawn streets\nwrote fcn_r18-d8 in fp16 to h.onnx\n",
         )
         assert read_spec(here / "h.onnx").precision == "fp16"
 
@@ -486,7 +479,7 @@ class TestQuantize:
         cv2.imwrite(str(here / "frames" / "a.png"), make_frame())
         arguments = ["--precision", "fp16", "--images", "frames", "--out", "h.onnx"]
         done = cli("quantize", "m.onnx", *arguments, "--json")
-        assert done.err == ":: m.onnx -> fp16, checked on frames\n"
+        assert done.err == ":: checking what fits fp16 on frames\n"
         assert done.json["network"] == "h.onnx"
         assert (done.json["spec"]["precision"], done.json["spec"]["exceptions"]) == ("fp16", {})
 
@@ -514,7 +507,7 @@ class TestQuantize:
         kept = read_spec(here / "h.onnx").exceptions
         assert list(kept.values()) == ["fp32"] * len(kept)
         assert done.err.splitlines() == [
-            ":: large.onnx -> fp16, checked on 8 drawn streets",
+            ":: checking what fits fp16 on 8 drawn streets",
             f":: kept in fp32, because fp16 cannot hold it: {', '.join(kept)}",
             "wrote fcn_r18-d8 in fp16 to h.onnx",
         ]
@@ -525,7 +518,7 @@ class TestQuantize:
         asked = ["--precision", "fp16", "--target", RTX, "--compute-capability", "8.6"]
         done = cli("build", "m.onnx", *asked, "--out", "rtx")
         assert done.err.splitlines() == [
-            ":: m.onnx -> fp16, checked on 8 drawn streets",
+            ":: checking what fits fp16 on 8 drawn streets",
             "wrote the bundle to rtx",
         ]
         assert "26 fp16 (100.0 % of GMAC)" in done.out

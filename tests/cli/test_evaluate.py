@@ -17,6 +17,7 @@ import pytest
 
 from fcn_trt.engine.openvino.builder import build_openvino
 from fcn_trt.labels import label_set
+from tests.plans import as_network
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
 
@@ -68,7 +69,9 @@ def test_class_that_never_occurs_is_a_dash_and_null(
     model = make_model()
     with torch.no_grad():
         model.module.decode_head.conv_seg.bias[1] = 1e6  # so that it wins everywhere
-    bundle = build_openvino(write_network(model, tmp_path / "m.onnx"), tmp_path / "bundle")
+    bundle = build_openvino(
+        as_network(write_network(model, tmp_path / "m.onnx")), tmp_path / "bundle"
+    )
     root = dataset(2, highest=0)
     found = cli(*of_generic(bundle, root, "--json")).json
     assert found["per_class"] == {"class_0": 0.0, "class_1": 0.0, "class_2": None}
@@ -192,7 +195,7 @@ def city(make_model, write_network, tmp_path, make_frame):
     def make(model):
         loaded = replace(make_model(model, classes=19), labels=label_set("cityscapes"))
         network = write_network(loaded, tmp_path / "m.onnx", size=(64, 128))
-        bundle = build_openvino(network, tmp_path / "bundle")
+        bundle = build_openvino(as_network(network), tmp_path / "bundle")
         root = tmp_path / "cityscapes"
         for index, town in enumerate(("aachen", "ulm")):
             name = f"{town}_000000_000019"
@@ -363,7 +366,9 @@ def test_file_that_is_no_result_is_kept(cli, tmp_path):
 
 def test_evaluation_of_streets_can_be_gone_on_with(cli, make_model, write_network, tmp_path):
     model = replace(make_model(classes=11), labels=label_set("camvid"))
-    bundle = build_openvino(write_network(model, tmp_path / "m.onnx"), tmp_path / "bundle")
+    bundle = build_openvino(
+        as_network(write_network(model, tmp_path / "m.onnx")), tmp_path / "bundle"
+    )
     out = tmp_path / "r.json"
     command = ["eval", bundle.path, "--dataset", "scene", "--limit", 3, "--out", out, "--json"]
     first = cli(*command).json

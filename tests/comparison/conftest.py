@@ -12,6 +12,7 @@ import pytest
 
 from fcn_trt.comparison.predictor import Predictor
 from fcn_trt.spec import Frame, LabelMap, Spec
+from tests.plans import as_results
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def grey(tiny_bundle) -> Callable[..., Predictor]:
             kind="torch",
             description="a rule on the CPU",
             spec=spec,
-            process=lambda frames: ((frame, label(frame)) for frame in frames),
+            process=lambda frames: as_results((frame, label(frame)) for frame in frames),
         )
 
     return make

@@ -131,7 +131,7 @@ def test_engines_in_flight_give_the_numbers_of_one_image_after_the_other(
     with open_predictors(str(tiny_bundle.path), str(other)) as (first, second):
         images = ImageChoice(folder=folder, labels=labels).find(first.spec)
         found = compare(first, second, images, draw=no_picture)
-        there = [next(iter(second.process([frame])))[1] for frame in frames]
+        there = [next(iter(second.process([frame]))).label_map for frame in frames]
     with Segmenter.load(tiny_bundle.path) as segmenter:
         here = [segmenter.segment(frame) for frame in frames]
     same = [a == b for a, b in zip(here, there, strict=True)]

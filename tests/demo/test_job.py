@@ -12,9 +12,7 @@ from fcn_trt.engine.bundle import load_bundle
 from fcn_trt.engine.openvino.builder import computes
 from fcn_trt.errors import OutputError
 from fcn_trt.model.checkpoint import load_checkpoint
-from fcn_trt.model.load import load_model
 from fcn_trt.model.weights import WeightsFile, resolve_weights
-from fcn_trt.pipeline import steps
 from fcn_trt.spec import read_spec
 from fcn_trt.video.loop import Progress
 from fcn_trt.video.source import open_source
@@ -92,22 +90,10 @@ def test_what_no_street_can_be_drawn_with_is_refused_before_anything_is_made(
 
 
 def test_missing_export_extra_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "fcn_trt.pipeline.steps", None)
-    with pytest.raises(ModuleNotFoundError, match=r"fcn_trt\.pipeline\.steps"):
+    monkeypatch.setitem(sys.modules, "fcn_trt.model.load", None)
+    with pytest.raises(ModuleNotFoundError, match=r"fcn_trt\.model\.load"):
         run_demo(tmp_path / "out", size=SIZE)
     assert not (tmp_path / "out").exists()
-
-
-def test_checkpoint_is_loaded_once(short, tmp_path, monkeypatch):
-    loaded = []
-
-    def load(*arguments):
-        loaded.append(arguments)
-        return load_model(*arguments)
-
-    monkeypatch.setattr(steps, "load_model", load)
-    run_demo(tmp_path, size=SIZE, precision="fp32", frame_count=1)
-    assert len(loaded) == 1
 
 
 def test_file_in_the_way_of_the_folder_is_named(tmp_path):

@@ -13,6 +13,7 @@ from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions
 from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.errors import BundleError, EngineError, MissingExtraError
 from fcn_trt.machine import Gpu, Machine, this_machine
+from tests.plans import as_network
 
 TOLD = BuildOptions(compute_capabilities=("8.6",), workspace_bytes=64 << 20)
 
@@ -34,7 +35,11 @@ def machine(monkeypatch):
 def rtx_bundle(rtx, tiny_network, tmp_path):
     out = tmp_path / "rtx"
     return build_engine(
-        tiny_network, out, target="tensorrt-rtx", options=TOLD, inputs_sha256="of a recipe"
+        as_network(tiny_network),
+        out,
+        target="tensorrt-rtx",
+        options=TOLD,
+        inputs_sha256="of a recipe",
     )
 
 
@@ -44,7 +49,9 @@ def without_time(bundle):
 
 
 def test_openvino_bundle_is_that_of_its_builder(tiny_network, tiny_bundle, tmp_path):
-    made = build_engine(tiny_network, tmp_path / "b", target="openvino", options=BuildOptions())
+    made = build_engine(
+        as_network(tiny_network), tmp_path / "b", target="openvino", options=BuildOptions()
+    )
     assert without_time(made) == without_time(tiny_bundle)
 
 
@@ -59,12 +66,14 @@ def test_rtx_bundle_keeps_its_limits_and_the_key_of_its_recipe(rtx_bundle):
 )
 def test_limits_of_a_device_are_refused_for_openvino(tiny_network, tmp_path, options):
     with pytest.raises(EngineError, match="are for TensorRT; leave them out for openvino"):
-        build_engine(tiny_network, tmp_path / "b", target="openvino", options=options)
+        build_engine(as_network(tiny_network), tmp_path / "b", target="openvino", options=options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_openvino_bundle_is_rebuilt_to_an_equal_one(tiny_network, tmp_path):
-    first = build_engine(tiny_network, tmp_path / "b", target="openvino", options=BuildOptions())
+    first = build_engine(
+        as_network(tiny_network), tmp_path / "b", target="openvino", options=BuildOptions()
+    )
     again = rebuild(first)
     assert again.path == first.path
     assert without_time(again) == without_time(first)

@@ -19,6 +19,7 @@ from fcn_trt.engine.manifest import MANIFEST_NAME, FileRecord, Proof
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import BundleError, OutputError
 from fcn_trt.spec import read_spec
+from tests.plans import as_network
 
 PROOF = Proof(source="engine", convolutions={"fp32": 26}, gmac={"fp32": 0.01})
 COMPILED = Compiled(
@@ -37,8 +38,8 @@ def write(tiny_network):
     """Write the tiny network as a bundle of that name."""
     return lambda path, compiled=COMPILED: write_bundle(
         path,
-        network=tiny_network.read_bytes(),
-        spec=read_spec(tiny_network),
+        network=as_network(tiny_network),
+        data=tiny_network.read_bytes(),
         compiled=compiled,
         options=BuildOptions(),
     )
@@ -162,8 +163,8 @@ def test_bundle_can_be_rebuilt_from_its_own_network(write, tmp_path):
     first = write(tmp_path / "tiny")
     again = write_bundle(
         first.path,
-        network=first.network.read_bytes(),
-        spec=first.manifest.spec,
+        network=first.network,
+        data=first.network.read_bytes(),
         compiled=COMPILED,
         options=BuildOptions(),
     )

@@ -11,6 +11,7 @@ from fcn_trt.evaluation.measure import evaluate
 from fcn_trt.evaluation.sample import check_classes
 from fcn_trt.labels import label_set
 from fcn_trt.video.palette_png import encode_palette_png
+from tests.plans import as_results
 
 
 @pytest.fixture
@@ -166,7 +167,8 @@ def test_label_maps_that_the_sink_wrote_agree_with_themselves(write, classes):
     truth = np.array([[0, 1], [2, 255]], dtype=np.uint8)
     (root / "labels" / "a.png").write_bytes(encode_palette_png(truth, palette))
     result = evaluate(
-        lambda frames: ((frame, truth.copy()) for frame in frames), open_dataset("generic", root)
+        lambda frames: as_results((frame, truth.copy()) for frame in frames),
+        open_dataset("generic", root),
     )
     assert (result.miou, result.pixel_accuracy) == (1.0, 1.0)
 

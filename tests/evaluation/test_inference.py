@@ -17,6 +17,7 @@ from fcn_trt.evaluation.protocol import Protocol, Slide
 from fcn_trt.evaluation.resize import best_class
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.stages.preprocess import preprocess
+from tests.plans import as_network
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
 
@@ -203,7 +204,7 @@ def test_network_of_free_shape_gives_the_logits_of_the_one_of_fixed_shape(
     frames = [make_frame((64, 96)), make_frame((96, 160))]
     bundles = [
         build_openvino(
-            write_network(model, tmp_path / f"{index}.onnx", size=frame.shape[:2]),
+            as_network(write_network(model, tmp_path / f"{index}.onnx", size=frame.shape[:2])),
             tmp_path / str(index),
         )
         for index, frame in enumerate(frames)

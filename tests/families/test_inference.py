@@ -22,9 +22,9 @@ from fcn_trt.evaluation.inference import infer
 from fcn_trt.evaluation.label_files import read_frame
 from fcn_trt.evaluation.protocol import Slide
 from fcn_trt.evaluation.resize import best_class
-from fcn_trt.pipeline.steps import export_network
 from fcn_trt.runtime.segmenter import Segmenter
 from tests.families.test_mmsegmentation import CONFIGS, narrowed, save_1x
+from tests.plans import as_network, export_network
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Theirs:
         checkpoint = folder / f"{NAMES[align_corners]}.pth"
         save_1x(mmseg, self.cfg, self.model, checkpoint)
         export_network(str(checkpoint), folder / "theirs.onnx", size=(64, 128))
-        self.bundle = build_openvino(folder / "theirs.onnx", folder / "bundle").path
+        self.bundle = build_openvino(as_network(folder / "theirs.onnx"), folder / "bundle").path
 
     def logits(self, image):
         return self.model.decode_head(self.model.backbone(image))

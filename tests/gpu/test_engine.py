@@ -23,8 +23,11 @@ pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export
 pytest.importorskip("openvino", reason="OpenVINO's logits are what an engine's are held against")
 
 from fcn_trt.engine.openvino.builder import compile_network  # imports openvino
-from fcn_trt.pipeline.steps import export_model  # imports torch
 from fcn_trt.precision.type_network import type_network
+from tests.plans import (
+    as_network,
+    export_model,  # imports torch
+)
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2, "bf16": 6e-2}
 """Largest difference in shares of the logits' deviation; each type's rounding over 26 layers."""
@@ -58,16 +61,16 @@ def options_for(target, machine):
 def test_engine_gives_the_logits_that_openvino_gives(
     cuda, machine, target, tiny_network, tmp_path, precision
 ):
-    type_network(tiny_network, tmp_path / "typed.onnx", precision)
+    type_network(as_network(tiny_network), tmp_path / "typed.onnx", precision)
     bundle = build_tensorrt(
-        tmp_path / "typed.onnx",
+        as_network(tmp_path / "typed.onnx"),
         tmp_path / "bundle",
         target=target,
         options=options_for(target, machine),
     )
     assert obstacle(load_bundle(bundle.path)) is None
     image = np.random.default_rng(0).standard_normal((1, 3, 64, 96)).astype(np.float32)
-    expected = compile_network(tiny_network, read_spec(tiny_network)).model(image)[0]
+    expected = compile_network(as_network(tiny_network, read_spec(tiny_network))).model(image)[0]
     found = run(cuda, load_engine(bundle), image)
     assert np.abs(found - expected).max() <= TOLERANCE[precision] * expected.std()
 
@@ -77,9 +80,9 @@ def test_segmenter_runs_the_bundle_on_the_gpu(
     device, machine, target, tiny_network, make_frame, tmp_path, precision
 ):
     typed = tmp_path / "typed.onnx"
-    type_network(tiny_network, typed, precision)
+    type_network(as_network(tiny_network), typed, precision)
     bundle = build_tensorrt(
-        typed, tmp_path / "bundle", target=target, options=options_for(target, machine)
+        as_network(typed), tmp_path / "bundle", target=target, options=options_for(target, machine)
     )
     spec = bundle.manifest.spec
     frames = [make_frame((97, 131), seed=seed) for seed in range(7)]
@@ -88,7 +91,9 @@ def test_segmenter_runs_the_bundle_on_the_gpu(
         label_maps = [label_map for _, label_map in segmenter.stream(frames)]
         for frame, label_map in zip(frames, label_maps, strict=True):
             image = preprocess(frame, spec.input_size, mean=spec.mean, std=spec.std)[None]
-            expected = compile_network(tiny_network, read_spec(tiny_network)).model(image)[0]
+            expected = compile_network(as_network(tiny_network, read_spec(tiny_network))).model(
+                image
+            )[0]
             logits = segmenter.logits([frame])
             assert np.abs(logits - expected).max() <= TOLERANCE[precision] * expected.std()
             np.testing.assert_array_equal(segmenter.segment(frame), label_map)
@@ -106,7 +111,10 @@ def test_runtime_cache_of_tensorrt_rtx_is_kept_for_the_next_start(
     if target != "tensorrt-rtx":
         pytest.skip("TensorRT compiles everything while it builds")
     bundle = build_tensorrt(
-        tiny_network, tmp_path / "bundle", target=target, options=options_for(target, machine)
+        as_network(tiny_network),
+        tmp_path / "bundle",
+        target=target,
+        options=options_for(target, machine),
     )
     label_maps = []
     for _ in range(2):
@@ -121,7 +129,10 @@ def test_proof_comes_from_the_engine_where_the_library_reports_it(
     cuda, machine, target, tiny_network, tmp_path
 ):
     bundle = build_tensorrt(
-        tiny_network, tmp_path / "bundle", target=target, options=options_for(target, machine)
+        as_network(tiny_network),
+        tmp_path / "bundle",
+        target=target,
+        options=options_for(target, machine),
     )
     proof = bundle.manifest.precision_proven
     assert proof.convolutions == {"fp32": 26}
@@ -135,7 +146,10 @@ def test_second_build_starts_from_the_timings_of_the_first(
         pytest.skip("TensorRT-RTX times nothing while it builds")
     for name in ("first", "second"):
         build_tensorrt(
-            tiny_network, tmp_path / name, target=target, options=options_for(target, machine)
+            as_network(tiny_network),
+            tmp_path / name,
+            target=target,
+            options=options_for(target, machine),
         )
     (kept,) = (user_cache / "fcn_trt" / "timing").iterdir()
     assert kept.stat().st_size > 0
@@ -147,7 +161,7 @@ def test_stripped_plan_gets_its_weights_back(cuda, machine, target, tiny_network
     for strip in (False, True):
         options = replace(options_for(target, machine), strip=strip)
         bundle = build_tensorrt(
-            tiny_network, tmp_path / f"strip-{strip}", target=target, options=options
+            as_network(tiny_network), tmp_path / f"strip-{strip}", target=target, options=options
         )
         sizes.append(bundle.plan.stat().st_size)
         answers.append(run(cuda, load_engine(bundle), image))
@@ -161,7 +175,7 @@ def test_dynamic_engine_takes_every_shape_of_its_range(
     allowed = ShapeRange(min_size=(32, 64), max_size=(96, 128), min_batch=1, max_batch=2)
     export_model(tiny_model, tmp_path / "dynamic.onnx", size=(64, 96), dynamic=allowed)
     bundle = build_tensorrt(
-        tmp_path / "dynamic.onnx",
+        as_network(tmp_path / "dynamic.onnx"),
         tmp_path / "bundle",
         target=target,
         options=options_for(target, machine),
@@ -170,6 +184,6 @@ def test_dynamic_engine_takes_every_shape_of_its_range(
     for size, batch in (((32, 64), 1), ((64, 96), 1), ((96, 128), 2)):
         network = write_network(tiny_model, tmp_path / "static.onnx", size=size, batch=batch)
         image = np.random.default_rng(2).standard_normal((batch, 3, *size)).astype(np.float32)
-        expected = compile_network(network, read_spec(network)).model(image)[0]
+        expected = compile_network(as_network(network, read_spec(network))).model(image)[0]
         found = run(cuda, engine, image)
         assert np.abs(found - expected).max() <= TOLERANCE["fp32"] * expected.std()

@@ -14,6 +14,7 @@ from fcn_trt.network.contract import (
     save_network,
 )
 from fcn_trt.spec import METADATA_KEY, ShapeRange, read_spec
+from tests.plans import save
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_every_tensor_has_its_shape(network):
 
 def test_network_comes_back_as_it_was_saved(network, tmp_path):
     model, spec = network
-    save_network(model, tmp_path / "n.onnx")
+    save(model, tmp_path / "n.onnx")
     assert load_network(tmp_path / "n.onnx") == (model, spec)
 
 
@@ -239,5 +240,5 @@ class TestLoading:
 
 def test_network_that_cannot_be_written_leaves_nothing(network, tmp_path):
     with pytest.raises(OutputError, match=r"n\.onnx cannot be written: No such file"):
-        save_network(network[0], tmp_path / "gone" / "n.onnx")
+        save_network(network[0], network[1], tmp_path / "gone" / "n.onnx")
     assert list(tmp_path.iterdir()) == []

@@ -19,11 +19,12 @@ from fcn_trt.errors import OnnxError
 from fcn_trt.files import sha256
 from fcn_trt.labels import label_set
 from fcn_trt.model.architecture import IMAGENET_MEAN
-from fcn_trt.network.contract import load_network, save_network
+from fcn_trt.network.contract import load_network
 from fcn_trt.network.import_onnx import import_onnx
 from fcn_trt.network.to_onnx import to_onnx
 from fcn_trt.precision.half import to_half
 from fcn_trt.spec import METADATA_KEY, ShapeRange
+from tests.plans import save
 
 SIZE = (65, 103)
 SHAPES = ShapeRange(min_size=(33, 47), max_size=(128, 128), min_batch=1, max_batch=3)
@@ -167,7 +168,7 @@ class TestZooFile:
         assert (spec.labels, spec.classes) == ("voc", label_set("voc").classes)
         assert (spec.mean, spec.precision, spec.align_corners) == (IMAGENET_MEAN, "fp32", False)
         assert spec.source_sha256 == sha256(zoo)
-        save_network(model, tmp_path / "n.onnx")
+        save(model, tmp_path / "n.onnx")
         assert load_network(tmp_path / "n.onnx")[1] == spec
 
     def test_auxiliary_output_can_be_kept_instead(self, zoo, fcn):
@@ -262,7 +263,7 @@ class TestOurOwnFile:
 
     def test_becomes_static_again_at_the_size_that_is_asked_for(self, tiny_model, tmp_path):
         model, spec = to_onnx(tiny_model, size=SIZE, dynamic=SHAPES)
-        save_network(model, tmp_path / "n.onnx")
+        save(model, tmp_path / "n.onnx")
         static, static_spec = import_onnx(tmp_path / "n.onnx", size=(64, 96), batch=2)
         assert static_spec == replace(spec, input_size=(64, 96), batch=2, dynamic=None)
         assert static == to_onnx(tiny_model, size=(64, 96), batch=2)[0]
@@ -287,7 +288,7 @@ class TestOurOwnFile:
             import_onnx(path, size=SIZE, labels="voc")
 
     def test_is_refused_when_it_is_typed_already(self, tiny_network, tmp_path):
-        save_network(to_half(*load_network(tiny_network), "bf16")[0], tmp_path / "n.onnx")
+        save(to_half(*load_network(tiny_network), "bf16")[0], tmp_path / "n.onnx")
         with pytest.raises(OnnxError, match=r"n\.onnx is bf16 already; start from the FP32"):
             import_onnx(tmp_path / "n.onnx", size=SIZE)
 

@@ -12,15 +12,18 @@ pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export
 
 import onnx
 
-from fcn_trt.bench.random_bundle import quick_quantisation
+from fcn_trt.bench.random_bundle import quick_type
 from fcn_trt.engine.build import build_engine
 from fcn_trt.engine.openvino.builder import compile_network
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.network.matrix_products import CLASSES, write_product_network
-from fcn_trt.precision.type_network import type_network
+from fcn_trt.pipeline.plan import Plan
+from fcn_trt.pipeline.run import run
 from fcn_trt.spec import read_spec
+from tests.plans import as_network
 
 SIZE, WIDTH, LAYERS = (16, 24), 64, 3
+GMAC = SIZE[0] * SIZE[1] * (3 * WIDTH + LAYERS * WIDTH * WIDTH + WIDTH * CLASSES) / 1e9
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
 ADA = BuildOptions(compute_capabilities=("8.9",))
 """The first GPUs that have all of these types."""
@@ -37,12 +40,10 @@ def network(tmp_path_factory):
 def typed(network, tmp_path_factory):
     """Write it in a type; what stays in float is fp16, as on GPUs."""
     folder = tmp_path_factory.mktemp("typed")
-    how = quick_quantisation(network, folder / "calibration.json", float_precision="fp16")
 
     def write(precision):
-        path = folder / f"{precision}.onnx"
-        quantisation = how if precision in ("int8", "fp8") else None
-        return path, type_network(network, path, precision, quantisation=quantisation)
+        plan = Plan(source=as_network(network), type=quick_type(precision, SIZE))
+        return run(plan, folder / f"{precision}.onnx").network
 
     return write
 
@@ -59,23 +60,21 @@ def test_logits_are_the_products_with_relu_between(network):
     for weight in weights[:-1]:
         expected = np.maximum(weight @ expected, 0)
     expected = weights[-1] @ expected
-    found = compile_network(network, read_spec(network)).model(image)[0]
+    found = compile_network(as_network(network, read_spec(network))).model(image)[0]
     np.testing.assert_allclose(found[0].reshape(CLASSES, -1), expected, atol=1e-4)
 
 
-def test_multiply_accumulates_are_exact_and_those_that_the_proof_counts(network, tmp_path):
-    pixels = SIZE[0] * SIZE[1]
-    macs = pixels * (3 * WIDTH + LAYERS * WIDTH * WIDTH + WIDTH * CLASSES)
+def test_multiply_accumulates_are_those_that_the_proof_counts(network, tmp_path):
     path = tmp_path / "again.onnx"
-    gmac = write_product_network(path, width=WIDTH, layers=LAYERS, size=SIZE)
-    assert gmac == macs / 1e9
-    assert compile_network(network, read_spec(network)).proof.gmac == {"fp32": round(gmac, 6)}
+    made = write_product_network(path, width=WIDTH, layers=LAYERS, size=SIZE)
+    assert compile_network(made).proof.gmac == {"fp32": round(GMAC, 6)}
     assert path.read_bytes() == network.read_bytes()
 
 
 @pytest.mark.slow
 def test_network_as_it_is_measured_has_products_for_nearly_all_of_its_work(tmp_path):
-    gmac = write_product_network(tmp_path / "product.onnx")
+    made = write_product_network(tmp_path / "product.onnx")
+    (gmac,) = compile_network(made).proof.gmac.values()
     assert 0.99 < 8 * 1024**2 * 128 * 256 / 1e9 / gmac < 1
 
 
@@ -85,7 +84,7 @@ def test_values_neither_vanish_nor_grow_from_layer_to_layer(tmp_path):
     spec = read_spec(path)
     pixels = np.random.default_rng(2).uniform(0, 255, (1, 3, 8, 8))
     image = ((pixels - spec.mean[0]) / spec.std[0]).astype(np.float32)
-    found = compile_network(path, spec).model(image)[0]
+    found = compile_network(as_network(path, spec)).model(image)[0]
     assert np.isfinite(found).all()
     assert 0.2 < math.sqrt(np.mean(np.square(found))) < 5
 
@@ -93,13 +92,12 @@ def test_values_neither_vanish_nor_grow_from_layer_to_layer(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_real_builder_takes_it_in_every_type(rtx, typed, network, tmp_path, precision):
-    path, spec = typed(precision)
-    assert spec.precision == precision
-    bundle = build_engine(path, tmp_path / "bundle", target="tensorrt-rtx", options=ADA)
+    made = typed(precision)
+    assert made.spec.precision == precision
+    bundle = build_engine(made, tmp_path / "bundle", target="tensorrt-rtx", options=ADA)
     manifest = bundle.manifest
-    gmac = write_product_network(tmp_path / "x.onnx", width=WIDTH, layers=LAYERS, size=SIZE)
     proven = manifest.precision_proven
-    assert sum(proven.gmac.values()) == pytest.approx(gmac, abs=1e-6)
+    assert sum(proven.gmac.values()) == pytest.approx(GMAC, abs=1e-6)
     # FP8 has no kernels for the image's 3 channels.
     left = {"fp16": 1} if precision == "fp8" else {}
     assert proven.convolutions == {precision: LAYERS + 2 - sum(left.values()), **left}

@@ -12,9 +12,10 @@ import torch
 
 from fcn_trt.labels import label_set
 from fcn_trt.model.architecture import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD
-from fcn_trt.network.contract import load_network, save_network
+from fcn_trt.network.contract import load_network
 from fcn_trt.network.to_onnx import to_onnx
 from fcn_trt.spec import ShapeRange
+from tests.plans import save
 
 TOLERANCE = 1e-4
 """Of the largest logit: float32 sums in another order, and batch norm folded beforehand."""
@@ -147,7 +148,7 @@ def test_spec_says_what_the_model_is_and_stands_in_the_metadata(make_model, tmp_
         labels=camvid,
     )
     model, spec = to_onnx(loaded, size=(64, 96))
-    save_network(model, tmp_path / "n.onnx")
+    save(model, tmp_path / "n.onnx")
     assert load_network(tmp_path / "n.onnx")[1] == spec
     assert (spec.weights, spec.source_sha256, spec.licence) == ("last.pth", "ab" * 32, "CC0")
     assert (spec.labels, spec.classes, spec.palette) == ("camvid", camvid.classes, camvid.palette)

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import FcnTrtError, RecipeError
 from fcn_trt.model.architecture import ARCHITECTURES
 from fcn_trt.model.weights import registry
+from fcn_trt.pipeline.plan import Compile, Export, Plan, Type, float_beside
 from fcn_trt.pipeline.recipe import Recipe, read_recipe
-from fcn_trt.precision.request import Quantisation
+from fcn_trt.pipeline.run import run
 from fcn_trt.spec import ShapeRange
+from tests.plans import as_network
 
 ENGINES = Path(__file__).parents[2] / "engines"
 LADDER = {"256x512": (256, 512), "512x1024": (512, 1024), "1024x2048": (1024, 2048)}
@@ -76,35 +79,43 @@ class TestRecipesOfTheRepository:
     @pytest.mark.parametrize("size", LADDER)
     def test_each_says_what_its_name_says(self, device, size):
         recipe = read_recipe(ENGINES / f"{device}_{size}.toml")
-        assert recipe.size == LADDER[size]
-        assert (recipe.target, recipe.options.compute_capabilities) == DEVICES[device]
+        assert recipe.export
+        assert recipe.type
+        assert recipe.compile
+        assert recipe.export.size == LADDER[size]
+        found = (recipe.compile.target, recipe.compile.options.compute_capabilities)
+        assert found == DEVICES[device]
         assert recipe.output == ENGINES / f"{device}_{size}"
-        assert recipe.precision in ("fp32", "fp16", "bf16")
+        assert recipe.type.precision in ("fp32", "fp16", "bf16")
 
     @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
     def test_weights_are_published_for_the_model(self, path):
-        recipe = read_recipe(path)
-        assert recipe.model in ARCHITECTURES
-        assert recipe.weights in {w.name for w in registry() if w.model == recipe.model}
+        step = read_recipe(path).export
+        assert step is not None
+        assert step.model in ARCHITECTURES
+        assert step.weights in {w.name for w in registry() if w.model == step.model}
 
     @pytest.mark.parametrize(
         "device", [d for d, (target, _) in DEVICES.items() if target == "tensorrt"]
     )
     def test_memory_that_the_cpu_shares_is_limited(self, device):
         for size in LADDER:
-            assert read_recipe(ENGINES / f"{device}_{size}.toml").options.workspace_bytes
+            step = read_recipe(ENGINES / f"{device}_{size}.toml").compile
+            assert step is not None
+            assert step.options.workspace_bytes
 
     @pytest.mark.parametrize("name", ["demo_cpu", "demo_rtx"])
     def test_demo_needs_nothing_but_the_repository(self, name):
-        assert (ENGINES / read_recipe(ENGINES / f"{name}.toml").model).is_file()
+        step = read_recipe(ENGINES / f"{name}.toml").export
+        assert step is not None
+        assert Path(step.model).is_file()
 
 
 def test_shortest_recipe_takes_the_defaults(read, tmp_path):
     recipe = read(WHOLE)
-    assert (recipe.model, recipe.weights, recipe.labels) == ("fcn_r18-d8", None, None)
-    assert (recipe.size, recipe.batch, recipe.dynamic) == ((512, 1024), 1, None)
-    assert (recipe.precision, recipe.target) == ("fp16", "tensorrt")
-    assert recipe.options == BuildOptions()
+    assert recipe.export == Export(model="fcn_r18-d8", size=(512, 1024))
+    assert recipe.type == Type(precision="fp16")
+    assert recipe.compile == Compile(target="tensorrt")
     assert recipe.output == tmp_path / "street"
 
 
@@ -112,7 +123,6 @@ def test_every_key_is_read_and_paths_are_relative_to_the_recipe(read, tmp_path):
     recipe = read(
         """
         model = "run.onnx"
-        weights = "random:3"
         labels = "camvid"
         onnx_output = "aux"
         size = "256x512"
@@ -139,40 +149,49 @@ def test_every_key_is_read_and_paths_are_relative_to_the_recipe(read, tmp_path):
     )
     assert recipe == Recipe(
         path=tmp_path / "street.toml",
-        model="run.onnx",
-        weights="random:3",
-        labels="camvid",
-        onnx_output="aux",
-        size=(256, 512),
-        batch=2,
-        dynamic=ShapeRange(min_size=(128, 256), max_size=(512, 1024), min_batch=2, max_batch=4),
-        precision="fp16",
-        quantisation=None,
-        images=tmp_path / "photos",
-        target="tensorrt",
-        options=BuildOptions(
-            compute_capabilities=("8.7",),
-            workspace_bytes=1 << 29,
-            tactic_bytes=1 << 30,
-            optimization_level=4,
-            version_compatible=True,
-            hardware_compatibility="ampere_plus",
-            strip=True,
-            timing_cache=False,
+        model=tmp_path / "run.onnx",
+        export=Export(
+            model=str(tmp_path / "run.onnx"),
+            labels="camvid",
+            output="aux",
+            size=(256, 512),
+            batch=2,
+            min_size=(128, 256),
+            max_size=(512, 1024),
+            max_batch=4,
+        ),
+        type=Type(precision="fp16", images=tmp_path / "photos"),
+        compile=Compile(
+            target="tensorrt",
+            options=BuildOptions(
+                compute_capabilities=("8.7",),
+                workspace_bytes=1 << 29,
+                tactic_bytes=1 << 30,
+                optimization_level=4,
+                version_compatible=True,
+                hardware_compatibility="ampere_plus",
+                strip=True,
+                timing_cache=False,
+            ),
         ),
         device="Orin",
         output=tmp_path / "../built/street",
     )
+    assert recipe.export is not None
+    dynamic = ShapeRange(min_size=(128, 256), max_size=(512, 1024), min_batch=2, max_batch=4)
+    assert recipe.export.dynamic == dynamic
+    assert recipe.compile is not None
     default = BuildOptions()
     for option in fields(BuildOptions):  # none was forgotten, here or in [device]
-        assert getattr(recipe.options, option.name) != getattr(default, option.name)
+        assert getattr(recipe.compile.options, option.name) != getattr(default, option.name)
 
 
 def test_several_gpus_are_a_list(read):
     recipe = read(
         whole(target='"tensorrt-rtx"') + '[device]\ncompute_capability = ["8.6", "12.0"]\n'
     )
-    assert recipe.options.compute_capabilities == ("8.6", "12.0")
+    assert recipe.compile is not None
+    assert recipe.compile.options.compute_capabilities == ("8.6", "12.0")
 
 
 class TestUnknownKey:
@@ -208,7 +227,6 @@ class TestUnknownKey:
         ("model", "it names an architecture, published weights, or a checkpoint or .onnx file"),
         ("size", "it is height x width in pixels, such as 512x1024"),
         ("precision", "it is one of fp32, fp16, bf16, int8, fp8"),
-        ("target", "it is one of openvino, tensorrt, tensorrt-rtx"),
     ],
 )
 def test_missing_key_is_named_with_what_it_takes(refusal, key, meaning):
@@ -289,16 +307,15 @@ def test_limit_that_is_not_valid_is_named_with_its_key(refusal, line, sentence):
     ],
 )
 def test_dynamic_range_without_the_recipes_own_shape_is_refused(refusal, line, key, name):
-    assert refusal(f"{WHOLE}[dynamic]\n{line}\n") == (
-        f"is not valid at dynamic.{key}: the recipe's own {name}, which the engine is optimised "
-        "for, lies outside"
-    )
+    said = refusal(f"{WHOLE}[dynamic]\n{line}\n")
+    assert said.startswith(f"is not valid at dynamic.{key}: the network's own {name}, ")
+    assert said.endswith("which the engine is optimised for, lies outside")
 
 
 def test_limits_of_tensorrt_are_refused_for_openvino(refusal):
     text = whole(target='"openvino"') + '[device]\nname = "CPU"\nworkspace = "1GiB"\n'
     assert refusal(text) == (
-        "is not valid at device: its limits are for TensorRT; keep only the name for openvino"
+        "is not valid at device: limits of the device are for TensorRT; leave them out for openvino"
     )
 
 
@@ -315,20 +332,20 @@ def test_jetson_is_refused_for_tensorrt_rtx(refusal):
     [
         (
             {"precision": '"bf16"', "images": '"photos"'},
-            "images: only fp16 is checked on images; leave the key out",
+            "images: only fp16 is checked on images; leave it out",
         ),
         (
             {"calibration": '"street.json"'},
-            "calibration: only int8 and fp8 are calibrated; leave the key out",
+            "calibration: only int8 and fp8 are calibrated; leave it out",
         ),
-        ({"method": '"mse"'}, "method: only int8 and fp8 are calibrated; leave the key out"),
+        ({"method": '"mse"'}, "method: only int8 and fp8 are calibrated; leave it out"),
         (
             {"keep_float": '["first"]'},
-            "keep_float: everything is in float already; leave the key out",
+            "keep_float: only int8 and fp8 leave something in float; leave it out",
         ),
         (
             {"onnx_output": '"aux"'},
-            "onnx_output: only an .onnx model has outputs to choose; leave the key out",
+            "onnx_output: only an .onnx model has outputs to choose; leave it out",
         ),
     ],
 )
@@ -339,10 +356,9 @@ def test_key_that_would_change_nothing_is_refused(refusal, keys, sentence):
 class TestQuantisedPrecision:
     @pytest.mark.parametrize("precision", ["int8", "fp8"])
     def test_without_a_calibration_cache_it_is_refused_with_the_key(self, refusal, precision):
-        assert refusal(whole(precision=f'"{precision}"')) == (
-            f"lacks the key 'calibration': {precision} needs the path of a cache from `fcn-trt "
-            "calibrate`; add it, or choose fp16"
-        )
+        said = refusal(whole(precision=f'"{precision}"'))
+        assert said.startswith(f"is not valid at calibration: {precision} needs a cache")
+        assert "`fcn-trt calibrate`" in said
 
     @pytest.mark.parametrize(("target", "rest"), [("openvino", "fp32"), ("tensorrt-rtx", "fp16")])
     def test_with_one_it_is_read(self, read, target, rest):
@@ -355,12 +371,13 @@ class TestQuantisedPrecision:
             "keep_float": '["first", "decode_head.conv_seg"]',
         }
         recipe = read(whole(**keys) + device)
-        assert recipe.quantisation == Quantisation(
+        assert recipe.type == Type(
+            precision="fp8",
             calibration=recipe.path.parent / "street.json",
             method="entropy",
-            keep=frozenset({"first", "decode_head.conv_seg"}),
-            float_precision=rest,
+            keep_float=frozenset({"first", "decode_head.conv_seg"}),
         )
+        assert float_beside(recipe.compile and recipe.compile.target) == rest
 
     @pytest.mark.parametrize(
         ("keys", "sentence"),
@@ -402,3 +419,82 @@ def test_dynamic_range_beyond_every_bound_is_refused_with_its_table(refusal):
     said = refusal(WHOLE + "[dynamic]\nmax_batch = 99999999\n")
     assert said.startswith("is not valid at dynamic: ")
     assert "max_batch" in said
+
+
+class TestBeginningAndEnd:
+    """A recipe may begin with any of the three files, and end after any step."""
+
+    @pytest.fixture
+    def typed(self, tiny_network, tmp_path):
+        pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
+        plan = Plan(source=as_network(tiny_network), type=Type(precision="bf16"))
+        return run(plan, tmp_path / "typed.onnx").network
+
+    def test_fp32_network_begins_with_typing(self, read, tiny_network, tmp_path):
+        shutil.copy(tiny_network, tmp_path / "m.onnx")
+        plan = read('model = "m.onnx"\nprecision = "bf16"\ntarget = "tensorrt-rtx"\n').plan()
+        assert [step.name for step in plan.steps] == ["type", "build"]
+
+    def test_typed_network_needs_neither_precision_nor_size(self, read, typed):
+        plan = read('model = "typed.onnx"\ntarget = "tensorrt-rtx"\n').plan()
+        assert plan == Plan(source=typed, compile=Compile(target="tensorrt-rtx"))
+
+    def test_typed_network_of_another_precision_is_refused(self, refusal, read, typed):
+        recipe = read('model = "typed.onnx"\nprecision = "fp16"\ntarget = "tensorrt-rtx"\n')
+        with pytest.raises(RecipeError, match=r"at precision: .*typed\.onnx is bf16 already; name"):
+            recipe.plan()
+
+    def test_typed_network_of_another_size_is_refused(self, read, typed):
+        recipe = read('model = "typed.onnx"\nsize = "512x1024"\ntarget = "tensorrt-rtx"\n')
+        with pytest.raises(RecipeError, match=r"at size: it says 512x1024, but .* has 64x96"):
+            recipe.plan()
+
+    def test_fp32_network_of_another_size_is_imported_again(self, read, tiny_network, tmp_path):
+        shutil.copy(tiny_network, tmp_path / "m.onnx")
+        plan = read('model = "m.onnx"\nsize = "96x128"\nprecision = "fp32"\n').plan()
+        assert [step.name for step in plan.steps] == ["export", "type"]
+
+    def test_network_from_elsewhere_takes_the_place_of_the_weights(self, read, typed):
+        text = whole(size='"64x96"', precision='"bf16"', target='"tensorrt-rtx"')
+        plan = read(text).plan(typed.path)
+        assert plan == Plan(source=typed, compile=Compile(target="tensorrt-rtx"))
+
+    def test_network_of_another_model_is_refused(self, read, typed):
+        text = whole(model='"fcn_r50-d8"', size='"64x96"', precision='"bf16"')
+        with pytest.raises(
+            RecipeError, match=r"at model: it says fcn_r50-d8, but .* has fcn_r18-d8"
+        ):
+            read(text).plan(typed.path)
+
+    def test_weights_that_are_published_must_be_the_networks(self, read, typed):
+        name = "fcn_r18-d8_512x1024_80k_cityscapes"
+        text = whole(weights=f'"{name}"', size='"64x96"', precision='"bf16"')
+        with pytest.raises(RecipeError, match=f"at weights: it says {name}, but .* has random"):
+            read(text).plan(typed.path)
+
+    def test_without_a_target_it_ends_with_the_typed_network(self, read, tmp_path):
+        recipe = read(whole(target=None))
+        assert [step.name for step in recipe.plan().steps] == ["export", "type"]
+        assert recipe.output == tmp_path / "street.onnx"
+
+    def test_without_a_precision_besides_it_ends_with_the_fp32_network(self, read):
+        assert [s.name for s in read(whole(target=None, precision=None)).plan().steps] == ["export"]
+
+    @pytest.mark.parametrize(("target", "output"), [("tensorrt", "street.onnx"), (None, "street")])
+    def test_output_of_the_other_kind_is_refused(self, refusal, target, output):
+        said = refusal(whole(target=target and f'"{target}"', output=f'"{output}"'))
+        assert said.startswith(f"is not valid at output: {output!r} does not fit ")
+
+    def test_limits_without_a_target_are_refused(self, refusal):
+        said = refusal(whole(target=None) + "[device]\nstrip = true\n")
+        assert said.startswith("is not valid at device: ")
+
+    def test_foreign_file_needs_a_size(self, read, tmp_path):
+        (tmp_path / "zoo.onnx").write_bytes(b"no metadata of ours")
+        recipe = read('model = "zoo.onnx"\nprecision = "fp16"\n')
+        with pytest.raises(RecipeError, match=r"at size: .* is to be imported and needs one"):
+            recipe.plan()
+
+    def test_network_of_which_nothing_is_left_to_do_is_refused(self, read, typed):
+        with pytest.raises(RecipeError, match="there is nothing to do"):
+            read('model = "typed.onnx"\nprecision = "bf16"\n').plan()

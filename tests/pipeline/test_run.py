@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import contextmanager
 from pathlib import Path
 
+import grimp
 import pytest
 
 from fcn_trt import code
@@ -16,15 +18,18 @@ from fcn_trt.errors import (
     BundleError,
     CalibrationError,
     EngineError,
+    OnnxError,
     OutputError,
     RecipeError,
     WeightsError,
 )
 from fcn_trt.files import sha256
 from fcn_trt.machine import Gpu, Machine, this_machine
-from fcn_trt.pipeline.inputs import recipe_inputs
-from fcn_trt.pipeline.recipe import read_recipe
-from fcn_trt.pipeline.run import RecipeBuild, StepReport, Watcher, build_recipe
+from fcn_trt.pipeline.plan import Compile, Export, Plan, Type
+from fcn_trt.pipeline.recipe import build_recipe, read_recipe
+from fcn_trt.pipeline.run import Made, StepReport, Watcher
+from fcn_trt.pipeline.store import keyed_steps
+from tests.plans import as_network
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
 
@@ -75,17 +80,17 @@ def recipe(tmp_path, checkpoints):
     return write
 
 
-def build(path: Path) -> RecipeBuild:
+def build(path: Path) -> Made:
     return build_recipe(read_recipe(path))
 
 
-def made(done: RecipeBuild) -> list[str]:
+def made(done: Made) -> list[str]:
     """Names of the steps that were done; all three are reported, in order."""
     assert [step.name for step in done.steps] == list(STEPS)
     return [step.name for step in done.steps if step.made]
 
 
-def reasons(done: RecipeBuild) -> set[str]:
+def reasons(done: Made) -> set[str]:
     return {step.reason for step in done.steps if step.made}
 
 
@@ -126,8 +131,7 @@ class TestSameRecipeTwice:
             f"""
             import sys
             from pathlib import Path
-            from fcn_trt.pipeline.recipe import read_recipe
-            from fcn_trt.pipeline.run import build_recipe
+            from fcn_trt.pipeline.recipe import build_recipe, read_recipe
             done = build_recipe(read_recipe(Path(sys.argv[1])))
             print(done.is_reused, [name for name in {HEAVY!r} if name in sys.modules])
             """,
@@ -216,11 +220,15 @@ class TestChange:
             cv2.imwrite(str(photos / f"{index}.png"), make_frame(seed=index))
         keys = {"precision": "fp16", "target": "tensorrt-rtx", "images": "photos"}
         path = recipe(device='compute_capability = "8.6"', **keys)
-        seen: list[tuple[int, int]] = []
-        build_recipe(
-            read_recipe(path), Watcher(on_image=lambda done, total: seen.append((done, total)))
-        )
-        assert seen == [(1, 2), (2, 2)]
+        seen: list[object] = []
+
+        @contextmanager
+        def bar(title, total):
+            seen.append((title, total))
+            yield lambda: seen.append("image")
+
+        build_recipe(read_recipe(path), watcher=Watcher(images_bar=bar))
+        assert seen == [(f"checking what fits fp16 on {photos}", 2), "image", "image"]
         assert made(build(path)) == []
         cv2.imwrite(str(photos / "1.png"), make_frame(seed=2))
         done = build(path)
@@ -247,7 +255,7 @@ class TestChange:
         assert made(done) == ["export", "type", "build"]
         assert reasons(done) == {"weights changed"}
         tensors.unlink()
-        with pytest.raises(RecipeError, match=r"tensors\.bin cannot be read: No such file"):
+        with pytest.raises(OnnxError, match=r"tensors\.bin cannot be read: No such file"):
             build(path)
 
     def test_network_that_is_reused_tells_again_what_was_kept_in_fp32(self, recipe, checkpoints):
@@ -273,14 +281,14 @@ class TestQuantised:
         """Of the tiny model, on two drawn streets, beside the recipe."""
         from fcn_trt.calibration.cache import write_calibration
         from fcn_trt.calibration.calibrate import calibrate
-        from fcn_trt.pipeline.steps import export_network
+        from tests.plans import export_network
 
         folder: Path = recipe().parent
         weights = str(folder / "street.pth")
         network, out = folder / "street.onnx", folder / "street.json"
         export_network("fcn_r18-d8", network, size=(64, 96), weights=weights, labels="camvid")
         streets = RangeImages(streets=2, size=(64, 96))
-        cache = calibrate(network, streets, method="mse", created="2026-11-21")
+        cache = calibrate(as_network(network), streets, method="mse", created="2026-11-21")
         write_calibration(cache, out)
         return out
 
@@ -330,12 +338,74 @@ def test_onnx_that_names_no_file_of_its_own_folder_is_refused(recipe, tiny_netwo
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value=location)
     (path.parent / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(RecipeError) as caught:
+    with pytest.raises(OnnxError) as caught:
         build(path)
-    assert str(caught.value) == (
-        f"{path} is not valid at model: {path.parent}/m.onnx keeps tensors in {location!r}, which "
-        "is no file in its own folder; save it again with its tensors inside"
-    )
+    assert f"m.onnx keeps tensors in {location!r}, which is no file in its own" in str(caught.value)
+
+
+ENTRIES: dict[str, dict[str, tuple[str, ...]]] = {
+    "checkpoint": {
+        "export": ("fcn_trt.network.to_onnx", "fcn_trt.model.load"),
+        "type": ("fcn_trt.precision.type_network", "fcn_trt.calibration.images"),
+        "build": ("fcn_trt.engine.openvino.builder",),
+    },
+    "import": {
+        "export": ("fcn_trt.network.import_onnx",),
+        "type": ("fcn_trt.precision.type_network",),
+        "build": ("fcn_trt.engine.tensorrt.builder",),
+    },
+}
+"""What each step calls, of a plan for the CPU in FP16 and of one for RTX GPUs in BF16."""
+
+
+def plans_of_all_kinds(network: Path) -> dict[str, Plan]:
+    return {
+        "checkpoint": Plan(
+            export=Export(model="fcn_r18-d8", weights="random", size=(64, 96)),
+            type=Type(precision="fp16"),
+            compile=Compile(target="openvino"),
+        ),
+        "import": Plan(
+            export=Export(model=str(network), size=(64, 96)),
+            type=Type(precision="bf16"),
+            compile=Compile(target="tensorrt-rtx"),
+        ),
+    }
+
+
+def keys_of(plan: Plan) -> dict[str, str]:
+    return {step.name: step.key for step in keyed_steps(plan)}
+
+
+def steps_that_run(file: Path, graph: grimp.ImportGraph) -> dict[str, set[str]]:
+    """The steps of each plan that import a file of the package, and those behind them.
+
+    Says so from another reader of imports, and by hand only what data belongs to which module.
+    """
+    owners = {module_of(file)}
+    if file.suffix == ".json":
+        owners = {module_of(file.with_suffix(".py"))}
+    elif file.parts[:2] == ("cuda", "kernels"):
+        owners = {name for name in graph.modules if name.startswith("fcn_trt.cuda.")}
+    elif file.suffix != ".py":
+        owners = set()
+    found: dict[str, set[str]] = {}
+    for name, entries in ENTRIES.items():
+        first = None
+        for number, modules in enumerate(entries.values()):
+            run = {m for e in modules for m in (e, *graph.find_upstream_modules(e))}
+            run |= {m.rpartition(".")[0] for m in run}  # the packages that they lie in
+            run |= {m.rpartition(".")[0] for m in run}
+            run |= {"fcn_trt.version", "fcn_trt.pipeline.plan"}  # of the package; what calls them
+            if owners & run and first is None:
+                first = number
+        found[name] = set() if first is None else set(list(entries)[first:])
+    return found
+
+
+def module_of(file: Path) -> str:
+    parts = ("fcn_trt", *file.with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 class TestCode:
@@ -348,29 +418,39 @@ class TestCode:
         monkeypatch.setattr(code, "PACKAGE", copy)
         return copy
 
-    @pytest.mark.parametrize(
-        ("file", "steps"),
-        [
-            ("precision/fp16_range.py", ["type", "build"]),
-            ("network/to_onnx.py", ["export", "type", "build"]),
-            ("scene/street.py", ["type", "build"]),
-            ("engine/tensorrt/builder.py", ["build"]),
-            ("cli/terminal.py", []),
-        ],
-    )
-    def test_edited_file_changes_the_steps_that_run_it(self, recipe, package, file, steps):
-        path = read_recipe(recipe(precision="fp16", target="tensorrt-rtx"))
-        before = recipe_inputs(path)
-        (package / file).write_text("FP16_LIMIT = 1\n")
-        after = recipe_inputs(path)
-        pairs = [
-            (before.export, after.export),
-            (before.typed, after.typed),
-            (before.build, after.build),
-        ]
-        assert [new.name for old, new in pairs if new.key != old.key] == steps
-        words = after.build.changed(before.build.all_inputs)
-        assert words == (["fcn_trt's code"] if steps else [])
+    def test_each_file_that_is_edited_changes_exactly_the_steps_that_import_it(
+        self, package, monkeypatch, tiny_network
+    ):
+        graph = grimp.build_graph("fcn_trt", cache_dir=None, exclude_type_checking_imports=True)
+        plans = plans_of_all_kinds(tiny_network)
+        before = {name: keys_of(plan) for name, plan in plans.items()}
+        wrong = []
+        for file in sorted(path for path in package.rglob("*") if path.is_file()):
+            expected = steps_that_run(file.relative_to(package), graph)
+            content = file.read_bytes()
+            file.write_bytes(content + b"\n# edited\n")
+            code._imports.cache_clear()
+            for name, plan in plans.items():
+                after = keys_of(plan)
+                changed = {step for step, key in after.items() if key != before[name][step]}
+                # Whatever comes behind a step that is done again is done again, too.
+                wanted = expected[name]
+                if changed != wanted:
+                    wrong.append((str(file), name, changed, wanted))
+            file.write_bytes(content)
+        assert wrong == []
+
+    def test_edited_kernel_rebuilds_what_carries_kernels_and_says_why(self, recipe, package):
+        pytest.importorskip("tensorrt_rtx")
+        device = 'compute_capability = "8.6"'
+        gpu = recipe("gpu", target="tensorrt-rtx", precision="fp32", device=device)
+        cpu = recipe("cpu")
+        build(gpu), build(cpu)
+        with (package / "cuda" / "kernels" / "decode.cu").open("a") as file:
+            file.write("// edited\n")
+        done = build(gpu)
+        assert (made(done), reasons(done)) == (["build"], {"fcn_trt's code changed"})
+        assert made(build(cpu)) == []
 
     def test_reason_says_so(self, recipe, package):
         path = recipe()
@@ -425,8 +505,7 @@ class TestDamage:
 BUILD = """
     import sys
     from pathlib import Path
-    from fcn_trt.pipeline.recipe import read_recipe
-    from fcn_trt.pipeline.run import build_recipe
+    from fcn_trt.pipeline.recipe import build_recipe, read_recipe
     build_recipe(read_recipe(Path(sys.argv[1])))
 """
 KILLED_BEFORE_RENAME = """
@@ -483,13 +562,12 @@ class TestRefusedBeforeLongWork:
     def test_model_that_is_neither_known_nor_a_file(self, recipe):
         with pytest.raises(
             RecipeError,
-            match=r"street\.toml is not valid at model: 'fcn_r19-d8' is no architecture, no "
-            r"published weights, and .*/fcn_r19-d8 is no file; `fcn-trt models` lists both$",
+            match=r"street\.toml is not valid at model: .*fcn_r19-d8.*; `fcn-trt models` lists",
         ):
             build(recipe(model="fcn_r19-d8", weights=None))
 
     def test_weights_beside_a_file_that_carries_its_own(self, recipe):
-        message = r"is not valid at weights: 'street\.pth' is no architecture and carries its own"
+        message = r"is not valid at weights: .*street\.pth is a checkpoint itself; leave them out"
         with pytest.raises(RecipeError, match=message):
             build(recipe(model="street.pth"))
 
@@ -531,7 +609,7 @@ class TestRefusedBeforeLongWork:
 
     def test_tensorrt_for_another_gpu(self, recipe, monkeypatch):
         fake_gpu = Gpu(name="Orin", compute_capability="8.7", memory_bytes=8 << 30, integrated=True)
-        for module in ("recipe.inputs", "engine.tensorrt.device"):
+        for module in ("pipeline.plan", "engine.tensorrt.device"):
             monkeypatch.setattr(f"fcn_trt.{module}.this_machine", lambda: Machine(gpu=fake_gpu))
         message = (
             r"street\.toml cannot be built here: an engine for compute capability 11\.0 was asked "
@@ -548,7 +626,7 @@ def test_watcher_hears_of_each_step_in_order(recipe):
     def begin(name: str, reason: str) -> None:
         heard.append((name, reason))
 
-    build_recipe(read_recipe(path), Watcher(on_begin=begin, on_step=heard.append))
+    build_recipe(read_recipe(path), watcher=Watcher(on_begin=begin, on_step=heard.append))
     names = [h[0] if isinstance(h, tuple) else h for h in heard]
     reports = [h for h in heard if isinstance(h, StepReport)]
     assert names[::2] == list(STEPS)

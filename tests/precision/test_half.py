@@ -14,13 +14,13 @@ from fcn_trt.network.contract import (
     image_shape,
     load_network,
     logits_shape,
-    save_network,
 )
 from fcn_trt.network.to_onnx import to_onnx
 from fcn_trt.precision.half import to_half
 from fcn_trt.precision.quantize import quantize_network
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import ShapeRange
+from tests.plans import as_network, save
 
 FLOAT = onnx.TensorProto.FLOAT
 TYPES = {"fp16": onnx.TensorProto.FLOAT16, "bf16": onnx.TensorProto.BFLOAT16}
@@ -74,7 +74,7 @@ def types_of(model):
 
 def logits_of(model, image, folder, hint="f32"):
     """Computed by OpenVINO in one type, or in those of the graph, which is the hint "dynamic"."""
-    save_network(model, folder / "n.onnx")
+    save(model, folder / "n.onnx")
     config = {"INFERENCE_PRECISION_HINT": hint}
     return openvino_core().compile_model(folder / "n.onnx", "CPU", config)(image)[0]
 
@@ -119,7 +119,7 @@ class TestWholeNetwork:
         self, fp32, half, precision, tmp_path
     ):
         assert half[1] == replace(fp32[1], precision=precision)
-        save_network(half[0], tmp_path / "n.onnx")
+        save(half[0], tmp_path / "n.onnx")
         assert load_network(tmp_path / "n.onnx")[1] == half[1]
 
     def test_fp32_model_is_left_as_it_is(self, fp32, precision):
@@ -157,8 +157,8 @@ class TestWholeNetwork:
     ):
         if not computes(precision):
             pytest.skip(f"needs a CPU that computes {precision}")
-        save_network(half[0], tmp_path / "n.onnx")
-        bundle = build_openvino(tmp_path / "n.onnx", tmp_path / "bundle")
+        save(half[0], tmp_path / "n.onnx")
+        bundle = build_openvino(as_network(tmp_path / "n.onnx"), tmp_path / "bundle")
         assert bundle.manifest.precision_proven.convolutions == {precision: 26}
         frame = make_frame((128, 192))
         with Segmenter.load(bundle.path) as typed, Segmenter.load(tiny_bundle.path) as full:
@@ -230,8 +230,8 @@ class TestKeptNodes:
         if not computes(precision):
             pytest.skip(f"needs a CPU that computes {precision}")
         model, _ = half_of(fp32, precision, keep=ISLAND)
-        save_network(model, tmp_path / "n.onnx")
-        bundle = build_openvino(tmp_path / "n.onnx", tmp_path / "bundle")
+        save(model, tmp_path / "n.onnx")
+        bundle = build_openvino(as_network(tmp_path / "n.onnx"), tmp_path / "bundle")
         assert bundle.manifest.precision_proven.convolutions == {precision: 23, "fp32": 3}
 
 

@@ -21,6 +21,7 @@ from fcn_trt.runtime.tensorrt import SLOTS, DeviceBackend
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, read_spec
 from tests.cuda.fake_driver import FakeGpu
 from tests.cuda.host_kernels import host_library
+from tests.plans import as_network
 
 __all__ = ["HostEngine", "HostExecutor", "open_fake_device"]
 
@@ -33,7 +34,7 @@ class HostEngine:
         self.gpu = gpu
         self.network = network
         self.spec = read_spec(network)
-        self.model = compile_network(network, self.spec).model
+        self.model = compile_network(as_network(network, self.spec)).model
         self.executors: list[HostExecutor] = []
         self.is_closed = False
 
@@ -53,7 +54,7 @@ class HostExecutor:
     def __init__(self, engine: HostEngine, images: ImageShape) -> None:
         self.engine, self.images = engine, images
         own = images == (engine.spec.batch, 3, *engine.spec.input_size)
-        model = engine.model if own else compile_free_shape(engine.network, engine.spec)
+        model = engine.model if own else compile_free_shape(as_network(engine.network, engine.spec))
         self.request: Any = model.create_infer_request()
         self.is_closed = False
 

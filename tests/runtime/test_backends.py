@@ -23,12 +23,13 @@ from fcn_trt.stages.decode import decode
 from fcn_trt.stages.overlay import overlay
 from fcn_trt.stages.preprocess import preprocess
 from tests.cuda.fake_driver import installed_fake
+from tests.plans import as_network
 from tests.runtime.fake_device import open_fake_device
 
 
 @contextmanager
 def openvino(network, folder):
-    backend = OpenVinoBackend(build_openvino(network, folder / "bundle"))
+    backend = OpenVinoBackend(build_openvino(as_network(network), folder / "bundle"))
     yield backend
     backend.close()
 

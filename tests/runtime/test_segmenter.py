@@ -15,6 +15,7 @@ from fcn_trt.labels import palette_array
 from fcn_trt.machine import Gpu, Machine
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.stages.overlay import overlay
+from tests.plans import as_network
 
 SIZES = [(64, 96), (120, 70), (33, 200), (480, 640), (1, 1), (64, 96), (97, 131)]
 
@@ -29,7 +30,7 @@ def segmenter(tiny_bundle):
 def batch_of_3(tiny_model, write_network, tmp_path_factory):
     folder = tmp_path_factory.mktemp("batch_of_3")
     network = write_network(tiny_model, folder / "n.onnx", batch=3)
-    with Segmenter.load(build_openvino(network, folder / "bundle").path) as opened:
+    with Segmenter.load(build_openvino(as_network(network), folder / "bundle").path) as opened:
         yield opened
 
 
@@ -78,7 +79,9 @@ class TestSegment:
 
     def test_upsamples_as_the_spec_says(self, make_model, write_network, tmp_path, make_frame):
         network = write_network(make_model("fcn_r18-d8_769x769"), tmp_path / "n.onnx")
-        with Segmenter.load(build_openvino(network, tmp_path / "bundle").path) as segmenter:
+        with Segmenter.load(
+            build_openvino(as_network(network), tmp_path / "bundle").path
+        ) as segmenter:
             assert segmenter.spec.align_corners
             check_by_hand(segmenter, network, make_frame((150, 210)))
 

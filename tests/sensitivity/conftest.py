@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fcn_trt.comparison.images import ImageChoice
+from tests.plans import as_network
 
 IMAGES = 3
 IGNORED = 9
@@ -74,7 +75,9 @@ def write_calibration() -> Callable[[Path, Path, Path], Path]:
         frames = RangeImages(
             folders=(images,), limit=IMAGES, streets=0, size=read_spec(network).input_size
         )
-        cache = calibrate(network, frames, method="minmax", created="2026-11-21", state_folder=None)
+        cache = calibrate(
+            as_network(network), frames, method="minmax", created="2026-11-21", state_folder=None
+        )
         write_calibration(cache, out)
         return out
 

@@ -20,9 +20,9 @@ from fcn_trt.spec import ShapeRange
 
 pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
 
-from fcn_trt.network.contract import save_network
 from fcn_trt.network.to_onnx import to_onnx
 from fcn_trt.precision.type_network import type_network
+from tests.plans import as_network, save
 
 BOUND = 96.8
 QUESTION = Question(precision="int8", bound=Bound(min_agreement=BOUND))
@@ -205,7 +205,7 @@ def test_what_cannot_be_analysed_is_refused(
     with pytest.raises(CalibrationError, match="was made for another network"):
         ask(network=other)
     half = tmp_path / "half.onnx"
-    type_network(write_network(tiny_model, tmp_path / "m.onnx"), half, "fp16")
+    type_network(as_network(write_network(tiny_model, tmp_path / "m.onnx")), half, "fp16")
     with pytest.raises(OnnxError, match=r"half\.onnx is fp16 already; start from the FP32 ONNX"):
         ask(network=half)
     with pytest.raises(ValueError, match="needs labels"):
@@ -225,6 +225,6 @@ def test_what_cannot_be_analysed_is_refused(
 def test_dynamic_shape_is_refused(ask, tiny_model, tmp_path):
     sizes = ShapeRange(min_size=(64, 96), max_size=(128, 96), min_batch=1, max_batch=1)
     model, _ = to_onnx(tiny_model, size=(64, 96), dynamic=sizes)
-    save_network(model, tmp_path / "dynamic.onnx")
+    save(model, tmp_path / "dynamic.onnx")
     with pytest.raises(OnnxError, match=r"dynamic\.onnx has a dynamic shape"):
         ask(network=tmp_path / "dynamic.onnx")

@@ -111,9 +111,9 @@ def test_recipe_is_read_with_the_key(tmp_path):
     recipe.write_text(HEAD + TAIL)
     write_keep_float(recipe, ["backbone.stem.0"])
     assert recipe.read_text() == HEAD + 'keep_float = ["backbone.stem.0"]\n' + TAIL
-    quantisation = read_recipe(recipe).quantisation
-    assert quantisation is not None
-    assert quantisation.keep == {"backbone.stem.0"}
+    step = read_recipe(recipe).type
+    assert step is not None
+    assert step.keep_float == {"backbone.stem.0"}
     write_keep_float(recipe, [])
     assert recipe.read_text() == HEAD + TAIL
     assert list(tmp_path.iterdir()) == [recipe]

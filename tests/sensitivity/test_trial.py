@@ -12,6 +12,7 @@ from PIL import Image
 
 from fcn_trt.engine.openvino.builder import build_openvino, computes
 from fcn_trt.errors import EngineError
+from fcn_trt.precision.type_network import Ranges
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.sensitivity import trial
 from fcn_trt.sensitivity.layers import find_layers
@@ -21,9 +22,10 @@ from fcn_trt.sensitivity.trial import Trials
 pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
 
 from fcn_trt.calibration.cache import read_calibration
-from fcn_trt.network.contract import load_network, save_network
+from fcn_trt.network.contract import load_network
 from fcn_trt.precision.qdq import convolution_names
 from fcn_trt.precision.quantize import quantize_network
+from tests.plans import as_network, save
 
 CLASSES = 3
 
@@ -44,14 +46,14 @@ def make_trials(tiny_network, amaxes, choice):
             choice.find(spec),
             precision=precision,
             float_precision=float_precision,
-            amaxes=amaxes,
+            ranges=Ranges(amaxes=amaxes),
         )
 
     return make
 
 
 def label(network, folder, images):
-    bundle = build_openvino(network, folder / network.stem)
+    bundle = build_openvino(as_network(network), folder / network.stem)
     with Segmenter.load(bundle.path) as segmenter:
         return [segmenter.segment(frame) for frame in images]
 
@@ -75,7 +77,7 @@ def test_score_is_that_of_the_bundle(tiny_network, amaxes, labelled, make_trials
     truths = [np.asarray(Image.open(labelled / "labels" / path.name)) for path in paths]
     model, spec = load_network(tiny_network)
     quantised, _ = quantize_network(model, spec, "int8", amaxes, keep=frozenset(kept))
-    save_network(quantised, tmp_path / "int8.onnx")
+    save(quantised, tmp_path / "int8.onnx")
     exact = label(tiny_network, tmp_path, images)
     rounded = label(tmp_path / "int8.onnx", tmp_path, images)
     same = sum((a == b).sum() for a, b in zip(exact, rounded, strict=True))
@@ -120,7 +122,9 @@ def test_images_without_labels_have_no_mean_iou(tiny_network, amaxes, choice):
 
     model, spec = load_network(tiny_network)
     images = replace(choice, labels=None).find(spec)
-    trials = Trials(model, spec, images, precision="int8", float_precision="fp32", amaxes=amaxes)
+    trials = Trials(
+        model, spec, images, precision="int8", float_precision="fp32", ranges=Ranges(amaxes=amaxes)
+    )
     assert trials.reference == Score(agreement=100.0, miou=None)
     assert trials.measure(frozenset()).miou is None
 

@@ -19,6 +19,7 @@ from fcn_trt.video.loop import LoopInterrupted, Progress, run_loop
 from fcn_trt.video.protocols import VideoInfo
 from fcn_trt.video.sink import open_sink
 from fcn_trt.video.source import open_source
+from tests.plans import as_results
 
 SIZE = (48, 64)
 ENDLESS = 1 << 60
@@ -411,7 +412,7 @@ def test_a_model_that_loses_frames_is_refused():
 
 def test_a_model_that_invents_frames_is_refused():
     frame = np.zeros((*SIZE, 3), dtype=np.uint8)
-    error = finish(lambda: run_loop(Frames(5), lambda _: iter([(frame, frame[..., 0])]), []))
+    error = finish(lambda: run_loop(Frames(5), lambda _: as_results([(frame, frame[..., 0])]), []))
     assert isinstance(error, ValueError)
     assert str(error) == "process gave more label maps than it was given frames"
 

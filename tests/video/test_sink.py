@@ -164,7 +164,7 @@ def test_closing_while_another_thread_writes_is_no_crash(tmp_path):
         from pathlib import Path
         import numpy as np
         from fcn_trt.errors import SinkError
-        from fcn_trt.video.protocols import Result
+        from fcn_trt.spec import Result
         from fcn_trt.video.video_sink import VideoFileSink
 
         noise = np.random.default_rng(0).integers(0, 255, (1080, 1920, 3), dtype=np.uint8)

@@ -25,7 +25,6 @@ from openvino import opset13
 from fcn_trt.engine.bundle import (
     Bundle,
     Compiled,
-    read_network,
     refuse_foreign_files,
     write_bundle,
 )
@@ -35,8 +34,9 @@ from fcn_trt.engine.openvino.zero_points import drop_zero_points
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.proof import Convolution, convolution_gmac, prove
 from fcn_trt.errors import EngineError, OutputError
-from fcn_trt.files import cache_folder, sha256
-from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec, onnx_nodes, parse_spec
+from fcn_trt.files import cache_folder
+from fcn_trt.network.file import Network
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec, onnx_nodes
 
 __all__ = [
     "CONVOLUTIONS",
@@ -96,11 +96,11 @@ class CompiledNetwork:
     proof: Proof
 
 
-def build_openvino(network: Path, out: Path, *, inputs_sha256: str = "") -> Bundle:
+def build_openvino(network: Network, out: Path, *, inputs_sha256: str = "") -> Bundle:
     """Compile a typed ONNX on this CPU, prove its precision, and write the bundle.
 
     Args:
-        network: ONNX that carries a spec.
+        network: The typed ONNX file.
         out: Folder of the bundle.
         inputs_sha256: Of everything that a recipe made the network from.
 
@@ -111,40 +111,39 @@ def build_openvino(network: Path, out: Path, *, inputs_sha256: str = "") -> Bund
         OutputError: the bundle cannot be written.
     """
     refuse_foreign_files(out)
-    data = read_network(network)
-    spec = parse_spec(data, network)
+    data = network.read_bytes()
     compiled = Compiled(
         target="openvino",
         target_version=openvino_version(),
         device=cpu_name(),
         compute_capabilities=(),
-        precision_proven=compile_network(network, spec).proof,
+        precision_proven=compile_network(network).proof,
         scratch_bytes=None,
         plan=None,
     )
     return write_bundle(
         out,
-        network=data,
-        spec=spec,
+        network=network,
+        data=data,
         compiled=compiled,
         options=BuildOptions(),
         inputs_sha256=inputs_sha256,
     )
 
 
-def compile_network(network: Path, spec: Spec) -> CompiledNetwork:
+def compile_network(network: Network) -> CompiledNetwork:
     """Compile for this CPU; a second time for the same file comes from the user's cache.
 
     A network of dynamic shape is compiled for the shape that it is optimised for.
 
     Args:
         network: The typed ONNX file.
-        spec: Its spec.
 
     Raises:
         EngineError: OpenVINO cannot compile it, or compiles it to another precision.
     """
-    model, compiled = _compile(network, spec, _cache_option(network))
+    spec = network.spec
+    model, compiled = _compile(network.path, spec, _cache_option(network))
     builder = f"OpenVINO {openvino_version()} on this CPU ({cpu_name()})"
     found = list(_convolutions(model, compiled, spec))
     wanted = replace(spec, exceptions=spec.exceptions | _left_in_fp32(model, found, spec))
@@ -201,12 +200,11 @@ def compile_trial(network: Path, spec: Spec) -> Any:
     return _compile(network, spec, {})[1]
 
 
-def compile_free_shape(network: Path, spec: Spec) -> Any:
+def compile_free_shape(network: Network) -> Any:
     """Compile for images of any number and size, as evaluation needs; the values are the same.
 
     Args:
         network: The typed ONNX file, of fixed or dynamic shape.
-        spec: Its spec.
 
     Returns:
         openvino.CompiledModel.
@@ -214,7 +212,7 @@ def compile_free_shape(network: Path, spec: Spec) -> Any:
     Raises:
         EngineError: OpenVINO cannot compile it.
     """
-    return _compile(network, spec, _cache_option(network), free=True)[1]
+    return _compile(network.path, network.spec, _cache_option(network), free=True)[1]
 
 
 def _compile(
@@ -290,14 +288,14 @@ def _unknown_operators(network: Path) -> Iterator[None]:
         ) from error
 
 
-def _cache_option(network: Path) -> dict[str, str]:
+def _cache_option(network: Network) -> dict[str, str]:
     """Where compiled blobs are kept; nowhere on a device whose home cannot be written.
 
     One folder per content: OpenVINO itself tells files apart by path, size and a time stamp of
     whole seconds, and would run the old weights of a network that was just rebuilt.
     """
     try:
-        return {"CACHE_DIR": str(cache_folder("openvino", sha256(network)))}
+        return {"CACHE_DIR": str(cache_folder("openvino", network.sha256))}
     except OutputError as error:
         logger.warning("compiling without a cache, so each start compiles anew: %s", error)
         return {}

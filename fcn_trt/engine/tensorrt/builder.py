@@ -18,7 +18,6 @@ from fcn_trt.cuda.nvrtc import compile_kernels, kernel_sources_sha256, known_cap
 from fcn_trt.engine.bundle import (
     Bundle,
     Compiled,
-    read_network,
     refuse_foreign_files,
     write_bundle,
 )
@@ -42,7 +41,8 @@ from fcn_trt.engine.tensorrt.plan import deserialise
 from fcn_trt.engine.tensorrt.progress import OnPhase, Progress
 from fcn_trt.engine.tensorrt.timing_cache import keep_timing_cache, use_timing_cache
 from fcn_trt.errors import EngineError, FcnTrtError
-from fcn_trt.spec import INPUT_NAME, Spec, parse_spec
+from fcn_trt.network.file import Network
+from fcn_trt.spec import INPUT_NAME, Spec
 
 if TYPE_CHECKING:
     from tensorrt_types import Builder, IBuilderConfig, INetworkDefinition, TensorRt
@@ -56,7 +56,7 @@ _AMPERE_PLUS = ("8.0", "8.7", "9.0", "10.0", "11.0", "12.0")
 
 
 def build_tensorrt(
-    network: Path,
+    network: Network,
     out: Path,
     *,
     target: TensorRtTarget,
@@ -69,7 +69,7 @@ def build_tensorrt(
     Ctrl-C stops the builder at its next step and leaves nothing under the bundle's name.
 
     Args:
-        network: ONNX that carries a spec.
+        network: The typed ONNX file.
         out: Folder of the bundle.
         target: Which library compiles.
         options: Its limits.
@@ -85,15 +85,14 @@ def build_tensorrt(
         OutputError: the bundle cannot be written.
     """
     refuse_foreign_files(out)
-    data = read_network(network)
-    spec = parse_spec(data, network)
+    data = network.read_bytes()
     compiled = compile_tensorrt(
-        data, spec, name=network, target=target, options=options, on_phase=on_phase
+        data, network.spec, name=network.path, target=target, options=options, on_phase=on_phase
     )
     return write_bundle(
         out,
-        network=data,
-        spec=spec,
+        network=network,
+        data=data,
         compiled=compiled,
         options=options,
         inputs_sha256=inputs_sha256,

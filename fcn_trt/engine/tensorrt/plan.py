@@ -48,7 +48,7 @@ def load_engine(bundle: Bundle, log: Log | None = None) -> ICudaEngine:
         plan = bundle.plan.read_bytes()
         engine = deserialise(library, plan, log, host_code=options.version_compatible)
         if options.strip:
-            _refit(library, engine, bundle.network, log)
+            _refit(library, engine, bundle.network.path, log)
         return engine
 
 

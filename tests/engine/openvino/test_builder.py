@@ -16,6 +16,7 @@ from fcn_trt.engine.openvino.builder import (
 )
 from fcn_trt.errors import BundleError, EngineError, OnnxError
 from fcn_trt.spec import read_spec
+from tests.plans import as_network, save
 
 needs_bf16 = pytest.mark.skipif(
     not computes("bf16"), reason=f"needs a CPU that computes BF16; {cpu_name()} does not"
@@ -36,7 +37,7 @@ def typed(tiny_network, tmp_path):
     def make(precision):
         from dataclasses import replace
 
-        from fcn_trt.network.contract import finish_network, load_network, save_network
+        from fcn_trt.network.contract import finish_network, load_network
         from fcn_trt.precision.half import to_half
 
         model, spec = load_network(tiny_network)
@@ -45,7 +46,7 @@ def typed(tiny_network, tmp_path):
         else:
             model = finish_network(model, replace(spec, precision=precision))
         path = tmp_path / f"{precision}.onnx"
-        save_network(model, path)
+        save(model, path)
         return path
 
     return make
@@ -58,7 +59,7 @@ def answer(compiled, seed=0):
 
 
 def test_fp32_is_computed_and_proven_as_fp32(tiny_network, tmp_path):
-    manifest = build_openvino(tiny_network, tmp_path / "tiny").manifest
+    manifest = build_openvino(as_network(tiny_network), tmp_path / "tiny").manifest
     proof = manifest.precision_proven
     assert (manifest.precision_asked, proof.source) == ("fp32", "engine")
     assert proof.convolutions == {"fp32": 26}
@@ -70,7 +71,7 @@ def test_fp32_is_computed_and_proven_as_fp32(tiny_network, tmp_path):
 
 @needs_bf16
 def test_bf16_is_computed_and_proven_as_bf16(typed, tmp_path):
-    bundle = build_openvino(typed("bf16"), tmp_path / "tiny")
+    bundle = build_openvino(as_network(typed("bf16")), tmp_path / "tiny")
     assert (bundle.manifest.precision_asked, bundle.manifest.spec.precision) == ("bf16", "bf16")
     assert bundle.manifest.precision_proven.convolutions == {"bf16": 26}
 
@@ -92,7 +93,7 @@ def test_network_that_computes_in_another_type_than_its_spec_says_is_refused(
 ):
     """Q/DQ around one convolution of a network that calls itself fp32."""
     onnx = pytest.importorskip("onnx")
-    from fcn_trt.network.contract import load_network, save_network
+    from fcn_trt.network.contract import load_network
 
     model, _ = load_network(tiny_network)
     graph, make = model.graph, onnx.helper.make_node
@@ -112,13 +113,13 @@ def test_network_that_computes_in_another_type_than_its_spec_says_is_refused(
     conv.input[:] = ["q.y", "q.w", conv.input[2]]
     for node in (restore_weight, restore, quantise):
         graph.node.insert(index, node)
-    save_network(model, tmp_path / "mixed.onnx")
+    save(model, tmp_path / "mixed.onnx")
     message = (
         r"fp32 was asked for, but OpenVINO \S+ on this CPU \(.*\) computes 1 of 26 convolutions in "
         rf"another type: {conv.name} \(int8\); choose another precision"
     )
     with pytest.raises(EngineError, match=message):
-        build_openvino(tmp_path / "mixed.onnx", tmp_path / "out")
+        build_openvino(as_network(tmp_path / "mixed.onnx"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -128,7 +129,7 @@ def test_precision_that_is_not_computed_is_refused(typed, tmp_path, precision):
         pytest.skip(f"this CPU computes {precision}")
     message = rf"{precision} was asked for, which OpenVINO \S+ does not compute on this CPU"
     with pytest.raises(EngineError, match=message):
-        build_openvino(typed(precision), tmp_path / "out")
+        build_openvino(as_network(typed(precision)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -137,48 +138,48 @@ class TestDamagedNetwork:
         data = tiny_network.read_bytes()
         (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
         with pytest.raises(OnnxError, match=r"cut\.onnx is not a whole ONNX file"):
-            build_openvino(tmp_path / "cut.onnx", tmp_path / "out")
+            build_openvino(as_network(tmp_path / "cut.onnx"), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize("operator", ["Det", "Kaleidoscope"])
     def test_operator_that_openvino_does_not_take_is_named_with_its_node(
         self, tiny_network, tmp_path, operator
     ):
-        from fcn_trt.network.contract import load_network, save_network
+        from fcn_trt.network.contract import load_network
 
         model, _ = load_network(tiny_network)
         node = next(node for node in model.graph.node if node.op_type == "Relu")
         node.op_type = operator
-        save_network(model, tmp_path / "odd.onnx")
+        save(model, tmp_path / "odd.onnx")
         message = rf"odd\.onnx cannot .* take the operator {operator} of node '{node.name}'"
         with pytest.raises(EngineError, match=message):
-            build_openvino(tmp_path / "odd.onnx", tmp_path / "out")
+            build_openvino(as_network(tmp_path / "odd.onnx"), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
     def test_weights_that_do_not_fit_are_refused_with_openvinos_words(self, tiny_network, tmp_path):
-        from fcn_trt.network.contract import load_network, save_network
+        from fcn_trt.network.contract import load_network
 
         model, _ = load_network(tiny_network)
         weight = next(t for t in model.graph.initializer if len(t.dims) == 4)
         weight.dims[0], weight.dims[1] = weight.dims[1], weight.dims[0]
-        save_network(model, tmp_path / "odd.onnx")
+        save(model, tmp_path / "odd.onnx")
         with pytest.raises(EngineError, match=r"OpenVINO \S+ cannot compile .*odd\.onnx: \S+"):
-            build_openvino(tmp_path / "odd.onnx", tmp_path / "out")
+            build_openvino(as_network(tmp_path / "odd.onnx"), tmp_path / "out")
 
     def test_missing_onnx_is_refused(self, tmp_path):
         with pytest.raises(OnnxError, match=r"gone\.onnx cannot be read: No such file"):
-            build_openvino(tmp_path / "gone.onnx", tmp_path / "out")
+            build_openvino(as_network(tmp_path / "gone.onnx"), tmp_path / "out")
 
     def test_folder_that_is_no_bundle_is_left_alone(self, tiny_network, tmp_path):
         (tmp_path / "one.jpg").write_text("mine")
         with pytest.raises(BundleError, match="holds files that are no bundle's, such as"):
-            build_openvino(tiny_network, tmp_path)
+            build_openvino(as_network(tiny_network), tmp_path)
 
 
 def test_signals_are_delivered_after_compiled_networks_went_in_any_order(tiny_network):
     """Segmentation fault with OpenVINO 2026.4, when each was compiled by a Core of its own."""
     spec = read_spec(tiny_network)
-    first, second = (compile_network(tiny_network, spec).model for _ in range(2))
+    first, second = (compile_network(as_network(tiny_network, spec)).model for _ in range(2))
     del first
     gc.collect()
     del second
@@ -193,11 +194,11 @@ def test_signals_are_delivered_after_compiled_networks_went_in_any_order(tiny_ne
 class TestCache:
     def test_second_compilation_comes_from_the_cache(self, tiny_network, cache):
         spec = read_spec(tiny_network)
-        first = compile_network(tiny_network, spec).model
+        first = compile_network(as_network(tiny_network, spec)).model
         blobs = {path: path.stat().st_mtime_ns for path in cache.rglob("*.blob")}
         assert len(blobs) == 1
         assert not first.get_property("LOADED_FROM_CACHE")
-        second = compile_network(tiny_network, spec).model
+        second = compile_network(as_network(tiny_network, spec)).model
         assert second.get_property("LOADED_FROM_CACHE")
         assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.blob")} == blobs
         np.testing.assert_array_equal(answer(first), answer(second))
@@ -208,7 +209,7 @@ class TestCache:
     ):
         network = tiny_network if precision == "fp32" else typed(precision)
         for _ in range(2):
-            compiled = compile_network(network, read_spec(network)).model
+            compiled = compile_network(as_network(network, read_spec(network))).model
             assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "dynamic"
 
     def test_network_rebuilt_within_a_second_is_not_the_old_one(
@@ -218,29 +219,31 @@ class TestCache:
         path, answers = tmp_path / "tiny.onnx", []
         for seed in (1, 2):
             write_network(make_model(seed=seed), path)
-            answers.append(answer(compile_network(path, read_spec(path)).model))
+            answers.append(answer(compile_network(as_network(path, read_spec(path))).model))
         assert np.abs(answers[0] - answers[1]).max() > 0.01
 
     @pytest.mark.parametrize("keep", [0.0, 0.5])
     def test_truncated_cache_is_replaced(self, tiny_network, cache, keep):
         spec = read_spec(tiny_network)
-        expected = answer(compile_network(tiny_network, spec).model)
+        expected = answer(compile_network(as_network(tiny_network, spec)).model)
         (blob,) = cache.rglob("*.blob")
         blob.write_bytes(blob.read_bytes()[: int(blob.stat().st_size * keep)])
-        np.testing.assert_array_equal(answer(compile_network(tiny_network, spec).model), expected)
+        np.testing.assert_array_equal(
+            answer(compile_network(as_network(tiny_network, spec)).model), expected
+        )
 
     def test_network_is_found_under_any_path(self, tiny_network, cache, tmp_path):
         odd = tmp_path / "ein Ordner, 100 % Größe"
         odd.mkdir()
         shutil.copy(tiny_network, odd / "n.onnx")
-        compile_network(odd / "n.onnx", read_spec(odd / "n.onnx"))
+        compile_network(as_network(odd / "n.onnx", read_spec(odd / "n.onnx")))
 
     def test_home_that_cannot_be_written_means_compiling_without_a_cache(
         self, tiny_network, tmp_path, monkeypatch, caplog
     ):
         (tmp_path / "file").write_text("no folder")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        compiled = compile_network(tiny_network, read_spec(tiny_network)).model
+        compiled = compile_network(as_network(tiny_network, read_spec(tiny_network))).model
         assert not compiled.get_property("LOADED_FROM_CACHE")
         assert "compiling without a cache, so each start compiles anew: " in caplog.text
 
@@ -249,12 +252,12 @@ class TestCache:
     not computes("fp16"), reason=f"needs a CPU that computes FP16; {cpu_name()} does not"
 )
 def test_fp16_is_computed_and_proven_as_fp16(typed, tmp_path):
-    bundle = build_openvino(typed("fp16"), tmp_path / "tiny")
+    bundle = build_openvino(as_network(typed("fp16")), tmp_path / "tiny")
     assert bundle.manifest.precision_proven.convolutions == {"fp16": 26}
 
 
 def test_gmac_of_the_proof_is_that_of_the_profile(tiny_network, tmp_path):
-    proof = build_openvino(tiny_network, tmp_path / "tiny").manifest.precision_proven
+    proof = build_openvino(as_network(tiny_network), tmp_path / "tiny").manifest.precision_proven
     onnx = pytest.importorskip("onnx")
     graph = onnx.load(tiny_network).graph
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
@@ -272,7 +275,7 @@ def test_gmac_of_the_proof_is_that_of_the_profile(tiny_network, tmp_path):
 def test_last_convolution_may_be_an_exception(tmp_path, tiny_network):
     """OpenVINO calls it after the output, where no bias and no Cast stands behind it."""
     pytest.importorskip("onnx")
-    from fcn_trt.network.contract import load_network, save_network
+    from fcn_trt.network.contract import load_network
     from fcn_trt.precision.half import to_half
 
     model, spec = load_network(tiny_network)
@@ -280,8 +283,10 @@ def test_last_convolution_may_be_an_exception(tmp_path, tiny_network):
     assert last.op_type == "Conv"
     del last.input[2]
     typed, _ = to_half(model, spec, "fp16", keep={last.name})
-    save_network(typed, tmp_path / "n.onnx")
-    proof = build_openvino(tmp_path / "n.onnx", tmp_path / "out").manifest.precision_proven
+    save(typed, tmp_path / "n.onnx")
+    proof = build_openvino(
+        as_network(tmp_path / "n.onnx"), tmp_path / "out"
+    ).manifest.precision_proven
     assert proof.convolutions == {"fp16": 25, "fp32": 1}
 
 
@@ -302,7 +307,7 @@ class TestQuantised:
         """Write the tiny network as INT8 or FP8."""
         pytest.importorskip("onnx")
         from fcn_trt.calibration.tensor_values import TensorValues
-        from fcn_trt.network.contract import load_network, save_network
+        from fcn_trt.network.contract import load_network
         from fcn_trt.precision.half import to_half
         from fcn_trt.precision.quantize import quantize_network
 
@@ -316,7 +321,7 @@ class TestQuantised:
             if rest == "fp16":
                 made = to_half(*made, "fp16")
             path = tmp_path / f"{precision}_{rest}.onnx"
-            save_network(made[0], path)
+            save(made[0], path)
             return path
 
         return make
@@ -333,7 +338,7 @@ class TestQuantised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(str(network), options)
         expected = session.run(None, {"image": self.IMAGE})[0]
-        found = compile_network(network, read_spec(network)).model(self.IMAGE)[0]
+        found = compile_network(as_network(network, read_spec(network))).model(self.IMAGE)[0]
         off = np.abs(found - expected).mean() / np.abs(expected).mean()
         assert off < {"fp32": 0.02, "fp16": 0.15}[rest]
         labels = np.mean(found.argmax(1) == expected.argmax(1))
@@ -341,13 +346,15 @@ class TestQuantised:
 
     @pytest.mark.parametrize("rest", ["fp32", "fp16"])
     def test_int8_is_computed_and_proven_as_int8(self, quantised, tmp_path, rest):
-        manifest = build_openvino(quantised("int8", rest), tmp_path / "tiny").manifest
+        manifest = build_openvino(as_network(quantised("int8", rest)), tmp_path / "tiny").manifest
         assert (manifest.precision_asked, manifest.spec.float_precision) == ("int8", rest)
         assert manifest.precision_proven.convolutions == {"int8": 26}
 
     def test_kept_convolutions_are_proven_as_fp32(self, quantised, tmp_path):
         keep = ("backbone.stem.0", "decode_head.conv_seg")
-        manifest = build_openvino(quantised("int8", keep=keep), tmp_path / "tiny").manifest
+        manifest = build_openvino(
+            as_network(quantised("int8", keep=keep)), tmp_path / "tiny"
+        ).manifest
         assert manifest.spec.exceptions == dict.fromkeys(keep, "fp32")
         assert manifest.precision_proven.convolutions == {"int8": 24, "fp32": 2}
 
@@ -355,7 +362,7 @@ class TestQuantised:
         self, quantised, tmp_path
     ):
         network = quantised("int8", "fp16", keep=["backbone.stem.0"])
-        manifest = build_openvino(network, tmp_path / "tiny").manifest
+        manifest = build_openvino(as_network(network), tmp_path / "tiny").manifest
         assert manifest.spec.exceptions == {"backbone.stem.0": "fp16"}
         kind = "fp16" if computes("fp16") else "fp32"
         assert manifest.precision_proven.convolutions == {"int8": 25, kind: 1}
@@ -364,14 +371,14 @@ class TestQuantised:
         self, quantised, tmp_path
     ):
         network = quantised("int8", keep=["backbone.layer2.0.conv1"])
-        manifest = build_openvino(network, tmp_path / "tiny").manifest
+        manifest = build_openvino(as_network(network), tmp_path / "tiny").manifest
         assert manifest.spec.exceptions == {"backbone.layer2.0.conv1": "fp32"}
         assert manifest.precision_proven.convolutions == {"int8": 24, "fp32": 2}
 
     @pytest.mark.usefixtures("fp8_everywhere")
     @pytest.mark.parametrize("rest", ["fp32", "fp16"])
     def test_fp8_is_simulated_and_the_proof_says_fp32(self, quantised, tmp_path, rest):
-        manifest = build_openvino(quantised("fp8", rest), tmp_path / "tiny").manifest
+        manifest = build_openvino(as_network(quantised("fp8", rest)), tmp_path / "tiny").manifest
         assert (manifest.precision_asked, manifest.spec.precision) == ("fp8", "fp8")
         assert manifest.spec.exceptions == {}
         assert manifest.precision_proven.convolutions == {"fp32": 26}
@@ -379,7 +386,7 @@ class TestQuantised:
     @pytest.mark.parametrize("rest", ["fp32", "fp16"])
     def test_what_fp8_leaves_is_proven_in_the_type_of_the_rest(self, quantised, tmp_path, rest):
         """Where the CPU has it; else in FP32."""
-        manifest = build_openvino(quantised("fp8", rest), tmp_path / "tiny").manifest
+        manifest = build_openvino(as_network(quantised("fp8", rest)), tmp_path / "tiny").manifest
         assert list(manifest.spec.exceptions.values()) == [rest] * 18
         is_half = rest == "fp16" and computes("fp16")
         counts = {"fp16": 18, "fp32": 8} if is_half else {"fp32": 26}
@@ -388,10 +395,12 @@ class TestQuantised:
     @pytest.mark.usefixtures("fp8_everywhere")
     def test_fp8_rounds_to_fp8(self, quantised, tiny_network):
         """Values and weights have four significant bits, so that logits are further from FP32's."""
-        full = compile_network(tiny_network, read_spec(tiny_network)).model(self.IMAGE)[0]
+        full = compile_network(as_network(tiny_network, read_spec(tiny_network))).model(self.IMAGE)[
+            0
+        ]
         off = {}
         for precision in ("int8", "fp8"):
             network = quantised(precision)
-            found = compile_network(network, read_spec(network)).model(self.IMAGE)[0]
+            found = compile_network(as_network(network, read_spec(network))).model(self.IMAGE)[0]
             off[precision] = np.abs(found - full).mean() / np.abs(full).mean()
         assert 0 < off["int8"] < off["fp8"] < 0.5

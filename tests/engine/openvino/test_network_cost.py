@@ -10,9 +10,9 @@ from fcn_trt.engine.openvino.network_cost import network_cost  # noqa: E402
 from fcn_trt.errors import EngineError  # noqa: E402
 from fcn_trt.model.architecture import architecture  # noqa: E402
 from fcn_trt.model.profile import profile  # noqa: E402
-from fcn_trt.pipeline.steps import export_network  # noqa: E402
 from fcn_trt.precision.type_network import type_network  # noqa: E402
 from fcn_trt.spec import ShapeRange, read_spec  # noqa: E402
+from tests.plans import as_network, export_network  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_what_is_read_is_the_input_of_each_convolution(tiny_network, tiny_model)
 
 
 def test_half_the_width_moves_half_the_bytes(tiny_network, tmp_path):
-    spec = type_network(tiny_network, tmp_path / "bf16.onnx", "bf16")
+    spec = type_network(as_network(tiny_network), tmp_path / "bf16.onnx", "bf16").spec
     full = network_cost(tiny_network, read_spec(tiny_network))
     half = network_cost(tmp_path / "bf16.onnx", spec)
     assert half.gmac == full.gmac
@@ -63,7 +63,7 @@ def test_half_the_width_moves_half_the_bytes(tiny_network, tmp_path):
 
 
 def test_dynamic_network_is_counted_at_what_it_is_optimised_for(tiny_model, tmp_path):
-    from fcn_trt.pipeline.steps import export_model
+    from tests.plans import export_model
 
     allowed = ShapeRange(min_size=(32, 32), max_size=(128, 128), min_batch=1, max_batch=4)
     spec = export_model(tiny_model, tmp_path / "d.onnx", size=(64, 96), batch=2, dynamic=allowed)

@@ -25,6 +25,7 @@ from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.errors import BundleError, EngineError, OnnxError, OutputError
 from fcn_trt.files import write_atomic
 from fcn_trt.spec import read_spec
+from tests.plans import as_network
 
 pytestmark = pytest.mark.usefixtures("rtx")
 KERNELS = ("decode", "overlay", "preprocess")
@@ -51,7 +52,7 @@ def edited(tiny_network, tmp_path):
 
 
 def test_bundle_holds_plan_network_and_what_they_are(tiny_network, tmp_path, rtx):
-    bundle = build_tensorrt(tiny_network, tmp_path / "tiny", target=RTX, options=TOLD)
+    bundle = build_tensorrt(as_network(tiny_network), tmp_path / "tiny", target=RTX, options=TOLD)
     manifest = bundle.manifest
     kernels = [f"{name}-{c}.cubin" for name in KERNELS for c in ("12.0", "8.6")]
     expected = sorted([*kernels, PLAN_NAME, MANIFEST_NAME, NETWORK_NAME])
@@ -64,7 +65,7 @@ def test_bundle_holds_plan_network_and_what_they_are(tiny_network, tmp_path, rtx
 
 
 def test_kernels_are_compiled_for_each_gpu_and_their_sources_are_known(tiny_network, tmp_path):
-    bundle = build_tensorrt(tiny_network, tmp_path / "tiny", target=RTX, options=TOLD)
+    bundle = build_tensorrt(as_network(tiny_network), tmp_path / "tiny", target=RTX, options=TOLD)
     assert bundle.manifest.kernels_sha256 == kernel_sources_sha256()
     found = {capability: bundle.kernels(capability) for capability in ("8.6", "8.9", "12.0")}
     assert found["8.6"] == found["8.9"] != found["12.0"]
@@ -90,7 +91,7 @@ def test_kernels_of_a_compatible_engine_are_for_each_generation_and_jetson(caplo
 
 def test_proof_says_that_only_the_typed_network_could_be_asked(tiny_network, tmp_path):
     proof = build_tensorrt(
-        tiny_network, tmp_path / "tiny", target=RTX, options=TOLD
+        as_network(tiny_network), tmp_path / "tiny", target=RTX, options=TOLD
     ).manifest.precision_proven
     assert (proof.source, proof.convolutions) == ("network", {"fp32": 26})
 
@@ -100,7 +101,7 @@ def test_proof_counts_the_same_gmac_as_the_profile(tiny_network, tiny_model, tmp
 
     spec = read_spec(tiny_network)
     found = compiled_for_rtx(tiny_network, spec, options=TOLD).precision_proven
-    assert found.gmac == compile_network(tiny_network, spec).proof.gmac
+    assert found.gmac == compile_network(as_network(tiny_network, spec)).proof.gmac
 
 
 def test_engine_without_named_gpus_names_all_that_the_library_compiles_for(tiny_network):
@@ -129,7 +130,7 @@ class TestRefused:
 
     def refusal(self, network, tmp_path, error=EngineError, options=TOLD):
         with pytest.raises(error) as refused:
-            build_tensorrt(network, tmp_path / "out", target=RTX, options=options)
+            build_tensorrt(as_network(network), tmp_path / "out", target=RTX, options=options)
         assert "\n" not in str(refused.value)
         return str(refused.value)
 
@@ -169,7 +170,7 @@ class TestRefused:
     def test_gpu_that_lacks_the_type(self, tiny_network, tmp_path):
         from fcn_trt.precision.type_network import type_network
 
-        type_network(tiny_network, tmp_path / "bf16.onnx", "bf16")
+        type_network(as_network(tiny_network), tmp_path / "bf16.onnx", "bf16")
         options = BuildOptions(compute_capabilities=("7.5", "8.6"))
         said = self.refusal(tmp_path / "bf16.onnx", tmp_path, options=options)
         assert said.startswith("bf16 needs a GPU of compute capability 8.0 or more, but 7.5 was")
@@ -198,19 +199,21 @@ def test_version_compatible_plan_is_built(tiny_network):
 def test_folder_of_somebody_else_is_left_alone(tiny_network, tmp_path):
     (tmp_path / "photo.jpg").write_text("mine")
     with pytest.raises(BundleError, match=r"holds files that are no bundle's, such as photo\.jpg"):
-        build_tensorrt(tiny_network, tmp_path, target=RTX, options=TOLD)
+        build_tensorrt(as_network(tiny_network), tmp_path, target=RTX, options=TOLD)
 
 
 def test_folder_that_cannot_be_written_is_said(tiny_network, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
-        build_tensorrt(tiny_network, tmp_path / "file" / "out", target=RTX, options=TOLD)
+        build_tensorrt(
+            as_network(tiny_network), tmp_path / "file" / "out", target=RTX, options=TOLD
+        )
 
 
 class TestPlan:
     @pytest.fixture
     def bundle(self, tiny_network, tmp_path):
-        return build_tensorrt(tiny_network, tmp_path / "tiny", target=RTX, options=TOLD)
+        return build_tensorrt(as_network(tiny_network), tmp_path / "tiny", target=RTX, options=TOLD)
 
     @pytest.mark.parametrize("keep", [0, 64, -1])
     def test_truncated_plan_is_refused_before_use(self, bundle, keep):
@@ -261,7 +264,7 @@ class TestStopped:
         try:
             with pytest.raises(KeyboardInterrupt):
                 build_tensorrt(
-                    tiny_network,
+                    as_network(tiny_network),
                     tmp_path / "out",
                     target=RTX,
                     options=TOLD,
@@ -278,25 +281,27 @@ import os, pathlib, signal
 from fcn_trt.engine import bundle
 from fcn_trt.engine.tensorrt.builder import build_tensorrt
 from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions
+from fcn_trt.network.file import Network
 
 class Killed(bundle.Manifest):
     def to_json(self):
         os.kill(os.getpid(), signal.SIGKILL)
 
 bundle.Manifest = Killed
-build_tensorrt(pathlib.Path({str(tiny_network)!r}), pathlib.Path({str(tmp_path / "out")!r}),
+build_tensorrt(Network.read(pathlib.Path({str(tiny_network)!r})),
+               pathlib.Path({str(tmp_path / "out")!r}),
                target="tensorrt-rtx", options=BuildOptions())
 """
         done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
         assert done.returncode == -signal.SIGKILL
         assert not (tmp_path / "out").exists()
-        build_tensorrt(tiny_network, tmp_path / "out", target=RTX, options=TOLD)
+        build_tensorrt(as_network(tiny_network), tmp_path / "out", target=RTX, options=TOLD)
         load_bundle(tmp_path / "out")
 
 
 def _build_often(network, out):
     for _ in range(5):
-        build_tensorrt(network, out, target=RTX, options=TOLD)
+        build_tensorrt(as_network(network), out, target=RTX, options=TOLD)
 
 
 def test_two_builds_of_one_bundle_at_once_leave_a_whole_one(tiny_network, tmp_path):
@@ -318,7 +323,7 @@ def test_what_travels_is_what_was_compiled(tiny_network, tmp_path):
     network = tmp_path / "m.onnx"
     network.write_bytes(tiny_network.read_bytes())
     bundle = build_tensorrt(
-        network,
+        as_network(network),
         tmp_path / "out",
         target=RTX,
         options=TOLD,
@@ -332,7 +337,9 @@ def test_error_of_who_watches_stops_the_builder_and_is_raised(tiny_network, tmp_
         raise LookupError("no more room on the screen")
 
     with pytest.raises(LookupError, match="no more room on the screen"):
-        build_tensorrt(tiny_network, tmp_path / "out", target=RTX, options=TOLD, on_phase=complain)
+        build_tensorrt(
+            as_network(tiny_network), tmp_path / "out", target=RTX, options=TOLD, on_phase=complain
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -377,7 +384,7 @@ def test_groups_and_transposed_convolutions_count_in_both(tiny_network, tmp_path
     spec = replace(read_spec(tiny_network), input_size=(16, 16))
     expected = round((256 * 6 * 27 + 256 * (6 * 9 if transposed else 4 * 27)) / 1e9, 6)
     for proof in (
-        compile_network(path, spec).proof,
+        compile_network(as_network(path, spec)).proof,
         compiled_for_rtx(path, spec, options=TOLD).precision_proven,
     ):
         assert (proof.convolutions, proof.gmac) == ({"fp32": 2}, {"fp32": expected})

@@ -56,7 +56,8 @@ def model(request):
 def exported(model, tmp_path_factory):
     """Write a model as FP32 ONNX, static or dynamic; give its path."""
     from fcn_trt.model.load import load_model
-    from fcn_trt.pipeline.steps import export_model, export_network
+    from fcn_trt.model.weights import find_model
+    from tests.plans import export_model, export_network
 
     folder = tmp_path_factory.mktemp("networks")
     demo = "fcn_trt/demo/weights.safetensors"
@@ -64,7 +65,7 @@ def exported(model, tmp_path_factory):
         source = _write_zoo_style(folder / "zoo.onnx")
         loaded = None
     else:
-        loaded = load_model(demo) if model == "demo" else load_model(model, "random")
+        loaded = load_model(find_model(demo) if model == "demo" else find_model(model, "random"))
 
     def write(dynamic=None):
         path = folder / f"{'static' if dynamic is None else 'dynamic'}.onnx"

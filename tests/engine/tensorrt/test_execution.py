@@ -15,6 +15,7 @@ from fcn_trt.engine.tensorrt.runtime_cache import RuntimeCache
 from fcn_trt.errors import EngineError
 from fcn_trt.files import cache_folder
 from fcn_trt.spec import read_spec
+from tests.plans import as_network
 
 RTX = TensorRtLibrary(target="tensorrt-rtx", trt=SimpleNamespace(), version="1.7.1.116")
 PLAIN = TensorRtLibrary(target="tensorrt", trt=SimpleNamespace(), version="10.3.0")
@@ -143,7 +144,7 @@ class TestLoadedEngine:
         """Open the bundle of the tiny network with an engine whose tensors have these types."""
         options = BuildOptions(compute_capabilities=("8.6",))
         bundle = build_tensorrt(
-            tiny_network, tmp_path / "tiny", target="tensorrt-rtx", options=options
+            as_network(tiny_network), tmp_path / "tiny", target="tensorrt-rtx", options=options
         )
 
         def open_it(image=rtx.DataType.FLOAT, logits=rtx.DataType.FLOAT):

@@ -12,6 +12,7 @@ from fcn_trt.engine.tensorrt.library import Log, load_library
 from fcn_trt.engine.tensorrt.plan import deserialise, load_engine
 from fcn_trt.errors import BundleError, EngineError
 from fcn_trt.machine import this_machine
+from tests.plans import as_network
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def bundle(rtx, tiny_network, tmp_path_factory):
     """The tiny network for sm_86. Read only."""
     options = BuildOptions(compute_capabilities=("8.6",))
     out = tmp_path_factory.mktemp("plan") / "tiny"
-    return build_tensorrt(tiny_network, out, target="tensorrt-rtx", options=options)
+    return build_tensorrt(as_network(tiny_network), out, target="tensorrt-rtx", options=options)
 
 
 @pytest.fixture

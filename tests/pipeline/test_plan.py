@@ -12,14 +12,18 @@ from fcn_trt.model import weights as published_weights
 from fcn_trt.model.architecture import ARCHITECTURES, architecture
 from fcn_trt.model.load import load_model
 from fcn_trt.model.profile import default_labels
-from fcn_trt.network.contract import load_network, save_network
-from fcn_trt.pipeline.steps import export_network
+from fcn_trt.model.weights import find_model
+from fcn_trt.network.contract import load_network
 from fcn_trt.precision.qdq import convolution_names
-from fcn_trt.precision.request import Quantisation
 from fcn_trt.precision.type_network import type_network
 from fcn_trt.spec import ShapeRange, read_spec
+from tests.plans import as_network, export_network, save
 
 SIZE = (32, 64)
+
+
+def loaded(model, weights=None, labels=None):
+    return load_model(find_model(model, weights), labels)
 
 
 @pytest.fixture
@@ -55,15 +59,17 @@ def test_imported_network_computes_what_the_exported_one_does(checkpoint, tmp_pa
     assert spec.batch == 2
     maps = []
     for network in (first, second):
-        with Segmenter.load(build_openvino(network, tmp_path / network.stem).path) as segmenter:
+        with Segmenter.load(
+            build_openvino(as_network(network), tmp_path / network.stem).path
+        ) as segmenter:
             maps.append(segmenter.segment(make_frame()))
     assert np.mean(maps[0] == maps[1]) > 0.999
 
 
 def test_random_weights_are_those_of_their_seed():
-    first = load_model("fcn_r18-d8", "random:5").module.state_dict()
-    again = load_model("fcn_r18-d8", "random:5").module.state_dict()
-    other = load_model("fcn_r18-d8", "random").module.state_dict()
+    first = loaded("fcn_r18-d8", "random:5").module.state_dict()
+    again = loaded("fcn_r18-d8", "random:5").module.state_dict()
+    other = loaded("fcn_r18-d8", "random").module.state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(
         first["decode_head.conv_seg.weight"], other["decode_head.conv_seg.weight"]
@@ -71,8 +77,8 @@ def test_random_weights_are_those_of_their_seed():
 
 
 def test_random_weights_take_the_family_s_labels_or_those_that_were_asked():
-    assert load_model("fcn_r18-d8", "random").labels.name == "cityscapes"
-    assert load_model("fcn_r18-d8", "random", "camvid").labels.name == "camvid"
+    assert loaded("fcn_r18-d8", "random").labels.name == "cityscapes"
+    assert loaded("fcn_r18-d8", "random", "camvid").labels.name == "camvid"
     assert {default_labels(arch) for arch in ARCHITECTURES.values()} == {"voc", "cityscapes"}
     assert default_labels(architecture("fcn_resnet50")) == "voc"
 
@@ -100,14 +106,14 @@ def published(checkpoint, tmp_path, monkeypatch):
 
 
 def test_name_of_published_weights_is_a_model(published):
-    loaded = load_model(published)
-    assert (loaded.module.arch.name, loaded.weights) == ("fcn_r18-d8", published)
-    assert loaded.labels.name == "camvid"
+    found = loaded(published)
+    assert (found.module.arch.name, found.weights) == ("fcn_r18-d8", published)
+    assert found.labels.name == "camvid"
 
 
 def test_name_of_published_weights_takes_no_others(published):
-    with pytest.raises(ValueError, match="1k_camvid is a checkpoint itself; leave --weights out"):
-        load_model(published, "random")
+    with pytest.raises(ValueError, match="1k_camvid is a checkpoint itself; leave them out"):
+        loaded(published, "random")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,7 @@ def test_name_of_published_weights_takes_no_others(published):
         ("fcn_r34-d8", {}, ValueError, "unknown model 'fcn_r34-d8'; `fcn-trt models` lists the "),
         ("gone.pth", {}, WeightsError, r"gone\.pth is neither a file nor a published checkpoint"),
         ("m.onnx", {"weights": "random"}, ValueError, r"an \.onnx file carries its weights; leave"),
-        ("m.pth", {"weights": "random"}, ValueError, r"m\.pth is a checkpoint itself; leave --wei"),
+        ("m.pth", {"weights": "random"}, ValueError, r"m\.pth is a checkpoint itself; leave the"),
         ("random:1.5", {}, WeightsError, "random:1.5 has no seed of 1 to 18 digits"),
         ("fcn_d6_r50b-d16", {}, WeightsError, "no weights are published for fcn_d6_r50b-d16; giv"),
         ("gone.onnx", {}, OnnxError, r"gone\.onnx cannot be read as ONNX: No such file or direct"),
@@ -135,12 +141,12 @@ def test_random_weights_without_a_model_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "random").write_text("a file of this name")
     with pytest.raises(ValueError, match="random weights need the name of a model"):
-        load_model("random")
+        loaded("random")
 
 
 def test_checkpoint_of_another_model_is_refused(checkpoint):
     with pytest.raises(CheckpointError, match=r"last\.pth is not fcn_r50-d8; it is fcn_r18-d8"):
-        load_model("fcn_r50-d8", str(checkpoint.path))
+        loaded("fcn_r50-d8", str(checkpoint.path))
 
 
 def test_missing_folder_leaves_nothing(checkpoint, tmp_path):
@@ -155,7 +161,7 @@ def test_range_of_shapes_is_exported_and_kept_when_typed(checkpoint, tmp_path):
     spec = export_network(str(checkpoint.path), first, size=SIZE, dynamic=shapes)
     assert spec.dynamic == shapes
     assert export_network(str(first), second, size=SIZE, dynamic=shapes) == spec
-    assert type_network(second, second, "fp16").dynamic == shapes
+    assert type_network(as_network(second), second, "fp16").spec.dynamic == shapes
     assert export_network(str(first), second, size=SIZE).dynamic is None
 
 
@@ -163,7 +169,7 @@ def test_range_of_shapes_is_exported_and_kept_when_typed(checkpoint, tmp_path):
 def test_network_can_be_typed_in_place(tiny_network, tmp_path, precision):
     network = tmp_path / "m.onnx"
     network.write_bytes(tiny_network.read_bytes())
-    spec = type_network(network, network, precision)
+    spec = type_network(as_network(network), network, precision).spec
     assert (spec.precision, spec.exceptions) == (precision, {})
     model, stored = load_network(network)
     assert stored == spec
@@ -177,45 +183,49 @@ def test_images_are_looked_at_for_fp16_only(
     seen: list[int] = []
     frames = (make_frame(seed=seed) for seed in range(3))
     spec = type_network(
-        tiny_network,
+        as_network(tiny_network),
         tmp_path / "m.onnx",
         precision,
         images=frames,
         on_image=lambda: seen.append(1),
-    )
+    ).spec
     assert (spec.exceptions, len(seen)) == ({}, looked_at)
 
 
 def test_what_stays_fp32_is_said(tiny_network, tmp_path, make_frame, monkeypatch, caplog):
     monkeypatch.setattr("fcn_trt.precision.fp16_range.FP16_LIMIT", 2.7)  # the logits are beyond it
     with caplog.at_level("INFO"):
-        spec = type_network(tiny_network, tmp_path / "m.onnx", "fp16", images=[make_frame()])
+        spec = type_network(
+            as_network(tiny_network), tmp_path / "m.onnx", "fp16", images=[make_frame()]
+        ).spec
     assert spec.exceptions["decode_head.conv_seg"] == "fp32"
     assert "does not fit fp16 at " in caplog.text
     assert read_spec(tmp_path / "m.onnx") == spec
 
 
 def test_network_that_has_the_precision_already_is_copied(tiny_network, tmp_path):
-    spec = type_network(tiny_network, tmp_path / "m.onnx", "fp32")
+    spec = type_network(as_network(tiny_network), tmp_path / "m.onnx", "fp32").spec
     assert spec == read_spec(tiny_network)
     assert load_network(tmp_path / "m.onnx")[0] == load_network(tiny_network)[0]
 
 
 def test_precision_that_cannot_be_had_is_named(tiny_network, tmp_path):
     with pytest.raises(OnnxError, match=r"tiny\.onnx is fp32 and cannot become int8"):
-        type_network(tiny_network, tmp_path / "m.onnx", "int8")
+        type_network(as_network(tiny_network), tmp_path / "m.onnx", "int8")
     typed = tmp_path / "typed.onnx"
-    type_network(tiny_network, typed, "bf16")
+    type_network(as_network(tiny_network), typed, "bf16")
     for precision in ("fp32", "fp16"):
         with pytest.raises(OnnxError, match="bf16"):
-            type_network(typed, tmp_path / "m.onnx", precision, images=[])
+            type_network(as_network(typed), tmp_path / "m.onnx", precision, images=[])
     assert [path.name for path in tmp_path.iterdir()] == ["typed.onnx"]
 
 
 def calibrated(network, path, method="mse"):
     """Calibrate on four drawn streets; gives the path of the cache."""
     images = RangeImages(streets=4, size=read_spec(network).input_size)
-    write_calibration(calibrate(network, images, method=method, created="2026-11-21"), path)
+    write_calibration(
+        calibrate(as_network(network), images, method=method, created="2026-11-21"), path
+    )
     return path
 
 
@@ -231,8 +241,7 @@ def quantise(tiny_network, calibration, tmp_path):
 
     def make(precision="int8", *, network=tiny_network, ranges=calibration, **options):
         out = tmp_path / "typed.onnx"
-        how = Quantisation(calibration=ranges, **options)
-        spec = type_network(network, out, precision, quantisation=how)
+        spec = type_network(as_network(network), out, precision, calibration=ranges, **options).spec
         model, stored = load_network(out)
         assert stored == spec
         onnx.checker.check_model(model, full_check=True)
@@ -323,7 +332,7 @@ class TestQuantisation:
     def test_network_without_a_calibration_is_refused(self, tiny_network, tmp_path, precision):
         message = rf"tiny\.onnx is fp32 and cannot become {precision}"
         with pytest.raises(OnnxError, match=message):
-            type_network(tiny_network, tmp_path / "m.onnx", precision)
+            type_network(as_network(tiny_network), tmp_path / "m.onnx", precision)
         assert not list(tmp_path.iterdir())
 
 
@@ -343,7 +352,7 @@ class TestQuantisationOfWhatDoesNotFitFp16:
             (tensor,) = (t for t in model.graph.initializer if t.name == name)
             values = onnx.numpy_helper.to_array(tensor) * np.float32(factor)
             tensor.raw_data = values.tobytes()
-        save_network(model, tmp_path / "large.onnx")
+        save(model, tmp_path / "large.onnx")
         return tmp_path / "large.onnx"
 
     LARGE = (
