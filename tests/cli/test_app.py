@@ -458,7 +458,10 @@ def test_ctrl_c_before_anything_ran_is_one_word(cli, monkeypatch):
         ),
         ("build m.onnx --out b --precision int8", "'--calibration': int8 needs a cache from"),
         ("build m.onnx --out b --calibration c.json", "'--calibration': it needs --precision"),
-        (f"export m.onnx --weights random {EXPORT}", "'--weights': an .onnx file carries its"),
+        (
+            "export m.onnx --weights random --size 64x96 --out n.onnx",
+            "'--weights': an .onnx file carries its",
+        ),
         ("quantize m.onnx --out q.onnx --precision fp16 --float fp32", "only int8 and fp8 leave"),
         (
             "quantize m.onnx --out q.onnx --precision int8 --calibration c.json --float bf16",
