@@ -28,7 +28,6 @@ from fcn_trt.spec import LabelMap
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
 
-pytestmark = pytest.mark.slow
 
 FULL_WIDTH_MIOU = 64.96
 """Percent, on CamVid val; data/checkpoints/README.md of the shared data."""

@@ -104,8 +104,8 @@ class TensorValues:
 class _Audience:
     """Who listens to a network that runs, and what went wrong there.
 
-    An exception cannot go through OpenVINO, which keeps its text alone, and with one thread not even
-    that: it then ends the run as if it were whole.
+    An exception cannot go through OpenVINO, which keeps its text alone, and with one thread not
+    even that: it then ends the run as if it were whole.
     """
 
     on_tensor: OnTensor | None = None

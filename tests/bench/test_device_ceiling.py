@@ -83,7 +83,6 @@ def test_copy_that_fails_leaves_nothing_on_the_gpu(fake, routine):
     assert fake.leaks() == []
 
 
-@pytest.mark.slow
 def test_products_are_built_for_the_gpu_and_what_it_lacks_is_left_out_with_the_reason(rtx, ampere):
     pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
     found = measure_device_ceiling(["fp16", "int8", "fp8", "fp16"], "tensorrt-rtx", seconds=0.05)

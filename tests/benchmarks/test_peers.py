@@ -19,7 +19,6 @@ from fcn_trt.bench.result_file import read_result
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
 def test_peers_give_the_same_label_maps_and_the_file_says_on_what(tmp_path):
     out = tmp_path / "peers.json"
     names = (

@@ -73,7 +73,6 @@ def test_multiply_accumulates_are_exact_and_those_that_the_proof_counts(network,
     assert path.read_bytes() == network.read_bytes()
 
 
-@pytest.mark.slow
 def test_network_as_it_is_measured_has_products_for_nearly_all_of_its_work(tmp_path):
     gmac = write_product_network(tmp_path / "product.onnx")
     assert 0.99 < 8 * 1024**2 * 128 * 256 / 1e9 / gmac < 1
@@ -90,7 +89,6 @@ def test_values_neither_vanish_nor_grow_from_layer_to_layer(tmp_path):
     assert 0.2 < math.sqrt(np.mean(np.square(found))) < 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_real_builder_takes_it_in_every_type(rtx, typed, network, tmp_path, precision):
     path, spec = typed(precision)
