@@ -185,7 +185,7 @@ def test_ctrl_c_within_a_run_ends_it(tiny_network):
 
 @pytest.mark.parametrize("place", ["_Audience.take", "_Show.evaluate"])
 def test_ctrl_c_anywhere_in_our_operation_ends_it(tiny_network, monkeypatch, place):
-    """With one thread OpenVINO 2026.4 loses what the second raises, and ends as if all were well."""
+    """With one thread OpenVINO 2026.4 loses what the second raises, and ends as if whole."""
 
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -16,7 +16,7 @@ from fcn_trt.bench.result_file import read_result
 from fcn_trt.cli import bench as module
 from fcn_trt.machine import this_machine
 
-SCHEMA = Path(__file__).parents[1] / "benchmarks" / "schema.json"
+SCHEMA = Path(__file__).parents[2] / "benchmarks" / "schema.json"
 QUICK = ("--seconds", 0.1)
 QUICK_BENCH = """
 from fcn_trt.cli import bench
@@ -180,7 +180,8 @@ sys.meta_path.insert(0, Blocker())
         command = [sys.executable, "-c", blocker + QUICK_BENCH, "bench", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
-    both = ("fcn_r18-d8", tiny_bundle.path, "--size", "32x64", "--precision", "bf16")
+    # No other test measures this size, whose bundle would be found.
+    both = ("fcn_r18-d8", tiny_bundle.path, "--size", "32x96", "--precision", "fp32")
     done = run(*both, *QUICK, "--json")
     assert done.returncode == 1
     model, bundle = json.loads(done.stdout)["results"]
