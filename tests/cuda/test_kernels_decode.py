@@ -101,7 +101,6 @@ def test_hundreds_of_small_cases_have_the_stages_labels(align_corners):
         check_labels(logits, draw_size(random), align_corners)
 
 
-@pytest.mark.slow
 @ALIGNMENTS
 @pytest.mark.parametrize("make", [noise, smooth])
 def test_labels_of_a_whole_frame_are_the_stages(make, align_corners):

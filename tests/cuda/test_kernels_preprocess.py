@@ -87,7 +87,6 @@ def test_hundreds_of_small_cases_are_the_stages_to_the_bit():
         np.testing.assert_array_equal(run(frame, size, **RAW), preprocess(frame, size, **RAW))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("frame_size", "size"),
     [

@@ -123,7 +123,6 @@ def test_ties_take_the_lower_class():
     assert best_class(Known(values)).tolist() == [[1, 0], [0, 0]]
 
 
-@pytest.mark.slow
 def test_150_classes_at_2048_pixels_never_exist_whole():
     whole_bytes = 150 * 1024 * 2048 * 4
     inner = resized(Known(noise(150, 128, 256)), (1020, 2040), align_corners=False)

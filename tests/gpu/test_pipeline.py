@@ -68,7 +68,6 @@ def memory_watch(device, found):
     return look
 
 
-@pytest.mark.slow
 def test_ten_thousand_frames_have_the_same_labels_with_one_two_and_three_in_flight(
     device, make_backend
 ):
@@ -220,7 +219,6 @@ def test_torch_network_in_the_pipeline_gives_torchs_own_logits(torch, make_backe
     assert np.abs(found - expected).max() <= 1e-2 * expected.std()
 
 
-@pytest.mark.slow
 def test_torch_network_has_the_same_labels_whatever_is_in_flight(torch, device, make_backend):
     from tests.gpu.torch_executor import TorchEngine
 

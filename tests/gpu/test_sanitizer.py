@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 FOUND_SOMETHING = 9
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tool", "options"), [("memcheck", ["--leak-check", "full"]), ("racecheck", [])]
 )

@@ -37,7 +37,6 @@ def end(name):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", WELL)
 def test_program_ends_in_silence(request, device, cubins, name):
     if name == "torch_network":
@@ -48,7 +47,6 @@ def test_program_ends_in_silence(request, device, cubins, name):
     assert not [word for word in NO_ORDER if word in done.stderr], done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -64,7 +62,6 @@ def test_error_in_flight_is_the_one_that_is_told(device, cubins, name, told):
     assert "PyCUDA" not in done.stderr
 
 
-@pytest.mark.slow
 def test_close_under_a_working_thread_crashes_nothing(device, cubins):
     done = end("daemon_at_work")
     assert done.returncode == 0, done.stderr

@@ -71,7 +71,6 @@ def test_multiply_accumulates_are_those_that_the_proof_counts(network, tmp_path)
     assert path.read_bytes() == network.read_bytes()
 
 
-@pytest.mark.slow
 def test_network_as_it_is_measured_has_products_for_nearly_all_of_its_work(tmp_path):
     made = write_product_network(tmp_path / "product.onnx")
     (gmac,) = compile_network(made).proof.gmac.values()
@@ -89,7 +88,6 @@ def test_values_neither_vanish_nor_grow_from_layer_to_layer(tmp_path):
     assert 0.2 < math.sqrt(np.mean(np.square(found))) < 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_real_builder_takes_it_in_every_type(rtx, typed, network, tmp_path, precision):
     made = typed(precision)

@@ -520,7 +520,6 @@ KILLED_BEFORE_RENAME = """
 """
 
 
-@pytest.mark.slow
 class TestProcesses:
     def test_two_at_once_leave_one_whole_bundle(self, recipe):
         path = recipe()

@@ -64,7 +64,10 @@ def test_smallest_set_holds_and_none_of_it_can_be_dropped(analysed):
     quantised = 100 - sum(shares[name] for name in chosen.kept)
     assert chosen.quantised_share == pytest.approx(quantised)
     measured = json.loads(out.read_text())["measurements"]
-    scores = {frozenset(m["kept"]): m["agreement"] for m in measured if "kept" in m}
+    scores = {  # a set is written by its members, or by those that are missing
+        frozenset(m["kept"] if "kept" in m else shares.keys() - m["quantised"]): m["agreement"]
+        for m in measured
+    }
     for name in chosen.kept:  # it was tried, perhaps while another was kept that went later
         rest = frozenset(chosen.kept) - {name}
         tried = [scores[kept] for kept in scores if kept >= rest and name not in kept]

@@ -54,7 +54,7 @@ def test_label_map_equals_interpolation_and_argmax(make, classes, source, size, 
     "size",
     [
         (512, 1024),
-        pytest.param((1024, 2048), marks=pytest.mark.slow),
+        (1024, 2048),
     ],
 )
 def test_large_label_map_equals_interpolation_and_argmax(make, classes, size, align_corners):

@@ -297,6 +297,24 @@ def fp8_everywhere(monkeypatch):
     monkeypatch.setattr("fcn_trt.precision.qdq.FP8_CHANNELS", 0)
 
 
+def halve_codes(network, weight):
+    """Give a weight codes of 7 bits with twice the scale.
+
+    A CPU without VNNI adds two products of 8 bits in 16, which is too few where the image is read,
+    whose codes have a sign.
+    """
+    import onnx
+
+    model = onnx.load(network)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if tensor.name == f"{weight}.quantized":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values // 2, tensor.name))
+        elif tensor.name == f"{weight}.scale":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values * 2, tensor.name))
+    onnx.save(model, network)
+
+
 class TestQuantised:
     """The tiny network with the ranges of one image; its head has a quantised concatenation."""
 
@@ -334,6 +352,7 @@ class TestQuantised:
         """
         onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
         network = quantised("int8", rest)
+        halve_codes(network, "backbone.stem.0.weight")
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(str(network), options)

@@ -1,9 +1,12 @@
 """The real TensorRT-RTX builder takes every model, size and type; every refusal is a failure.
 
-A model is exported and typed once, at full width with weights from a seed, and then declared at
-each size: the nodes of an FCN do not depend on it. Each compilation is for all the GPUs that have
-the type at once. In INT8 and FP8 each tensor has the same made-up range, as the builder compiles
-any; the rest is FP16, in FP8 with the convolutions that it has no kernels for.
+A model is exported and typed once, with weights from a seed, and then declared at each size: the
+nodes of an FCN do not depend on it. Each compilation is for all the GPUs that have the type at
+once. In INT8 and FP8 each tensor has the same made-up range, as the builder compiles any; the rest
+is FP16, in FP8 with the convolutions that it has no kernels for.
+
+`make test` compiles each model at full width at one size in the two types that are used most, and
+at an eighth of the width in every type; all sizes and types at full width are in `make test-all`.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from fcn_trt.errors import EngineError
 from fcn_trt.spec import ShapeRange, Spec
 
 onnx = pytest.importorskip("onnx")
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("rtx")]
+pytestmark = pytest.mark.usefixtures("rtx")
 
 LADDER = ((256, 512), (512, 1024), (1024, 2048))
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
@@ -53,33 +56,41 @@ def model(request):
 
 
 @pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
-    """Write a model as FP32 ONNX, static or dynamic; give its path."""
+def exported(model, make_model, tmp_path_factory):
+    """Write a model as FP32 ONNX, static or dynamic, at full width or narrow; give its path."""
     from fcn_trt.model.load import load_model
     from fcn_trt.model.weights import find_model
     from tests.plans import export_model, export_network
 
     folder = tmp_path_factory.mktemp("networks")
-    demo = "fcn_trt/demo/weights.safetensors"
-    if model == "zoo":
-        source = _write_zoo_style(folder / "zoo.onnx")
-        loaded = None
-    else:
-        loaded = load_model(find_model(demo) if model == "demo" else find_model(model, "random"))
+    sources: dict[bool, Any] = {}
 
-    def write(dynamic=None):
-        path = folder / f"{'static' if dynamic is None else 'dynamic'}.onnx"
+    def source(is_narrow):
+        if model == "zoo":
+            return _write_zoo_style(folder / f"zoo{is_narrow}.onnx", is_narrow=is_narrow)
+        if model == "demo":
+            return load_model(find_model("fcn_trt/demo/weights.safetensors"))
+        return (
+            make_model(model, classes=21) if is_narrow else load_model(find_model(model, "random"))
+        )
+
+    def write(dynamic=None, *, is_narrow=False):
+        path = folder / f"{'static' if dynamic is None else 'dynamic'}{is_narrow}.onnx"
         size = MODELS[model][0]
-        if loaded is None:
-            export_network(str(source), path, size=size, dynamic=dynamic)
+        if is_narrow not in sources:
+            sources[is_narrow] = source(is_narrow)
+        if path.exists():
+            return path
+        if model == "zoo":
+            export_network(str(sources[is_narrow]), path, size=size, dynamic=dynamic)
         else:
-            export_model(loaded, path, size=size, dynamic=dynamic)
+            export_model(sources[is_narrow], path, size=size, dynamic=dynamic)
         return path
 
     return write
 
 
-def _write_zoo_style(path):
+def _write_zoo_style(path, *, is_narrow):
     """torchvision's own FCN as the ONNX Model Zoo has it: opset 11, dynamic axes, full size."""
     import torch
     import torchvision
@@ -87,6 +98,8 @@ def _write_zoo_style(path):
     network = torchvision.models.segmentation.fcn_resnet50(
         weights=None, weights_backbone=None, aux_loss=True
     ).eval()
+    if is_narrow:
+        _narrow(network)
     sides = {0: "batch", 2: "height", 3: "width"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # this exporter is deprecated, but wrote the Zoo's files
@@ -101,6 +114,23 @@ def _write_zoo_style(path):
             dynamic_axes={"input": sides, "out": sides, "aux": sides},
         )
     return path
+
+
+def _narrow(module):
+    """Take an eighth of the channels everywhere but in the image and in the classes."""
+    import torch
+
+    for name, child in module.named_children():
+        if isinstance(child, torch.nn.Conv2d):
+            ins = child.in_channels if child.in_channels == 3 else child.in_channels // 8
+            outs = child.out_channels if child.out_channels == 21 else child.out_channels // 8
+            same = {n: getattr(child, n) for n in ("kernel_size", "stride", "padding", "dilation")}
+            narrow = torch.nn.Conv2d(ins, outs, **same, bias=child.bias is not None)
+            setattr(module, name, narrow)
+        elif isinstance(child, torch.nn.BatchNorm2d):
+            setattr(module, name, torch.nn.BatchNorm2d(child.num_features // 8).eval())
+        else:
+            _narrow(child)
 
 
 def typed(path, precision):
@@ -154,26 +184,45 @@ def compile_it(network):
     )
 
 
-def test_static_network_compiles_at_every_size_in_every_type(model, exported):
-    path = exported()
-    for precision in PRECISIONS:
-        network = typed(path, precision)
-        for size in MODELS[model]:
-            compiled = compile_it(declared(network, size))
-            assert compiled.plan
-            assert compiled.precision_proven.convolutions == convolutions(network)
+def require_compiled(network):
+    compiled = compile_it(network)
+    assert compiled.plan
+    assert compiled.precision_proven.convolutions == convolutions(network)
 
 
-def test_dynamic_network_compiles_with_a_profile_in_every_type(model, exported):
+def shapes(model):
+    """What a dynamic network of a model takes, its own size among it."""
     size = MODELS[model][0]
-    low = size if len(MODELS[model]) > 1 else (513, 513)
-    path = exported(replace(RANGE, min_size=low))
-    for precision in PRECISIONS:
-        network = typed(path, precision)
-        assert network.spec.dynamic is not None
-        compiled = compile_it(network)
-        assert compiled.plan
-        assert compiled.precision_proven.convolutions == convolutions(network)
+    return replace(RANGE, min_size=size if len(MODELS[model]) > 1 else (513, 513))
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_network_of_full_width_compiles_at_one_size(exported, precision):
+    require_compiled(typed(exported(), precision))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("is_dynamic", [False, True], ids=["static", "dynamic"])
+def test_network_of_an_eighth_of_the_width_compiles(model, exported, precision, is_dynamic):
+    network = typed(exported(shapes(model) if is_dynamic else None, is_narrow=True), precision)
+    assert (network.spec.dynamic is not None) is is_dynamic
+    require_compiled(network)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_network_of_full_width_compiles_at_every_size(model, exported, precision):
+    network = typed(exported(), precision)
+    for size in MODELS[model]:
+        require_compiled(declared(network, size))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_dynamic_network_of_full_width_compiles_with_a_profile(model, exported, precision):
+    network = typed(exported(shapes(model)), precision)
+    assert network.spec.dynamic is not None
+    require_compiled(network)
 
 
 STEM_7X7, STEM_3X3 = (64, 3, 7, 7), (32, 3, 3, 3)
@@ -190,6 +239,7 @@ LEFT_BY_FP8 = {
 """What FP8 leaves in FP16: stems that read the image or are 7x7, and heads of few classes."""
 
 
+@pytest.mark.exhaustive
 def test_stems_and_heads_of_few_classes_are_fp16_in_fp8(model, exported):
     network = typed(exported(), "fp8")
     assert list(left_by_fp8(network).values()) == LEFT_BY_FP8[model]
