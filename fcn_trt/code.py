@@ -19,17 +19,19 @@ __all__ = ["code_files", "code_sha256", "libraries"]
 PACKAGE = Path(__file__).parent
 
 
-def code_sha256(*modules: str) -> str:
+def code_sha256(*modules: str, alone: bool = False) -> str:
     """SHA-256 of the files that modules run, of names and content.
 
     Args:
         modules: Names in this package, such as "fcn_trt.stages.decode".
+        alone: Take their own files only, and not what they import.
 
     Raises:
         ValueError: there is no such module, as after a file was renamed.
     """
     digest = hashlib.sha256()
-    for path in code_files(*modules):
+    own = [path for path in map(_file, modules) if path is not None]
+    for path in own if alone else code_files(*modules):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(PACKAGE).as_posix()} {content}\n".encode())
     return digest.hexdigest()

@@ -14,7 +14,6 @@ is read, the code of this package that runs, and the versions of the libraries t
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -23,7 +22,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
-from fcn_trt import code
 from fcn_trt.calibration.amax import DEFAULT_METHOD, Method
 from fcn_trt.code import code_sha256, libraries
 from fcn_trt.engine.bundle import refuse_foreign_files
@@ -552,9 +550,9 @@ def _check_dynamic(allowed: ShapeRange, size: Size, batch: int) -> None:
 
 def _code(step: StepName, modules: list[str]) -> dict[str, Any]:
     """The code that a step runs, this file included, and the versions of what that imports."""
-    own = hashlib.sha256((code.PACKAGE / "pipeline" / "plan.py").read_bytes()).hexdigest()
     others = sorted(libraries(*modules) - set(sys.stdlib_module_names) - _NO_MATTER)
     versions = {name: _version(name) for name in others}
+    own = code_sha256("fcn_trt.pipeline.plan", alone=True)  # what calls them
     return {f"{CODE} of {step}": f"{own} {code_sha256(*modules)}"} | versions
 
 
