@@ -64,7 +64,6 @@ class TensorValues:
                 else:
                     self._rest.append((len(outputs), sorted(tensor.get_names())))
                     outputs.append(_maximum(tensor))
-            self._shown = len(shown)
             measuring = ov.Model(list(map(opset13.result, outputs)), model.get_parameters())
             self._request = (
                 openvino_core()
@@ -94,9 +93,13 @@ class TensorValues:
             EngineError: OpenVINO cannot run the network on the images.
         """
         with self._audience.listening(on_tensor), openvino_errors(f"run {self._network}"):
-            results = self._request.infer([images], share_inputs=True)
-            if self._audience.shown < self._shown:  # with one thread OpenVINO says nothing of it
-                raise KeyboardInterrupt
+            # Not `infer`: with one thread OpenVINO 2026.4 computes that in ours, where Ctrl-C comes;
+            # an exception in there is lost, and leaves a task that a later inference runs again.
+            try:
+                self._request.start_async([images], share_inputs=True)
+            finally:  # Ctrl-C may come before it, and the images must outlive the run
+                self._request.wait()
+            results = self._request.results
         return {name: float(results[place]) for place, names in self._rest for name in names}
 
 
@@ -104,18 +107,16 @@ class TensorValues:
 class _Audience:
     """Who listens to a network that runs, and what went wrong there.
 
-    An exception cannot go through OpenVINO, which keeps its text alone, and with one thread not
-    even that: it then ends the run as if it were whole.
+    An exception cannot go through OpenVINO, which would keep its text alone.
     """
 
     on_tensor: OnTensor | None = None
     error: BaseException | None = None
-    shown: int = 0
 
     @contextmanager
     def listening(self, on_tensor: OnTensor) -> Iterator[None]:
         """Hand tensors to a function in the block, and raise behind it what the function raised."""
-        self.on_tensor, self.error, self.shown = on_tensor, None, 0
+        self.on_tensor, self.error = on_tensor, None
         try:
             yield
         except EngineError as error:
@@ -133,8 +134,12 @@ class _Audience:
 
     def take(self, name: str, values: Values) -> None:
         """Hand a tensor on, unless something went wrong before."""
-        if self.on_tensor is not None and self.error is None:
+        if self.on_tensor is None or self.error is not None:
+            return
+        try:
             self.on_tensor(name, values)
+        except BaseException as error:  # noqa: BLE001  # it is raised again, Ctrl-C, too
+            self.error = error
 
 
 class _Show(ov.Op):
@@ -161,13 +166,9 @@ class _Show(ov.Op):
         return True
 
     def evaluate(self, outputs: list[Any], inputs: list[Any]) -> bool:
-        try:
-            outputs[0].data[...] = 0
-            for name in self.names:
-                self._audience.take(name, inputs[0].data)
-        except BaseException as error:  # noqa: BLE001  # it is raised again, Ctrl-C, too
-            self._audience.error = error
-        self._audience.shown += 1
+        for name in self.names:
+            self._audience.take(name, inputs[0].data)
+        outputs[0].data[...] = 0
         return True
 
 
