@@ -412,7 +412,7 @@ def evaluate(
     """
     from fcn_trt.evaluation.datasets import open_dataset
     from fcn_trt.evaluation.measure import measure
-    from fcn_trt.evaluation.request import EvaluationOptions, plan_evaluation
+    from fcn_trt.evaluation.request import EvaluationOptions, prepare_evaluation
     from fcn_trt.evaluation.scenes import HeldOutScenes
     from fcn_trt.runtime.segmenter import Segmenter
 
@@ -427,7 +427,7 @@ def evaluate(
             images = open_dataset(dataset, Path(root))
         asked = EvaluationOptions(limit=limit)
         file = None if out is None else Path(out)
-        plan = plan_evaluation(loaded, images, options=asked, out=file)
+        plan = prepare_evaluation(loaded, images, options=asked, out=file)
         shown = stack.enter_context(_Progress(progress))
         shown.begin("evaluating", len(plan.indices), done=plan.record.resumed)
         measure(

@@ -15,7 +15,7 @@ from fcn_trt.cli.common import JsonOption, missing_sentence, parse_precision, pr
 from fcn_trt.engine.manifest import Target
 from fcn_trt.errors import EngineError
 from fcn_trt.files import require_folder_of
-from fcn_trt.spec import Precision, Size, parse_size
+from fcn_trt.spec import LADDER, Precision, Size, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +69,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure latency, throughput and memory, per stage and end to end."""
-    from fcn_trt.bench.ladder import LADDER, jobs_of
+    from fcn_trt.bench.ladder import jobs_of
 
     _check_usage(targets, {"--size": size, "--precision": precision, "--target": target})
     frame_size = _size(frame, "--frame") if frame else None

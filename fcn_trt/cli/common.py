@@ -36,6 +36,7 @@ __all__ = [
     "parse_method",
     "parse_precision",
     "parse_type",
+    "parse_word",
     "plain",
     "print_json",
     "rebuild_here",
@@ -139,7 +140,7 @@ def parse_type(
         "calibration": calibration,
         "method": parse_method(method),
         "keep_float": frozenset(keep or ()),
-        "float_precision": _parse(float_precision, get_args(FloatPrecision), "--float"),
+        "float_precision": parse_word(float_precision, get_args(FloatPrecision), "--float"),
     }
     if asked is None:
         for name, value in given.items():
@@ -166,15 +167,15 @@ def require_labels(labels: Path | None, **given: object) -> None:
 
 def parse_precision(text: str | None) -> Precision | None:
     """What --precision asks for."""
-    return cast("Precision | None", _parse(text, get_args(Precision), "--precision"))
+    return cast("Precision | None", parse_word(text, get_args(Precision), "--precision"))
 
 
 def parse_method(text: str | None) -> Method | None:
     """What --method asks for."""
-    return cast("Method | None", _parse(text, METHODS, "--method"))
+    return cast("Method | None", parse_word(text, METHODS, "--method"))
 
 
-def _parse(text: str | None, known: tuple[str, ...], option: str) -> str | None:
+def parse_word(text: str | None, known: tuple[str, ...], option: str) -> str | None:
     """One of some words, or nothing."""
     if text is not None and text not in known:
         raise typer.BadParameter(

@@ -16,15 +16,17 @@ from fcn_trt.cli.common import (
     print_json,
     rebuild_here,
 )
-from fcn_trt.cli.evaluate_tables import figures_table
 from fcn_trt.spec import Size, parse_size
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fcn_trt.evaluation.family import ProtocolName
     from fcn_trt.evaluation.protocol import Slide
     from fcn_trt.evaluation.record import Record
     from fcn_trt.evaluation.request import EvaluationOptions
     from fcn_trt.evaluation.sample import IndexedImages
+    from fcn_trt.evaluation.scores import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -128,12 +130,12 @@ class _Images:
 def _measure(bundle: Path, asked: _Images, options: EvaluationOptions, out: Path | None) -> Record:
     """Measure what the record does not have yet."""
     from fcn_trt.evaluation.measure import measure
-    from fcn_trt.evaluation.request import plan_evaluation
+    from fcn_trt.evaluation.request import prepare_evaluation
     from fcn_trt.runtime.segmenter import Segmenter
 
     with Segmenter.load(bundle) as segmenter:
         images = asked.open(segmenter.spec.input_size)
-        plan = plan_evaluation(segmenter, images, options=options, out=out)
+        plan = prepare_evaluation(segmenter, images, options=options, out=out)
         terminal.step(segmenter.description)
         terminal.step(plan.protocol.sentence())
         count, record = len(plan.indices), plan.record
@@ -237,3 +239,27 @@ def _check_outputs(out: Path | None, confusion: Path | None) -> None:
             )
         require_writable(confusion)
         require_matplotlib()
+
+
+def figures_table(title: str, found: Evaluation) -> Table:
+    """IoU, accuracy and boundary F-score: their means, and of each class, in percent."""
+    percent = terminal.percent
+    rows = [
+        [
+            "mean",
+            percent(found.miou),
+            percent(found.mean_accuracy),
+            percent(found.boundary_f),
+        ],
+        ["all pixels", "", percent(found.pixel_accuracy), ""],
+        *(
+            [
+                f"  {name}",
+                percent(iou),
+                percent(found.accuracy_per_class[name]),
+                percent(found.boundary_f_per_class[name]),
+            ]
+            for name, iou in found.per_class.items()
+        ),
+    ]
+    return terminal.table(title, ["%", "IoU", "accuracy", "boundary F"], rows)

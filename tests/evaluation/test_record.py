@@ -253,7 +253,7 @@ def test_all_code_that_a_measurement_runs_is_in_its_key(tiny_bundle):
 import sys
 import numpy as np
 from fcn_trt.evaluation.measure import label_maps
-from fcn_trt.evaluation.request import plan_evaluation
+from fcn_trt.evaluation.request import prepare_evaluation
 from fcn_trt.evaluation.family import altered, run_protocol
 from fcn_trt.evaluation.sample import Sample
 from fcn_trt.runtime.segmenter import Segmenter
