@@ -80,7 +80,6 @@ def export(
         model: Path of a checkpoint that says what it is or of an .onnx file, or the name of an
             architecture or of published weights, as `fcn-trt models` lists them.
         size: (height, width) of the network's input in pixels.
-        out: The ONNX file to write.
         weights: Of an architecture: a checkpoint, a published name, or "random[:SEED]"; None takes
             the best published ones.
         labels: Name of a label set; None takes the checkpoint's own.
@@ -196,7 +195,6 @@ def quantize(
     Args:
         network: FP32 ONNX from `export`.
         precision: What convolutions shall compute in: fp32, fp16, bf16, int8 or fp8.
-        out: The ONNX file to write.
         calibration: Cache from `calibrate`; int8 and fp8 need one, and no other takes it.
         method: How the largest code is chosen from the cache; None takes what it has.
         keep_float: Convolutions that int8 and fp8 leave in float, by the names of their nodes;
@@ -316,7 +314,7 @@ def stream(
         BundleError, EngineError, MissingExtraError: as for `load`.
     """
     from fcn_trt.runtime.segmenter import Segmenter
-    from fcn_trt.video.reader import Reader
+    from fcn_trt.video.channel import Reader
     from fcn_trt.video.source import open_source
 
     with ExitStack() as stack:

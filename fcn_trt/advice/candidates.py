@@ -138,7 +138,6 @@ def advise(
     The twins for 769x769 windows are left out: the same network at the same cost.
 
     Args:
-        device: The device.
         rate_fps: Frames per second that are needed.
         sizes: (height, width) of the inputs to look at.
         precisions: To look at; None takes all that the device computes in.

@@ -165,7 +165,6 @@ def ceilings_of(
     Args:
         jobs: From `jobs_of`.
         seconds: How long each type is measured, and copying, on each target.
-        on_step: Told what is done, in words.
     """
     found: dict[Target, Ceiling] = {}
     for target, types in types_of(jobs).items():
@@ -198,7 +197,6 @@ def run_job(
         ceilings: Of this machine, from `ceilings_of`.
         frame_size: (height, width) of the frames; None takes the network's input size.
         seconds: How long each way is measured.
-        on_step: Told what is done, in words.
 
     Returns:
         What became of it; one that cannot be built or measured is no error.

@@ -128,11 +128,6 @@ def parse_type(
 
     Args:
         precision: As given; None leaves a network as it is.
-        images: As given.
-        calibration: As given.
-        method: As given.
-        keep: As given.
-        float_precision: As given.
     """
     asked = parse_precision(precision)
     given = {
@@ -156,7 +151,6 @@ def require_labels(labels: Path | None, **given: object) -> None:
     """Refuse options that need --labels where there are none.
 
     Args:
-        labels: As given.
         given: By the option's name with underscores, its value; None is not given.
     """
     wrong = [name for name, value in given.items() if value is not None]
@@ -188,7 +182,6 @@ def run_plan(plan: Plan, out: Path) -> Made:
     """Run what the options of a command ask for, and say how far it is and what was kept.
 
     Args:
-        plan: What to make.
         out: The ONNX file or the folder of the bundle.
     """
     with terminal.watch(says_steps=False) as watcher:

@@ -231,7 +231,7 @@ def _check_outputs(out: Path | None, confusion: Path | None) -> None:
         check_record(out)
     if confusion is not None:
         from fcn_trt.evaluation.confusion_picture import require_matplotlib
-        from fcn_trt.evaluation.outputs import require_writable
+        from fcn_trt.evaluation.record import require_writable
 
         if confusion.suffix.lower() != ".png":
             raise typer.BadParameter(

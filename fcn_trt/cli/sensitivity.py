@@ -24,8 +24,7 @@ from fcn_trt.spec import NO_LABEL, QUANTISED, FloatPrecision
 
 if TYPE_CHECKING:
     from fcn_trt.comparison.images import ImageChoice
-    from fcn_trt.sensitivity.result import Question, Sensitivity
-    from fcn_trt.sensitivity.score import Bound
+    from fcn_trt.sensitivity.result import Bound, Question, Sensitivity
 
 __all__ = ["sensitivity"]
 
@@ -104,7 +103,7 @@ def _bound(
     labels: Path | None, ignore: int | None, max_drop: float | None, min_agreement: float | None
 ) -> Bound:
     """What may be lost; each default is the bound of what there is to measure."""
-    from fcn_trt.sensitivity.score import MAX_DROP, MIN_AGREEMENT, Bound
+    from fcn_trt.sensitivity.result import MAX_DROP, MIN_AGREEMENT, Bound
 
     require_labels(labels, ignore=ignore, max_drop=max_drop)
     if max_drop is not None and min_agreement is not None:

@@ -73,8 +73,6 @@ def prepare_evaluation(
 
     Args:
         segmenter: Predicts the classes of the data set.
-        images: The data set.
-        options: How to evaluate.
         out: Where the result is kept; what it has already is taken over.
 
     Raises:
