@@ -14,6 +14,7 @@ import typer
 
 from fcn_trt.calibration.amax import METHODS, Method
 from fcn_trt.cli import terminal
+from fcn_trt.engine.manifest import Target
 from fcn_trt.errors import PlanError
 from fcn_trt.pipeline.plan import Plan, Type
 from fcn_trt.pipeline.run import Made, run
@@ -35,6 +36,7 @@ __all__ = [
     "missing_sentence",
     "parse_method",
     "parse_precision",
+    "parse_target",
     "parse_type",
     "parse_word",
     "plain",
@@ -167,6 +169,11 @@ def parse_precision(text: str | None) -> Precision | None:
 def parse_method(text: str | None) -> Method | None:
     """What --method asks for."""
     return cast("Method | None", parse_word(text, METHODS, "--method"))
+
+
+def parse_target(text: str | None) -> Target:
+    """What --target asks for."""
+    return cast(Target, parse_word(text, get_args(Target), "--target") or "openvino")
 
 
 def parse_word(text: str | None, known: tuple[str, ...], option: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -13,6 +13,7 @@ from fcn_trt.cli.common import (
     BundleArgument,
     JsonOption,
     RebuildOption,
+    parse_word,
     print_json,
     rebuild_here,
 )
@@ -149,13 +150,7 @@ def _measure(bundle: Path, asked: _Images, options: EvaluationOptions, out: Path
 def _parse_protocol(text: str | None) -> ProtocolName | None:
     from fcn_trt.evaluation.family import ProtocolName
 
-    known: tuple[ProtocolName, ...] = get_args(ProtocolName)
-    found = next((name for name in known if name == text), None)
-    if found is None and text is not None:
-        raise typer.BadParameter(
-            f"{text!r} is neither {' nor '.join(known)}", param_hint="'--protocol'"
-        )
-    return found
+    return cast("ProtocolName | None", parse_word(text, get_args(ProtocolName), "--protocol"))
 
 
 def _parse_slide(crop: str | None, stride: str | None) -> Slide | None:
