@@ -19,9 +19,10 @@ from torch.nn import functional
 
 from benchmarks.measure import RESULTS, interleave, ratios, save, summary
 from fcn_trt.scene.scene import StreetScene
+from fcn_trt.spec import LADDER
 from fcn_trt.stages.decode import decode
 
-SIZES = ((256, 512), (512, 1024), (1024, 2048))
+SIZES = LADDER
 CLASSES = (11, 21, 150)
 
 

@@ -17,7 +17,7 @@ from fcn_trt.cuda.context import DeviceContext
 from fcn_trt.cuda.driver import load_driver, require_success
 from fcn_trt.cuda.nvrtc import compile_source
 from fcn_trt.cuda.stream import Event, Stream
-from fcn_trt.runtime.executor import ImageShape
+from fcn_trt.runtime.backend import ImageShape
 from fcn_trt.spec import OUTPUT_NAME
 
 __all__ = ["LoadEngine", "LoadExecutor"]

@@ -29,11 +29,11 @@ from fcn_trt.bench.ceiling import Ceiling, measure_ceiling
 from fcn_trt.bench.measurement import beyond_network_share
 from fcn_trt.bench.steadiness import steadiness, this_moment
 from fcn_trt.scene.scene import StreetScene
-from fcn_trt.spec import Frame, LabelMap, Size, parse_size
+from fcn_trt.spec import LADDER, Frame, LabelMap, Size, parse_size
 
 __all__ = ["ASKED", "agreement", "times_as_fast", "verdicts"]
 
-SIZES: tuple[Size, ...] = ((256, 512), (512, 1024), (1024, 2048))
+SIZES = LADDER
 CEILING_SECONDS = 4.0
 
 SECONDS = 90.0

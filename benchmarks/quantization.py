@@ -35,7 +35,7 @@ from fcn_trt.files import sha256
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import Export, Plan, Type
 from fcn_trt.pipeline.run import run
-from fcn_trt.spec import FloatPrecision, LabelMap, QuantisedPrecision
+from fcn_trt.spec import QUANTISED, FloatPrecision, LabelMap, QuantisedPrecision
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import preprocess
 
@@ -59,7 +59,7 @@ def main() -> None:
     data = Path(os.environ.get("FCN_TRT_SHARED", beside))
     parser.add_argument("--data", type=Path, default=data, help="holds camvid/ and checkpoints/")
     parser.add_argument("--out", type=Path, default=RESULTS / "quantization.json")
-    parser.add_argument("--precision", choices=("int8", "fp8"), help="measure no other anew")
+    parser.add_argument("--precision", choices=QUANTISED, help="measure no other anew")
     options = parser.parse_args()
     demo = resources.files("fcn_trt.demo") / "weights.safetensors"
     with resources.as_file(demo) as weights, tempfile.TemporaryDirectory() as folder:

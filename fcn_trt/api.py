@@ -80,7 +80,6 @@ def export(
         model: Path of a checkpoint that says what it is or of an .onnx file, or the name of an
             architecture or of published weights, as `fcn-trt models` lists them.
         size: (height, width) of the network's input in pixels.
-        out: The ONNX file to write.
         weights: Of an architecture: a checkpoint, a published name, or "random[:SEED]"; None takes
             the best published ones.
         labels: Name of a label set; None takes the checkpoint's own.
@@ -196,7 +195,6 @@ def quantize(
     Args:
         network: FP32 ONNX from `export`.
         precision: What convolutions shall compute in: fp32, fp16, bf16, int8 or fp8.
-        out: The ONNX file to write.
         calibration: Cache from `calibrate`; int8 and fp8 need one, and no other takes it.
         method: How the largest code is chosen from the cache; None takes what it has.
         keep_float: Convolutions that int8 and fp8 leave in float, by the names of their nodes;
@@ -316,7 +314,7 @@ def stream(
         BundleError, EngineError, MissingExtraError: as for `load`.
     """
     from fcn_trt.runtime.segmenter import Segmenter
-    from fcn_trt.video.reader import Reader
+    from fcn_trt.video.channel import Reader
     from fcn_trt.video.source import open_source
 
     with ExitStack() as stack:
@@ -412,7 +410,7 @@ def evaluate(
     """
     from fcn_trt.evaluation.datasets import open_dataset
     from fcn_trt.evaluation.measure import measure
-    from fcn_trt.evaluation.request import EvaluationOptions, plan_evaluation
+    from fcn_trt.evaluation.request import EvaluationOptions, prepare_evaluation
     from fcn_trt.evaluation.scenes import HeldOutScenes
     from fcn_trt.runtime.segmenter import Segmenter
 
@@ -427,7 +425,7 @@ def evaluate(
             images = open_dataset(dataset, Path(root))
         asked = EvaluationOptions(limit=limit)
         file = None if out is None else Path(out)
-        plan = plan_evaluation(loaded, images, options=asked, out=file)
+        plan = prepare_evaluation(loaded, images, options=asked, out=file)
         shown = stack.enter_context(_Progress(progress))
         shown.begin("evaluating", len(plan.indices), done=plan.record.resumed)
         measure(

@@ -87,7 +87,6 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     hidden file whose name ends in ``.part`` plus the suffix of `path`.
 
     Args:
-        path: The file to write.
         durable: Wait for the disk, so that a power cut leaves no empty file under this name. One of
             a sequence of images is not worth the milliseconds that this takes.
 
@@ -112,7 +111,6 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write a whole file or nothing.
 
     Args:
-        path: The file to write.
         data: All of its bytes.
         durable: As in `atomic_path`.
 

@@ -19,6 +19,7 @@ from fcn_trt.errors import OnnxError
 from fcn_trt.labels import LabelSet
 
 __all__ = [
+    "LADDER",
     "MAX_BATCH",
     "MAX_SIDE",
     "QUANTISED",
@@ -33,6 +34,7 @@ __all__ = [
     "ShapeRange",
     "Size",
     "Spec",
+    "format_size",
     "onnx_nodes",
     "parse_size",
     "parse_spec",
@@ -89,6 +91,9 @@ METADATA_KEY = "fcn_trt.spec"
 NO_LABEL = 255
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
+
+LADDER: tuple[Size, ...] = ((256, 512), (512, 1024), (1024, 2048))
+"""The sizes of published figures, at which models are listed, measured and judged."""
 
 MAX_SIDE = 16384
 """Pixels of a side of an input at most."""
@@ -262,6 +267,11 @@ def parse_size(text: str) -> Size:
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):
         raise ValueError(f"size {text!r} has a side that is not between 1 and {MAX_SIDE}")
     return height, width
+
+
+def format_size(size: Size) -> str:
+    """A size as it is written, such as "512x1024"."""
+    return f"{size[0]}x{size[1]}"
 
 
 def read_spec(path: Path) -> Spec:

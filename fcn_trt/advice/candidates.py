@@ -11,12 +11,9 @@ from fcn_trt.advice.devices import Device
 from fcn_trt.advice.estimate import Estimate, estimate
 from fcn_trt.model.architecture import ARCHITECTURES
 from fcn_trt.model.weights import PublishedWeights, published_for
-from fcn_trt.spec import Precision, Size
+from fcn_trt.spec import LADDER, QUANTISED, Precision, Size
 
-__all__ = ["LADDER", "PREFERENCE", "REACHES", "Advice", "Candidate", "Reach", "Verdict", "advise"]
-
-LADDER: tuple[Size, ...] = ((256, 512), (512, 1024), (1024, 2048))
-"""The sizes that are looked at where none is asked for."""
+__all__ = ["PREFERENCE", "REACHES", "Advice", "Candidate", "Reach", "Verdict", "advise"]
 
 Reach: TypeAlias = Literal["fits", "may fit", "too slow", "too large"]
 """In the order of preference: the whole range reaches the rate, its high end does, nothing of it
@@ -62,7 +59,7 @@ class Candidate:
         found = []
         if min(size) < self.data_set.short_side_px:
             found.append(f"expect less at {size[0]}x{size[1]}")
-        if precision in ("int8", "fp8"):
+        if precision in QUANTISED:
             found.append(f"{precision} changes it")
         return tuple(found)
 
@@ -141,7 +138,6 @@ def advise(
     The twins for 769x769 windows are left out: the same network at the same cost.
 
     Args:
-        device: The device.
         rate_fps: Frames per second that are needed.
         sizes: (height, width) of the inputs to look at.
         precisions: To look at; None takes all that the device computes in.

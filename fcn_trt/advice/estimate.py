@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,23 @@ import numpy as np
 from fcn_trt.advice.calibrated import RowEstimate, compare_published, fitted
 from fcn_trt.advice.devices import Device
 from fcn_trt.advice.devices import device as device_of
-from fcn_trt.advice.memory import peak_activations
 from fcn_trt.advice.roofline import ELEMENT_BYTES, LayerTime, Run, layer_times, work
 from fcn_trt.labels import label_set
 from fcn_trt.model.architecture import Architecture
-from fcn_trt.model.layers import layers
+from fcn_trt.model.layers import Layer, layers
 from fcn_trt.model.profile import default_labels
 from fcn_trt.spec import Precision, Size
 
-__all__ = ["EXTRA", "RANGE_SHARE", "Doubt", "Estimate", "doubt", "estimate", "rate_text"]
+__all__ = [
+    "EXTRA",
+    "RANGE_SHARE",
+    "Doubt",
+    "Estimate",
+    "doubt",
+    "estimate",
+    "peak_activations",
+    "rate_text",
+]
 
 RANGE_SHARE = 0.8
 """Share of the published rows whose rate lies inside the range of its estimate."""
@@ -127,8 +136,6 @@ def estimate(
     """Estimate a network that TensorRT runs on a device.
 
     Args:
-        device: Where.
-        arch: The network.
         size: (height, width) of the input in pixels.
         precision: One that the device computes in.
         labels: Name of the label set that it predicts; None takes its family's usual one.
@@ -203,3 +210,38 @@ def _spread(rows: Sequence[RowEstimate], *, without_device: bool) -> float:
 def rate_text(rate_fps: float) -> str:
     """A rate with two digits, or all before the decimal point: an estimate is worth no more."""
     return f"{rate_fps:.0f}" if rate_fps >= 10 else f"{rate_fps:.2g}"
+
+
+def peak_activations(counted: Sequence[Layer]) -> int:
+    """The most activations that are alive at once, in elements.
+
+    What a layer reads and writes is alive, and so is what a later layer still needs: the input of
+    a residual block until its addition, and that of a head until its concatenation.
+
+    Args:
+        counted: The layers of a network in the order of the data.
+    """
+    return max(_peak(list(block)) for _, block in groupby(counted, key=_block))
+
+
+def _block(layer: Layer) -> str:
+    """The residual block of a layer, or its stage where it is in none."""
+    parts = layer.name.split(".")
+    return ".".join(parts[:3]) if layer.stage.startswith("layer") else layer.stage
+
+
+def _peak(block: list[Layer]) -> int:
+    # The last layer of a block that needs its input, besides the first.
+    last = max(
+        (i for i, layer in enumerate(block) if layer.kind in ("addition", "concatenation")),
+        default=0,
+    )
+    most = 0
+    for index, layer in enumerate(block):
+        alive = layer.read + layer.written
+        if 0 < index < last:
+            # A projection reads the input itself, while the branch waits for it.
+            is_projection = "downsample" in layer.name
+            alive += block[index - 1].written if is_projection else block[0].read
+        most = max(most, alive)
+    return most

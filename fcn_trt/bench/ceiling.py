@@ -106,7 +106,6 @@ def best_rate(
         work: Each with how much of it there is.
         seconds: How long; every kind is done at least `LEAST_ROUNDS` times, besides a first time
             that does not count.
-        clock: Tells seconds.
 
     Returns:
         Amount a second, of the kind and run with the most.
@@ -131,10 +130,8 @@ def copy_gb_per_s(
     """1e9 bytes a second, those read and those written, of copies that all cores make.
 
     Args:
-        seconds: How long.
         cores: Threads that copy; None is as many as the process has cores.
         size_bytes: Of what is copied; more than caches hold.
-        clock: Tells seconds.
     """
     threads = cores or usable_cores()
     part = max(1, size_bytes // threads // 8)

@@ -78,7 +78,6 @@ def engine_gmac_per_s(bundle: Path, *, seconds: float) -> float:
     """The highest rate of a network alone: 1e9 multiply-accumulates a second.
 
     Args:
-        bundle: Its folder.
         seconds: How long it is measured.
 
     Raises:
@@ -95,7 +94,6 @@ def device_copy_gb_per_s(*, seconds: float = SECONDS, size_bytes: int | None = N
     """1e9 bytes a second, those read and those written, of a copy within the GPU's memory.
 
     Args:
-        seconds: How long.
         size_bytes: Of what is copied; None takes 1 GiB, or an eighth of the free memory where that
             is less.
 

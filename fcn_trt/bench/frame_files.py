@@ -78,8 +78,6 @@ def time_image_decode(
 
     Args:
         files: What `write_frame_files` wrote.
-        seconds: How long.
-        clock: Tells seconds.
     """
     paths = itertools.cycle(files.images)
     read: dict[str, Callable[[], object]] = {"image": lambda: read_image(next(paths))}
@@ -94,7 +92,6 @@ def time_video_decode(
     Args:
         files: What `write_frame_files` wrote.
         seconds: How long; the file is opened again where it ends.
-        clock: Tells seconds.
 
     Returns:
         None where there is no video, or this OpenCV does not read it.

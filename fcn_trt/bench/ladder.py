@@ -16,10 +16,9 @@ from fcn_trt.engine.manifest import Target, read_manifest
 from fcn_trt.errors import BundleError, FcnTrtError
 from fcn_trt.pipeline.plan import float_beside
 from fcn_trt.pipeline.recipe import build_recipe, read_recipe
-from fcn_trt.spec import QUANTISED, Precision, Size
+from fcn_trt.spec import LADDER, QUANTISED, Precision, Size
 
 __all__ = [
-    "LADDER",
     "NO_CEILING",
     "Achieved",
     "Job",
@@ -31,9 +30,6 @@ __all__ = [
     "run_job",
     "types_of",
 ]
-
-LADDER: tuple[Size, ...] = ((256, 512), (512, 1024), (1024, 2048))
-"""The sizes at which models are measured: those of the published figures."""
 
 DEFAULT_PRECISIONS: dict[Target, tuple[Precision, ...]] = {
     "openvino": ("fp32", "int8"),
@@ -169,7 +165,6 @@ def ceilings_of(
     Args:
         jobs: From `jobs_of`.
         seconds: How long each type is measured, and copying, on each target.
-        on_step: Told what is done, in words.
     """
     found: dict[Target, Ceiling] = {}
     for target, types in types_of(jobs).items():
@@ -202,7 +197,6 @@ def run_job(
         ceilings: Of this machine, from `ceilings_of`.
         frame_size: (height, width) of the frames; None takes the network's input size.
         seconds: How long each way is measured.
-        on_step: Told what is done, in words.
 
     Returns:
         What became of it; one that cannot be built or measured is no error.

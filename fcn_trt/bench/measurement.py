@@ -126,7 +126,6 @@ def measure_bundle(path: Path, *, frame_size: Size | None, seconds: float) -> Me
     """Measure a bundle in this process, whose memory is part of what is measured.
 
     Args:
-        path: Folder of the bundle.
         frame_size: (height, width) of the frames; None takes the network's input size.
         seconds: How long each way is measured, and how long it is warmed up at most.
 

@@ -66,7 +66,6 @@ def quick_type(precision: Precision, size: Size) -> Type:
     """Typing that is good for a network's speed and says nothing of its accuracy.
 
     Args:
-        precision: What convolutions compute in.
         size: (height, width) of the network's input in pixels.
     """
     if precision not in QUANTISED:
@@ -102,7 +101,6 @@ def random_bundle(
 
     Args:
         network: What to build.
-        on_step: Told what is done, in words.
 
     Returns:
         Its folder in the user's cache.

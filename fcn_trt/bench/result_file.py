@@ -58,7 +58,6 @@ def to_result(
     """Put results into the form.
 
     Args:
-        benchmark: What was measured.
         command: The one command that makes the file again.
         environment: What it was measured on.
         results: One result or several, each a dict or a dataclass; what is not a number becomes

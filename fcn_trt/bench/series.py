@@ -99,7 +99,6 @@ def warm_up(
     Args:
         call: What is warmed up.
         most_s: When to give up; the window that is open then is finished, and there are two.
-        clock: Tells seconds.
     """
     begin = clock()
     runs, last, is_stable = 0, 0.0, False
@@ -129,7 +128,6 @@ def interleave(
         seconds: How long all of them together.
         least_runs: Each is called at least so many times.
         rest: Called before each of them, and not timed.
-        clock: Tells seconds.
 
     Returns:
         By name, equally many seconds each, in the order in which they were taken.
@@ -155,7 +153,6 @@ def sustained_fps(
     Args:
         results: Come as they are ready, `batch` of them at once.
         batch: Only the first of a batch is a moment; the others come with it.
-        clock: Tells seconds.
 
     Returns:
         Results per second, 0.0 where there is one batch or none; and how many results there were.

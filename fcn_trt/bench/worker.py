@@ -30,7 +30,6 @@ def measure_in_process(bundle: Path, *, frame_size: Size | None, seconds: float)
     """Measure a bundle in a process of its own; see `measure_bundle`.
 
     Args:
-        bundle: Its folder.
         frame_size: (height, width) of the frames; None takes the network's input size.
         seconds: How long each way is measured.
 

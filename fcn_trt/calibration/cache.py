@@ -17,8 +17,7 @@ import onnx
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fcn_trt.calibration.amax import ZERO_AMAX, Method, find_amax
-from fcn_trt.calibration.histogram import MAX_LIMIT, Histogram
-from fcn_trt.calibration.packed_histogram import pack_histogram, unpack_histogram
+from fcn_trt.calibration.histogram import MAX_LIMIT, Histogram, pack_histogram, unpack_histogram
 from fcn_trt.errors import CalibrationError
 from fcn_trt.files import write_atomic
 from fcn_trt.network.identity import network_sha256
@@ -190,10 +189,7 @@ def require_made_for(
     """Refuse a cache of another network, or of one that sees other values.
 
     Args:
-        cache: The cache.
         path: What to call it in messages.
-        model: The FP32 network.
-        spec: Its spec.
 
     Raises:
         CalibrationError: naming both sides.

@@ -71,7 +71,6 @@ def calibrate(
     """Measure the tensors of a network.
 
     Args:
-        network: FP32 ONNX.
         images: Frames such as the network will see, each (H, W, 3) uint8 BGR.
         method: How amax is chosen from the histograms.
         created: The day that the cache states; "" is today. A calibration that goes on keeps its

@@ -11,7 +11,7 @@ import typer
 from fcn_trt.advice.data_sets import DATA_SETS, DEFAULT_DATA_SET
 from fcn_trt.cli import terminal
 from fcn_trt.cli.common import JsonOption, parse_precision, print_json
-from fcn_trt.spec import Precision, Size, parse_size
+from fcn_trt.spec import LADDER, Precision, Size, parse_size
 
 if TYPE_CHECKING:
     from fcn_trt.advice.candidates import Advice
@@ -94,7 +94,6 @@ def advise(
         raise typer.BadParameter("a rate above 0 is needed, such as 30", param_hint="'--fps'")
     if as_json:
         _refuse({"--limit": limit}, beside="--json")
-    from fcn_trt.advice.candidates import LADDER
     from fcn_trt.advice.candidates import advise as judge
     from fcn_trt.advice.devices import device as device_of
 

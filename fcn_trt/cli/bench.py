@@ -6,16 +6,22 @@ import shlex
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from fcn_trt.cli import terminal
-from fcn_trt.cli.common import JsonOption, missing_sentence, parse_precision, print_json
+from fcn_trt.cli.common import (
+    JsonOption,
+    missing_sentence,
+    parse_precision,
+    parse_target,
+    print_json,
+)
 from fcn_trt.engine.manifest import Target
 from fcn_trt.errors import EngineError
 from fcn_trt.files import require_folder_of
-from fcn_trt.spec import Precision, Size, parse_size
+from fcn_trt.spec import LADDER, Precision, Size, parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,7 +75,7 @@ def bench(
     as_json: JsonOption = False,
 ) -> None:
     """Measure latency, throughput and memory, per stage and end to end."""
-    from fcn_trt.bench.ladder import LADDER, jobs_of
+    from fcn_trt.bench.ladder import jobs_of
 
     _check_usage(targets, {"--size": size, "--precision": precision, "--target": target})
     frame_size = _size(frame, "--frame") if frame else None
@@ -77,7 +83,7 @@ def bench(
         targets,
         sizes=[_size(text, "--size") for text in size or ()] or LADDER,
         precisions=[cast(Precision, parse_precision(text)) for text in precision or ()],
-        target=_target(target),
+        target=parse_target(target),
     )
     if out is not None:
         require_folder_of(out)
@@ -189,13 +195,6 @@ def _size(text: str, option: str) -> Size:
         return parse_size(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=f"'{option}'") from error
-
-
-def _target(text: str | None) -> Target:
-    known = {name: name for name in get_args(Target)}
-    if text is not None and text not in known:
-        raise typer.BadParameter(f"{text!r} is none of {', '.join(known)}", param_hint="'--target'")
-    return cast(Target, text or "openvino")
 
 
 def _import_pictures() -> Any:

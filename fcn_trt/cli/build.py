@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -15,12 +15,13 @@ from fcn_trt.cli.common import (
     KeepOption,
     MethodOption,
     in_words_of_options,
+    parse_target,
     parse_type,
+    parse_word,
     print_json,
     run_plan,
 )
 from fcn_trt.engine.bundle import Bundle
-from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import BuildOptions, parse_bytes
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import Compile, Plan, StepName
@@ -105,7 +106,12 @@ def build(
                 "a recipe says everything itself; edit it, or build an ONNX file",
                 param_hint="'SOURCE'",
             )
-        made = _from_recipe(source, network, _stop(stop), out)
+        made = _from_recipe(
+            source,
+            network,
+            cast("StepName | None", parse_word(stop, ("export", "type"), "--stop")),
+            out,
+        )
     else:
         for option, value in (("--network", network), ("--stop", stop)):
             if value is not None:
@@ -116,7 +122,7 @@ def build(
             precision, images=images, calibration=calibration, method=method, keep=keep_float
         )
         with in_words_of_options():
-            step = Compile(target=_target(target), options=_options(given))
+            step = Compile(target=parse_target(target), options=_options(given))
             plan = Plan(source=Network.read(source), type=asked, compile=step)
         made = run_plan(plan, out)
         terminal.written(out, "the bundle")
@@ -149,23 +155,6 @@ def _from_recipe(path: Path, network: Path | None, stop: StepName | None, out: P
 
 def _step_facts(step: StepReport) -> dict[str, Any]:
     return {key: getattr(step, key) for key in ("name", "made", "reason", "duration_s")}
-
-
-def _stop(text: str | None) -> StepName | None:
-    known: dict[str | None, StepName | None] = {None: None, "export": "export", "type": "type"}
-    if text not in known:
-        raise typer.BadParameter(f"{text!r} is neither export nor type", param_hint="'--stop'")
-    return known[text]
-
-
-def _target(text: str | None) -> Target:
-    known: dict[str | None, Target] = {name: name for name in get_args(Target)}
-    known[None] = "openvino"
-    if text not in known:
-        raise typer.BadParameter(
-            f"{text!r} is none of {', '.join(get_args(Target))}", param_hint="'--target'"
-        )
-    return known[text]
 
 
 def _options(given: dict[str, Any]) -> BuildOptions:

@@ -181,8 +181,12 @@ def _export(source: Path, out: Path, version: str) -> CalibrationCache:
 def _import(network: Path, table: Path, out: Path) -> CalibrationCache:
     from fcn_trt.calibration.cache import write_calibration
     from fcn_trt.calibration.calibrate import measured_tensors, today
-    from fcn_trt.calibration.imported import imported_calibration, known_names
-    from fcn_trt.calibration.table import read_table, require_names
+    from fcn_trt.calibration.table import (
+        imported_calibration,
+        known_names,
+        read_table,
+        require_names,
+    )
     from fcn_trt.network.contract import load_network
 
     model, spec = load_network(network)

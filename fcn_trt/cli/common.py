@@ -14,6 +14,7 @@ import typer
 
 from fcn_trt.calibration.amax import METHODS, Method
 from fcn_trt.cli import terminal
+from fcn_trt.engine.manifest import Target
 from fcn_trt.errors import PlanError
 from fcn_trt.pipeline.plan import Plan, Type
 from fcn_trt.pipeline.run import Made, run
@@ -35,7 +36,9 @@ __all__ = [
     "missing_sentence",
     "parse_method",
     "parse_precision",
+    "parse_target",
     "parse_type",
+    "parse_word",
     "plain",
     "print_json",
     "rebuild_here",
@@ -127,11 +130,6 @@ def parse_type(
 
     Args:
         precision: As given; None leaves a network as it is.
-        images: As given.
-        calibration: As given.
-        method: As given.
-        keep: As given.
-        float_precision: As given.
     """
     asked = parse_precision(precision)
     given = {
@@ -139,7 +137,7 @@ def parse_type(
         "calibration": calibration,
         "method": parse_method(method),
         "keep_float": frozenset(keep or ()),
-        "float_precision": _parse(float_precision, get_args(FloatPrecision), "--float"),
+        "float_precision": parse_word(float_precision, get_args(FloatPrecision), "--float"),
     }
     if asked is None:
         for name, value in given.items():
@@ -155,7 +153,6 @@ def require_labels(labels: Path | None, **given: object) -> None:
     """Refuse options that need --labels where there are none.
 
     Args:
-        labels: As given.
         given: By the option's name with underscores, its value; None is not given.
     """
     wrong = [name for name, value in given.items() if value is not None]
@@ -166,15 +163,20 @@ def require_labels(labels: Path | None, **given: object) -> None:
 
 def parse_precision(text: str | None) -> Precision | None:
     """What --precision asks for."""
-    return cast("Precision | None", _parse(text, get_args(Precision), "--precision"))
+    return cast("Precision | None", parse_word(text, get_args(Precision), "--precision"))
 
 
 def parse_method(text: str | None) -> Method | None:
     """What --method asks for."""
-    return cast("Method | None", _parse(text, METHODS, "--method"))
+    return cast("Method | None", parse_word(text, METHODS, "--method"))
 
 
-def _parse(text: str | None, known: tuple[str, ...], option: str) -> str | None:
+def parse_target(text: str | None) -> Target:
+    """What --target asks for."""
+    return cast(Target, parse_word(text, get_args(Target), "--target") or "openvino")
+
+
+def parse_word(text: str | None, known: tuple[str, ...], option: str) -> str | None:
     """One of some words, or nothing."""
     if text is not None and text not in known:
         raise typer.BadParameter(
@@ -187,7 +189,6 @@ def run_plan(plan: Plan, out: Path) -> Made:
     """Run what the options of a command ask for, and say how far it is and what was kept.
 
     Args:
-        plan: What to make.
         out: The ONNX file or the folder of the bundle.
     """
     with terminal.watch(says_steps=False) as watcher:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +14,13 @@ from fcn_trt.cli.common import (
     parse_precision,
     print_json,
 )
-from fcn_trt.cli.demo_tables import demo_parts
+from fcn_trt.cli.evaluate import figures_table
 from fcn_trt.pipeline.run import Watcher
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fcn_trt.demo.job import DemoReport
 
 __all__ = ["demo"]
 
@@ -47,5 +52,28 @@ def demo(
     if as_json:
         print_json(done)
     else:
-        for part in demo_parts(done):
+        for part in _parts(done):
             terminal.show(part)
+
+
+def _parts(done: DemoReport) -> list[Table]:
+    """What the demo did, how fast, how accurate, and where the pictures are."""
+    evaluation, percent = done.evaluation, terminal.percent
+    summary = terminal.facts(
+        "fcn-trt demo",
+        [
+            ("network", f"fcn_r18-d8, {done.parameters / 1e6:.2f} M parameters: {done.network}"),
+            ("engine", f"{done.bundle}; {done.description}"),
+            ("made in", f"{done.export_s:.1f} s export, {done.build_s:.1f} s build"),
+            ("speed", terminal.loop_sentence(done.loop)),
+            (
+                "accuracy",
+                f"mean IoU {percent(evaluation.miou)} %, pixels "
+                f"{percent(evaluation.pixel_accuracy)} % on {evaluation.images} unseen streets",
+            ),
+            ("same as PyTorch", f"{percent(done.agreement)} % of a frame's pixels"),
+            ("video", str(done.video)),
+            ("picture", f"{done.picture} (frame, prediction, exact labels)"),
+        ],
+    )
+    return [summary, figures_table("per class", evaluation)]

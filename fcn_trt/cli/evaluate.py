@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
@@ -13,18 +13,21 @@ from fcn_trt.cli.common import (
     BundleArgument,
     JsonOption,
     RebuildOption,
+    parse_word,
     print_json,
     rebuild_here,
 )
-from fcn_trt.cli.evaluate_tables import figures_table
 from fcn_trt.spec import Size, parse_size
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from fcn_trt.evaluation.family import ProtocolName
     from fcn_trt.evaluation.protocol import Slide
     from fcn_trt.evaluation.record import Record
     from fcn_trt.evaluation.request import EvaluationOptions
     from fcn_trt.evaluation.sample import IndexedImages
+    from fcn_trt.evaluation.scores import Evaluation
 
 __all__ = ["evaluate"]
 
@@ -128,12 +131,12 @@ class _Images:
 def _measure(bundle: Path, asked: _Images, options: EvaluationOptions, out: Path | None) -> Record:
     """Measure what the record does not have yet."""
     from fcn_trt.evaluation.measure import measure
-    from fcn_trt.evaluation.request import plan_evaluation
+    from fcn_trt.evaluation.request import prepare_evaluation
     from fcn_trt.runtime.segmenter import Segmenter
 
     with Segmenter.load(bundle) as segmenter:
         images = asked.open(segmenter.spec.input_size)
-        plan = plan_evaluation(segmenter, images, options=options, out=out)
+        plan = prepare_evaluation(segmenter, images, options=options, out=out)
         terminal.step(segmenter.description)
         terminal.step(plan.protocol.sentence())
         count, record = len(plan.indices), plan.record
@@ -147,13 +150,7 @@ def _measure(bundle: Path, asked: _Images, options: EvaluationOptions, out: Path
 def _parse_protocol(text: str | None) -> ProtocolName | None:
     from fcn_trt.evaluation.family import ProtocolName
 
-    known: tuple[ProtocolName, ...] = get_args(ProtocolName)
-    found = next((name for name in known if name == text), None)
-    if found is None and text is not None:
-        raise typer.BadParameter(
-            f"{text!r} is neither {' nor '.join(known)}", param_hint="'--protocol'"
-        )
-    return found
+    return cast("ProtocolName | None", parse_word(text, get_args(ProtocolName), "--protocol"))
 
 
 def _parse_slide(crop: str | None, stride: str | None) -> Slide | None:
@@ -229,7 +226,7 @@ def _check_outputs(out: Path | None, confusion: Path | None) -> None:
         check_record(out)
     if confusion is not None:
         from fcn_trt.evaluation.confusion_picture import require_matplotlib
-        from fcn_trt.evaluation.outputs import require_writable
+        from fcn_trt.evaluation.record import require_writable
 
         if confusion.suffix.lower() != ".png":
             raise typer.BadParameter(
@@ -237,3 +234,27 @@ def _check_outputs(out: Path | None, confusion: Path | None) -> None:
             )
         require_writable(confusion)
         require_matplotlib()
+
+
+def figures_table(title: str, found: Evaluation) -> Table:
+    """IoU, accuracy and boundary F-score: their means, and of each class, in percent."""
+    percent = terminal.percent
+    rows = [
+        [
+            "mean",
+            percent(found.miou),
+            percent(found.mean_accuracy),
+            percent(found.boundary_f),
+        ],
+        ["all pixels", "", percent(found.pixel_accuracy), ""],
+        *(
+            [
+                f"  {name}",
+                percent(iou),
+                percent(found.accuracy_per_class[name]),
+                percent(found.boundary_f_per_class[name]),
+            ]
+            for name, iou in found.per_class.items()
+        ),
+    ]
+    return terminal.table(title, ["%", "IoU", "accuracy", "boundary F"], rows)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fcn_trt.cli import terminal
 from fcn_trt.cli.common import JsonOption, SizeOption, print_json
-from fcn_trt.cli.models_tables import models_table, profile_table, weights_table
-from fcn_trt.spec import parse_size
+from fcn_trt.spec import LADDER, format_size
 
-__all__ = ["models", "profile"]
+if TYPE_CHECKING:
+    from rich.table import Table
 
-LADDER = ("256x512", "512x1024", "1024x2048")
-"""The sizes that costs are listed at: those of the published profiles."""
+    from fcn_trt.model.profile import Profile
+
+__all__ = ["models", "models_table", "profile"]
 
 
 def models(
@@ -36,11 +37,11 @@ def models(
                 "family": arch.family,
                 "stride": arch.stride,
                 "parameters": costs[0].parameters,
-                "gmac": {size: round(c.gmac, 1) for size, c in zip(LADDER, costs, strict=True)},
+                "gmac": {format_size(cost.size): round(cost.gmac, 1) for cost in costs},
                 "weights": len(published_for(name)),
             }
             for name, arch in ARCHITECTURES.items()
-            for costs in [[cost_of(arch, size=parse_size(size)) for size in LADDER]]
+            for costs in [[cost_of(arch, size=size) for size in LADDER]]
         ]
     if as_json:
         print_json({"weights" if weights else "models": listed})
@@ -72,3 +73,48 @@ def profile(
         )
         return
     terminal.show(profile_table(cost))
+
+
+def models_table(models: list[dict[str, Any]]) -> Table:
+    """What every model costs; the name tells the family and the stride."""
+    sizes = list(models[0]["gmac"])
+    return terminal.table(
+        "Models, with GMAC at three sizes, and how many weights are published",
+        ["model", "parameters", *sizes, "weights"],
+        [
+            [m["model"], f"{m['parameters']:,}", *map(str, m["gmac"].values()), str(m["weights"])]
+            for m in models
+        ],
+    )
+
+
+def weights_table(published: list[dict[str, Any]]) -> Table:
+    """Published weights and how good they are."""
+    return terminal.table(
+        "Published weights (--weights NAME); mIoU in percent, as published",
+        ["name", "crop", "mIoU", "on"],
+        [[w["name"], w["crop"], str(w["miou"]), w["measured_on"]] for w in published],
+    )
+
+
+def profile_table(cost: Profile) -> Table:
+    """What a model costs, per stage."""
+    rows = [
+        [
+            stage.name,
+            f"{stage.parameters:,}",
+            f"{stage.gmac:.2f}",
+            "x".join(map(str, stage.output_size)),
+            f"{stage.weight_bytes / 1e6:.1f}",
+            f"{stage.activation_bytes / 1e6:.1f}",
+        ]
+        for stage in cost.stages
+    ]
+    rows.append(["all", f"{cost.parameters:,}", f"{cost.gmac:.2f}", "", "", ""])
+    rows.append(["with auxiliary head", f"{cost.parameters_with_auxiliary:,}", "", "", "", ""])
+    size = "x".join(map(str, cost.size))
+    return terminal.table(
+        f"{cost.model} at {size}: {cost.gflops:.2f} GFLOPs (2 x GMAC)",
+        ["stage", "parameters", "GMAC", "output", "weight MB", "written MB"],
+        rows,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -14,17 +14,17 @@ from fcn_trt.cli.common import (
     LabelsOption,
     MethodOption,
     parse_method,
+    parse_word,
     print_json,
     require_labels,
 )
 from fcn_trt.errors import FcnTrtError
 from fcn_trt.files import require_folder_of
-from fcn_trt.spec import NO_LABEL
+from fcn_trt.spec import NO_LABEL, QUANTISED, FloatPrecision
 
 if TYPE_CHECKING:
     from fcn_trt.comparison.images import ImageChoice
-    from fcn_trt.sensitivity.result import Question, Sensitivity
-    from fcn_trt.sensitivity.score import Bound
+    from fcn_trt.sensitivity.result import Bound, Question, Sensitivity
 
 __all__ = ["sensitivity"]
 
@@ -70,8 +70,8 @@ def sensitivity(
 ) -> None:
     """Find which convolutions quantising hurts, and the fewest to keep in floating point."""
     bound = _bound(labels, ignore, max_drop, min_agreement)
-    _check_known(precision, ("int8", "fp8"), "--precision")
-    _check_known(float_precision, ("fp32", "fp16"), "--float")
+    parse_word(precision, QUANTISED, "--precision")
+    parse_word(float_precision, get_args(FloatPrecision), "--float")
     chosen_method = parse_method(method)
     if picture is not None and picture.suffix.lower() != ".png":
         raise typer.BadParameter(f"{picture} does not end in .png", param_hint="'--picture'")
@@ -103,7 +103,7 @@ def _bound(
     labels: Path | None, ignore: int | None, max_drop: float | None, min_agreement: float | None
 ) -> Bound:
     """What may be lost; each default is the bound of what there is to measure."""
-    from fcn_trt.sensitivity.score import MAX_DROP, MIN_AGREEMENT, Bound
+    from fcn_trt.sensitivity.result import MAX_DROP, MIN_AGREEMENT, Bound
 
     require_labels(labels, ignore=ignore, max_drop=max_drop)
     if max_drop is not None and min_agreement is not None:
@@ -111,13 +111,6 @@ def _bound(
     if max_drop is None and min_agreement is None:
         max_drop, min_agreement = (None, MIN_AGREEMENT) if labels is None else (MAX_DROP, None)
     return Bound(max_drop=max_drop, min_agreement=min_agreement)
-
-
-def _check_known(text: str, known: tuple[str, str], option: str) -> None:
-    if text not in known:
-        raise typer.BadParameter(
-            f"{text!r} is neither {known[0]} nor {known[1]}", param_hint=f"'{option}'"
-        )
 
 
 def _analyse(

@@ -130,7 +130,6 @@ def compare(
         second: B, of the same classes.
         images: At least one.
         draw: Called with image, label map of A and of B when it is among the worst so far.
-        on_image: Called after each image.
 
     Raises:
         SourceError, DatasetError: an image or its labels cannot be read.

@@ -76,7 +76,6 @@ class DeviceStages(Closing):
         """Resize, reorder and normalise one frame into one image of the network's input.
 
         Args:
-            stream: Whose order.
             frame: What to read.
             tensor_address: Of (3, height, width) values that are overwritten.
             size: (height, width) of the network's input.
@@ -107,7 +106,6 @@ class DeviceStages(Closing):
         """Upsample logits to the frame and take the best class of each pixel.
 
         Args:
-            stream: Whose order.
             logits_address: Of the logits of one image.
             logits_shape: (C, h, w), C at most 256.
             dtype: float32 or float16.
@@ -147,7 +145,6 @@ class DeviceStages(Closing):
         """Blend a label map's colours over its frame.
 
         Args:
-            stream: Whose order.
             frame: The frame, or None for the colours alone.
             label_address: Of (height, width) labels.
             size: (height, width) of labels and view.

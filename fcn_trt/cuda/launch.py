@@ -94,7 +94,6 @@ class Kernel:
         """Launch it in the stream's order.
 
         Args:
-            stream: Whose order.
             grid: (x, y, z) blocks.
             block: (x, y, z) threads of a block.
             arguments: As the signature says; addresses are integers.

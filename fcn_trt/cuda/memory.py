@@ -123,8 +123,6 @@ def copy_to_device(address: int, source: PinnedBuffer, size_bytes: int, stream: 
     Args:
         address: Where to, on the GPU.
         source: Where from, from its first byte.
-        size_bytes: How much.
-        stream: Whose order.
 
     Raises:
         ValueError: the source is smaller.
@@ -141,8 +139,6 @@ def copy_to_host(target: PinnedBuffer, address: int, size_bytes: int, stream: St
     Args:
         target: Where to, from its first byte.
         address: Where from, on the GPU.
-        size_bytes: How much.
-        stream: Whose order.
 
     Raises:
         ValueError: the target is smaller.
@@ -159,8 +155,6 @@ def copy_on_device(target: int, source: int, size_bytes: int, stream: Stream) ->
     Args:
         target: Address to copy to.
         source: Address to copy from; the two do not overlap.
-        size_bytes: How much.
-        stream: Whose order.
 
     Raises:
         EngineError: the driver refuses.

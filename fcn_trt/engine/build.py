@@ -29,12 +29,8 @@ def build_engine(
     """Compile a typed ONNX, prove its precision, and write the bundle.
 
     Args:
-        network: The typed ONNX file.
-        out: Folder of the bundle.
-        target: What compiles and runs it.
         options: Limits of the builder; openvino has none.
         inputs_sha256: Of everything that a recipe made the network from.
-        on_phase: Called as a TensorRT builder moves on.
 
     Raises:
         OnnxError, MissingExtraError, EngineError, BundleError, OutputError: as the builders say.
@@ -58,11 +54,6 @@ def build_engine(
 
 def require_buildable(target: Target, precision: Precision, options: BuildOptions) -> None:
     """Refuse before long work what this machine cannot build after it.
-
-    Args:
-        target: What shall compile.
-        precision: What convolutions shall compute in.
-        options: Limits of the builder.
 
     Raises:
         MissingExtraError: the target's library is not installed.
@@ -92,7 +83,6 @@ def rebuild(bundle: Bundle, *, on_phase: OnPhase = lambda _: None) -> Bundle:
 
     Args:
         bundle: It is replaced when the new one is whole.
-        on_phase: Called as a TensorRT builder moves on.
 
     Raises:
         OnnxError, MissingExtraError, EngineError, BundleError, OutputError: as the builders say.

@@ -180,7 +180,6 @@ def write_bundle(
     Args:
         path: The bundle's folder; what is there is replaced, if it holds nothing but the files of
             a bundle.
-        network: The typed ONNX file.
         data: Its bytes, those that were compiled.
         compiled: What the builder found out.
         options: What the builder was asked to do.

@@ -135,7 +135,6 @@ def require_capability(precision: Precision, capability: str) -> None:
 
     Args:
         precision: Type that convolutions compute in.
-        capability: Such as "8.7".
 
     Raises:
         ValueError: they have not.

@@ -57,7 +57,6 @@ def prove(
 
     Args:
         convolutions: All of the network.
-        spec: The network.
         source: Where their types were read.
         builder: What compiled them, for the message.
 

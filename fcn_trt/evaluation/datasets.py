@@ -109,7 +109,6 @@ def open_dataset(name: str, root: Path, *, split: str | None = None) -> IndexedI
 
     Args:
         name: One of `DatasetName`.
-        root: Its folder.
         split: "val", "train" or what else it has; None takes "val", and of camvid and generic,
             whose splits are folders of ROOT, ROOT itself.
 

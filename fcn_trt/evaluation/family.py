@@ -47,7 +47,6 @@ def protocol_for(spec: Spec, dataset: str, *, wanted: ProtocolName | None = None
     """How a network's accuracy on a data set is reported.
 
     Args:
-        spec: Of the network.
         dataset: Name of the data set.
         wanted: The family's own, or what `fcn-trt run` does; None takes the family's own where it
             has one.
@@ -79,7 +78,6 @@ def family_protocol(spec: Spec, dataset: str) -> Protocol | None:
     """A family's own protocol.
 
     Args:
-        spec: Of the network.
         dataset: Name of the data set.
 
     Returns:

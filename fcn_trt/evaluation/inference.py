@@ -46,7 +46,6 @@ def infer(network: Network, frame: Frame, protocol: Protocol, spec: Spec) -> Pla
         network: Computes logits at its stride.
         frame: (H, W, 3) uint8 BGR.
         protocol: What is done with the image and the logits.
-        spec: Of the network.
 
     Returns:
         Logits of the size of comparison; of several views, the mean of their softmax.

@@ -70,7 +70,6 @@ class Layout:
 
         Args:
             name: What to call the data set in messages.
-            root: Its folder.
             split: None takes the one that accuracies are published on.
 
         Raises:

@@ -49,11 +49,8 @@ def measure(
 
     Args:
         segmenter: Predicts the classes of the data set.
-        dataset: Labelled images.
-        protocol: What is done with each image.
         record: What was measured so far, and where it is kept.
         indices: Of the images, all in the order in which they are measured.
-        on_image: Called after each image.
 
     Raises:
         EngineError: the engine does not take images of the size that the protocol gives them.
@@ -82,8 +79,6 @@ def evaluate(
 
     Args:
         process: Yields each frame with its label map of the same size, in order.
-        dataset: Labelled images.
-        on_image: Called after each image.
 
     Raises:
         DatasetError: a file of the data set is damaged or has other labels.
@@ -102,7 +97,6 @@ def label_maps(
 
     Args:
         segmenter: Segments the images.
-        samples: The images.
         protocol: What is done with each.
     """
     if protocol.is_plain:

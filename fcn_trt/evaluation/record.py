@@ -10,6 +10,7 @@ import datetime as dt
 import json
 import math
 import platform
+import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -23,15 +24,14 @@ from fcn_trt.code import code_sha256
 from fcn_trt.engine.bundle import NETWORK_NAME, PLAN_NAME
 from fcn_trt.engine.manifest import Manifest
 from fcn_trt.errors import OutputError
-from fcn_trt.evaluation.outputs import require_writable
 from fcn_trt.evaluation.protocol import Protocol
 from fcn_trt.evaluation.sample import IndexedImages
 from fcn_trt.evaluation.scores import Scores
-from fcn_trt.files import combined_sha256, write_atomic
+from fcn_trt.files import combined_sha256, require_folder_of, write_atomic
 from fcn_trt.spec import LabelMap
 from fcn_trt.version import __version__
 
-__all__ = ["FORMAT", "Record", "about", "check_record", "key_of"]
+__all__ = ["FORMAT", "Record", "about", "check_record", "key_of", "require_writable"]
 
 FORMAT = 1
 
@@ -67,8 +67,6 @@ def about(
 
     Args:
         manifest: Of the bundle.
-        protocol: What is done with each image.
-        dataset: The images.
         indices: Which of them are measured.
         ran_on: The engine's library, its version, the processor and the precision.
 
@@ -278,3 +276,24 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def require_writable(path: Path) -> None:
+    """Refuse before long work what could not be written after it.
+
+    Raises:
+        OutputError: the folder is missing or cannot be written in, or `path` is a folder or a
+            device.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is no regular file, and would be replaced; choose another name")
+    require_folder_of(path)
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{path} cannot be written: {error.strerror}; choose another place"
+        ) from error

@@ -13,7 +13,7 @@ from fcn_trt.evaluation.protocol import Protocol, Slide
 from fcn_trt.evaluation.record import Record, about, key_of
 from fcn_trt.evaluation.sample import IndexedImages, check_classes
 
-__all__ = ["EvaluationOptions", "Plan", "plan_evaluation"]
+__all__ = ["EvaluationOptions", "Task", "prepare_evaluation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class EvaluationOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Task:
     """What `measure` needs.
 
     Attributes:
@@ -62,19 +62,17 @@ class Described(Segments, typing.Protocol):
         """The engine's library, its version, the processor and the precision."""
 
 
-def plan_evaluation(
+def prepare_evaluation(
     segmenter: Described,
     images: IndexedImages,
     *,
     options: EvaluationOptions,
     out: Path | None = None,
-) -> Plan:
+) -> Task:
     """Decide on everything before the first image is measured.
 
     Args:
         segmenter: Predicts the classes of the data set.
-        images: The data set.
-        options: How to evaluate.
         out: Where the result is kept; what it has already is taken over.
 
     Raises:
@@ -95,4 +93,4 @@ def plan_evaluation(
         segmenter.manifest, protocol, images, indices=indices, ran_on=segmenter.description
     )
     record = Record(key_of(facts), facts, spec.classes, out)
-    return Plan(protocol=protocol, indices=indices, record=record)
+    return Task(protocol=protocol, indices=indices, record=record)

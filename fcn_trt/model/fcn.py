@@ -25,7 +25,6 @@ class Fcn(nn.Module):
     """An FCN of any family.
 
     Args:
-        arch: The architecture.
         num_classes: Classes of the classifier.
         base_width: Channels of the first stage; 64 in every published model.
         auxiliary: Add the head on the third stage that helps training. `forward` then returns

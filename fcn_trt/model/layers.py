@@ -90,7 +90,6 @@ def layers(
     """Every layer of an architecture in the order of the data, without the auxiliary head.
 
     Args:
-        arch: The architecture.
         size: (height, width) of the input in pixels.
         num_classes: Classes of the classifier.
         base_width: Channels of the first stage; 64 in every published model.

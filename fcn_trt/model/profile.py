@@ -68,7 +68,6 @@ def profile(arch: Architecture, *, size: Size, num_classes: int | None = None) -
     """Count what an architecture costs.
 
     Args:
-        arch: The architecture.
         size: (height, width) of the input in pixels.
         num_classes: Classes; None takes those of the family's usual label set.
 

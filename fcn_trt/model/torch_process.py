@@ -18,7 +18,6 @@ def torch_process(model: LoadedModel, spec: Spec) -> Process:
     """Segment frames with a module, one after the other, on the CPU in float32.
 
     Args:
-        model: From `load_model`.
         spec: Its own, at the input size that shall be used.
     """
 

@@ -198,7 +198,6 @@ def save_network(model: onnx.ModelProto, spec: Spec, path: Path) -> Network:
     Args:
         model: It keeps the contract.
         spec: That its metadata has.
-        path: The file to write.
 
     Raises:
         OutputError: it cannot be written.
@@ -249,7 +248,6 @@ def declare_ends(
     """Declare the graph's input and its output anew, both float32.
 
     Args:
-        graph: The graph to change.
         image: Shape of the input.
         logits: Shape of the output; None is a side that is not known yet.
     """

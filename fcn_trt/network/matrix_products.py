@@ -45,7 +45,6 @@ def write_product_network(
     Weights are random, and as large as keeps what passes from growing and from shrinking.
 
     Args:
-        path: The ONNX file to write.
         width: Channels of the products.
         layers: How many products of width x width there are, between one that takes the image's
             channels and one that gives the classes.

@@ -146,7 +146,6 @@ def build_recipe(
         stop: The last step to do; None does all.
         out: What to write instead of the recipe's own output.
         store: Where networks in between are kept; None takes the user's cache.
-        watcher: Told what is going on.
 
     Raises:
         RecipeError: its model is unknown, or does not go with its other keys.

@@ -155,10 +155,8 @@ def run(
     not whole.
 
     Args:
-        plan: What to make.
         out: The ONNX file to write, or the folder of the bundle, by what the plan ends with.
         store: Where networks in between are kept and looked for; None keeps nothing.
-        watcher: Told what is going on.
         name: What to call the plan's networks in messages; "" is the file or model it begins with.
 
     Raises:
@@ -226,10 +224,8 @@ class _Work:
     """The steps of a plan, of which all have to be done.
 
     Args:
-        plan: What to make.
         out: Where its result goes.
         folder: Where networks in between go.
-        watcher: Told what is going on.
         name: What to call networks in between in messages.
     """
 

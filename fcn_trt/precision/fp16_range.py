@@ -38,9 +38,7 @@ def find_overflows(
     """Find the nodes that read or write what is too large for FP16.
 
     Args:
-        network: FP32 ONNX.
         images: Frames such as the network will see, each (H, W, 3) uint8 BGR; some will do.
-        on_image: Called after each image.
 
     Returns:
         In the order of the graph, each node's largest magnitude where that is beyond `FP16_LIMIT`.

@@ -64,7 +64,6 @@ def to_half(
     Args:
         model: FP32 or quantised ONNX that keeps the contract and is float32 where it is not
             quantised; of opset 19 if it is quantised, the first with float16 scales.
-        spec: Its spec.
         precision: The type.
         keep: Names of nodes that shall compute in FP32. In FP16, a node with a weight that does not
             fit is kept without being asked.

@@ -98,8 +98,6 @@ def quantize_network(
 
     Args:
         model: FP32 ONNX that keeps the contract.
-        spec: Its spec.
-        precision: What convolutions shall compute in.
         amaxes: By tensor, the magnitude that becomes the largest code.
         keep: Names of convolutions that shall stay in floating point, and of additions. The
             addition behind such a convolution is not quantised either, as there would be no INT8
@@ -222,7 +220,6 @@ class _Writer:
     """Puts Q/DQ into a graph, in place.
 
     Args:
-        graph: The graph.
         chosen: Where they go.
         scales: Of the activations.
         code: What quantised numbers are stored as.

@@ -53,9 +53,6 @@ def type_network(
     """Write the typed ONNX of an FP32 network.
 
     Args:
-        network: FP32 ONNX.
-        out: The ONNX file to write.
-        precision: What convolutions shall compute in.
         calibration: Cache of int8 and fp8, which need it.
         method: How amax is chosen from it; None takes what the cache has.
         keep: Convolutions that int8 and fp8 leave in floating point, by the names of their nodes;
@@ -64,7 +61,6 @@ def type_network(
         images: Frames such as the network will see, each (H, W, 3) uint8 BGR, on which FP16 finds
             the activations that do not fit it, as it does beside INT8 and FP8 if their calibration
             was imported. None finds only weights that do not.
-        on_image: Called after each of these images.
 
     Returns:
         The file; the exceptions of its spec name the nodes that compute in another type.
@@ -115,9 +111,7 @@ def find_ranges(
     """Find out what a precision has to know: from a calibration, or on images.
 
     Args:
-        network: FP32 ONNX.
         model: What it holds.
-        precision: What convolutions shall compute in.
         calibration: As for `type_network`.
         method: As for `type_network`.
         float_precision: As for `type_network`.
@@ -162,8 +156,6 @@ def type_model(
     Args:
         model: FP32 network that keeps the contract; it is not changed, and handed back where there
             is nothing to do.
-        spec: Its spec.
-        precision: What convolutions shall compute in.
         ranges: From `find_ranges`.
         float_precision: As for `type_network`.
         keep: As for `type_network`.

@@ -27,7 +27,7 @@ from fcn_trt.cuda.stream import Event, Stream
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.errors import EngineError
 from fcn_trt.files import Closing
-from fcn_trt.runtime.executor import Executor
+from fcn_trt.runtime.backend import Executor
 from fcn_trt.runtime.frame_buffers import BufferPool
 from fcn_trt.runtime.frame_memory import FrameMemory, Pair
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Frame, LabelMap, Logits, Size, Spec
@@ -48,8 +48,6 @@ class DeviceSlot:
     """Runs one batch at a time on a stream of its own; used by one thread at a time.
 
     Args:
-        context: Of the GPU.
-        spec: The network.
         stages: The kernels.
         executor: Computes the network; the slot closes it.
         palette_address: (256, 4) uint8 BGRx colours on the device.

@@ -58,9 +58,6 @@ class FrameBuffers:
 class BufferPool(Closing):
     """The frame buffers of one slot; those longest not used make room.
 
-    Args:
-        context: Of the GPU.
-
     Attributes:
         none: Those of no frames.
     """

@@ -12,7 +12,7 @@ from fcn_trt.cuda.context import DeviceContext
 from fcn_trt.cuda.stream import Stream
 from fcn_trt.errors import EngineError
 from fcn_trt.files import Closing
-from fcn_trt.runtime.executor import Executor, ImageShape
+from fcn_trt.runtime.backend import Executor, ImageShape
 from fcn_trt.runtime.frame_memory import Pair
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Logits, Size, Spec
 
@@ -25,8 +25,6 @@ class PreparedImages(Closing):
     """Runs the network alone on batches of one shape; used by one thread at a time.
 
     Args:
-        context: Of the GPU.
-        spec: The network.
         executor: Computes images of the shape; it is closed here.
         shape: (N, 3, H, W) of a batch.
 

@@ -52,9 +52,6 @@ class Segmenter(Closing):
     def load(cls, bundle: str | Path) -> Segmenter:
         """Check a bundle and make its engine ready.
 
-        Args:
-            bundle: Folder of the bundle.
-
         Raises:
             BundleError: it is incomplete, altered, or cannot run here.
             EngineError: the engine cannot be loaded.

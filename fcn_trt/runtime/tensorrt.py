@@ -30,8 +30,8 @@ from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.tensorrt.execution import LoadedEngine
 from fcn_trt.errors import EngineError
 from fcn_trt.labels import palette_array
+from fcn_trt.runtime.backend import Engine
 from fcn_trt.runtime.device_slot import DeviceSlot
-from fcn_trt.runtime.executor import Engine
 from fcn_trt.runtime.prepared_images import PreparedImages
 from fcn_trt.spec import Frame, LabelMap, Logits, Size, Spec
 from fcn_trt.stages.preprocess import check_frame
@@ -52,8 +52,6 @@ class DeviceBackend:
     when the interpreter ends, while the driver is still there.
 
     Args:
-        context: Of the GPU.
-        spec: The network.
         cubins: The kernels for this GPU by file name, see `fcn_trt.cuda.nvrtc`.
         engine: Makes one executor per slot; the backend closes it.
         slots: Batches in flight.

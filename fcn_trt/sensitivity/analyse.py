@@ -17,8 +17,7 @@ from fcn_trt.files import combined_sha256, sha256
 from fcn_trt.network.file import Network
 from fcn_trt.sensitivity.layers import Layer, find_layers
 from fcn_trt.sensitivity.record import Record
-from fcn_trt.sensitivity.result import Effect, Point, Question, Sensitivity
-from fcn_trt.sensitivity.score import Score
+from fcn_trt.sensitivity.result import Effect, Point, Question, Score, Sensitivity
 from fcn_trt.sensitivity.search import beyond, rank, shortest_prefix, without_needless
 from fcn_trt.sensitivity.trial import Trials
 from fcn_trt.spec import Spec
@@ -59,8 +58,6 @@ def analyse(
         question: What is asked.
         out: File of the result, written after each network that was measured; what an earlier run
             with the same inputs measured is read from it. None keeps nothing.
-        bar: Shows how far it is.
-        say: Tells a step.
 
     Raises:
         OnnxError: the network is typed already or has no static shape.

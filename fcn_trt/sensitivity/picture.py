@@ -8,8 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from fcn_trt.evaluation.picture import BLACK, BLUE, GREEN, ORANGE, canvas, save
-from fcn_trt.sensitivity.result import Sensitivity
-from fcn_trt.sensitivity.score import Score
+from fcn_trt.sensitivity.result import Score, Sensitivity
 
 __all__ = ["draw_picture", "write_picture"]
 

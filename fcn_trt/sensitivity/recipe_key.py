@@ -34,7 +34,6 @@ def write_keep_float(recipe: Path, names: Sequence[str]) -> None:
     The new file has been read as a recipe before it replaces the old one.
 
     Args:
-        recipe: The file.
         names: Of convolutions of the FP32 network; none removes the key.
 
     Raises:
@@ -53,9 +52,7 @@ def check_recipe(
     """Refuse before long work a recipe that could not take the key after it.
 
     Args:
-        recipe: The file.
         names: Any that the key may get.
-        precision: What is measured.
         calibration: With which it is measured.
 
     Raises:

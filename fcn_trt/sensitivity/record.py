@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fcn_trt.errors import OutputError
 from fcn_trt.files import write_atomic
-from fcn_trt.sensitivity.score import Score
+from fcn_trt.sensitivity.result import Score
 
 __all__ = ["FORMAT", "Record"]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fcn_trt.sensitivity.result import Point, Sensitivity
-from fcn_trt.sensitivity.score import Score
+from fcn_trt.sensitivity.result import Point, Score, Sensitivity
 
 __all__ = ["effect_rows", "point_rows", "verdict"]
 

@@ -15,7 +15,7 @@ from fcn_trt.evaluation.agreement import Agreement
 from fcn_trt.evaluation.metrics import ConfusionMatrix
 from fcn_trt.files import temporary_folder
 from fcn_trt.sensitivity.layers import find_layers
-from fcn_trt.sensitivity.score import Score
+from fcn_trt.sensitivity.result import Score
 from fcn_trt.spec import FloatPrecision, LabelMap, QuantisedPrecision, Size, Spec
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import preprocess
@@ -41,9 +41,7 @@ class Trials:
 
     Args:
         model: FP32 ONNX that keeps the contract, of static shape.
-        spec: Its spec.
         images: At least one.
-        precision: What convolutions compute in.
         float_precision: What everything else does.
         ranges: Of its tensors.
         on_image: Called after each image that FP32 has labelled.
@@ -95,7 +93,6 @@ class Trials:
 
         Args:
             keep: Names of the convolutions that stay in floating point.
-            on_image: Called after each image.
 
         Raises:
             CalibrationError: the range of a tensor is not known.

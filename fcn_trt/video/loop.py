@@ -20,9 +20,8 @@ from typing import Literal, TypeAlias
 
 from fcn_trt.spec import Frame, LabelMap, Process, Result
 from fcn_trt.timing import percentiles, rate_fps
-from fcn_trt.video.channel import Channel
+from fcn_trt.video.channel import QUEUE_SIZE, Channel, Reader
 from fcn_trt.video.protocols import Sink, Source
-from fcn_trt.video.reader import QUEUE_SIZE, Reader
 
 __all__ = ["LoopInterrupted", "LoopReport", "Progress", "Stop", "run_loop"]
 

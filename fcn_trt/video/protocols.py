@@ -7,8 +7,8 @@ queue could be a sink.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol
 
 from fcn_trt.spec import Frame, Result, Size
@@ -36,7 +36,7 @@ class VideoInfo:
     name: str
 
 
-class Source(Protocol):
+class Source(AbstractContextManager["Source"], Protocol):
     """Frames in order, once; a context manager with an idempotent `close`."""
 
     @property
@@ -52,21 +52,8 @@ class Source(Protocol):
         """Release the file or the device; again is harmless."""
         ...
 
-    def __enter__(self) -> Source:
-        """Return the source itself."""
-        ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the source."""
-        ...
-
-
-class Sink(Protocol):
+class Sink(AbstractContextManager["Sink"], Protocol):
     """Takes results in order; a context manager with an idempotent `close`.
 
     Closing always finalises: after an error, too, what was written so far can be opened.
@@ -91,17 +78,4 @@ class Sink(Protocol):
         Raises:
             SinkError: it cannot be finalised; then nothing is left under the final name.
         """
-        ...
-
-    def __enter__(self) -> Sink:
-        """Return the sink itself."""
-        ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the sink; an error in doing so never hides one on its way out."""
         ...

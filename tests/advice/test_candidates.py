@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import pytest
 
-from fcn_trt.advice.candidates import LADDER, REACHES, advise
+from fcn_trt.advice.candidates import REACHES, advise
 from fcn_trt.advice.data_sets import DATA_SETS
 from fcn_trt.advice.devices import device
 from fcn_trt.advice.remarks import choices, range_facts, remarks
 from fcn_trt.model.weights import published_for
+from fcn_trt.spec import LADDER
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 import jsonschema
 import pytest
 
+from benchmarks.schema import schema
 from fcn_trt.bench.result_file import read_result, write_result
-from fcn_trt.bench.schema import schema
 from fcn_trt.errors import FcnTrtError, OutputError, ResultFileError
 
 
@@ -149,7 +149,7 @@ def test_nothing_is_written_that_would_be_refused(tmp_path, environment):
 
 
 def test_one_command_prints_the_schema():
-    command = [sys.executable, "-m", "fcn_trt.bench.schema"]
+    command = [sys.executable, "-m", "benchmarks.schema"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout == schema()
     jsonschema.Draft202012Validator.check_schema(json.loads(schema()))

@@ -8,8 +8,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from benchmarks.schema import schema
 from fcn_trt.bench.result_file import read_result
-from fcn_trt.bench.schema import schema
 from fcn_trt.errors import ResultFileError
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -18,7 +18,7 @@ RESULTS = sorted(set(FOLDER.glob("*.json")) - {SCHEMA})
 
 
 def test_committed_schema_is_that_of_the_code():
-    remedy = "run `python -m fcn_trt.bench.schema > benchmarks/schema.json`"
+    remedy = "run `python -m benchmarks.schema > benchmarks/schema.json`"
     assert json.loads(SCHEMA.read_text()) == json.loads(schema()), remedy
 
 

@@ -21,8 +21,11 @@ from fcn_trt.calibration.cache import (  # noqa: E402
     require_made_for,
     write_calibration,
 )
-from fcn_trt.calibration.histogram import Histogram  # noqa: E402
-from fcn_trt.calibration.packed_histogram import MAX_COUNT, pack_histogram  # noqa: E402
+from fcn_trt.calibration.histogram import (  # noqa: E402
+    MAX_COUNT,
+    Histogram,
+    pack_histogram,
+)
 from fcn_trt.errors import CalibrationError  # noqa: E402
 from fcn_trt.network.contract import load_network  # noqa: E402
 from fcn_trt.network.to_onnx import to_onnx  # noqa: E402

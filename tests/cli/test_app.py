@@ -156,7 +156,7 @@ def test_models_are_listed_with_their_costs(cli):
 
 def test_models_are_one_line_each(cli, monkeypatch):
     # One size, for the time it takes.
-    monkeypatch.setattr("fcn_trt.cli.models.LADDER", ("64x96",))
+    monkeypatch.setattr("fcn_trt.cli.models.LADDER", ((64, 96),))
     done = cli("models")
     assert (done.status, done.err) == (0, "")
     lines = [line.split() for line in done.out.splitlines()]

@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from fcn_trt.cli import terminal
-from fcn_trt.cli.evaluate_tables import figures_table
-from fcn_trt.cli.models_tables import models_table
+from fcn_trt.cli.evaluate import figures_table
+from fcn_trt.cli.models import models_table
 from fcn_trt.doctor import Finding
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.manifest import FileRecord

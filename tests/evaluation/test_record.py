@@ -13,9 +13,8 @@ from fcn_trt.evaluation import record as record_module
 from fcn_trt.evaluation.family import altered, run_protocol
 from fcn_trt.evaluation.inference import infer
 from fcn_trt.evaluation.measure import evaluate, label_maps, measure, spread
-from fcn_trt.evaluation.outputs import require_writable
 from fcn_trt.evaluation.protocol import Protocol
-from fcn_trt.evaluation.record import Record, about, check_record, key_of
+from fcn_trt.evaluation.record import Record, about, check_record, key_of, require_writable
 from fcn_trt.evaluation.resize import best_class
 from fcn_trt.evaluation.sample import Sample
 from fcn_trt.files import combined_sha256
@@ -253,7 +252,7 @@ def test_all_code_that_a_measurement_runs_is_in_its_key(tiny_bundle):
 import sys
 import numpy as np
 from fcn_trt.evaluation.measure import label_maps
-from fcn_trt.evaluation.request import plan_evaluation
+from fcn_trt.evaluation.request import prepare_evaluation
 from fcn_trt.evaluation.family import altered, run_protocol
 from fcn_trt.evaluation.sample import Sample
 from fcn_trt.runtime.segmenter import Segmenter

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fcn_trt.cuda.context import DeviceContext
     from fcn_trt.cuda.device_stages import DeviceStages
     from fcn_trt.cuda.stream import Stream
-    from fcn_trt.runtime.executor import Engine
+    from fcn_trt.runtime.backend import Engine
     from fcn_trt.runtime.tensorrt import DeviceBackend
     from fcn_trt.spec import Spec
     from tests.gpu.arrays import Arrays

@@ -14,7 +14,7 @@ from typing import Any
 
 from fcn_trt.cuda.context import primary_context
 from fcn_trt.cuda.nvrtc import compile_kernels
-from fcn_trt.runtime.executor import Engine
+from fcn_trt.runtime.backend import Engine
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.runtime.tensorrt import DeviceBackend
 from tests.gpu.executors import CopyEngine, copy_spec, make_spec, random_frame, segmenter_of

@@ -18,8 +18,7 @@ from fcn_trt.engine.manifest import FORMAT, Manifest, Proof
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import EngineError
 from fcn_trt.labels import numbered_label_set
-from fcn_trt.runtime.backend import Backend
-from fcn_trt.runtime.executor import ImageShape
+from fcn_trt.runtime.backend import Backend, ImageShape
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Frame, LabelMap, Logits, Size, Spec
 from fcn_trt.stages.decode import decode

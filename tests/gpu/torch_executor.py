@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from fcn_trt.cuda.memory import DeviceArray
-from fcn_trt.runtime.executor import ImageShape
+from fcn_trt.runtime.backend import ImageShape
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Spec
 
 __all__ = ["TorchEngine", "TorchExecutor"]

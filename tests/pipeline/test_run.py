@@ -429,7 +429,6 @@ class TestCode:
             expected = steps_that_run(file.relative_to(package), graph)
             content = file.read_bytes()
             file.write_bytes(content + b"\n# edited\n")
-            code._imports.cache_clear()
             for name, plan in plans.items():
                 after = keys_of(plan)
                 changed = {step for step, key in after.items() if key != before[name][step]}

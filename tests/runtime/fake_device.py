@@ -16,7 +16,7 @@ import numpy as np
 from fcn_trt.cuda.context import primary_context
 from fcn_trt.cuda.nvrtc import KERNEL_FILES
 from fcn_trt.engine.openvino.builder import compile_free_shape, compile_network
-from fcn_trt.runtime.executor import ImageShape
+from fcn_trt.runtime.backend import ImageShape
 from fcn_trt.runtime.tensorrt import SLOTS, DeviceBackend
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, read_spec
 from tests.cuda.fake_driver import FakeGpu

@@ -96,8 +96,7 @@ def calibration(tiny_network, labelled, write_calibration, tmp_path_factory) -> 
 def analysed(tiny_network, calibration, choice, tmp_path_factory) -> tuple[Any, Path]:
     """An undisturbed analysis of the tiny network, and its file. Read only."""
     from fcn_trt.sensitivity.analyse import analyse
-    from fcn_trt.sensitivity.result import Question
-    from fcn_trt.sensitivity.score import Bound
+    from fcn_trt.sensitivity.result import Bound, Question
 
     out = tmp_path_factory.mktemp("analysed") / "result.json"
     said: list[str] = []

@@ -13,8 +13,7 @@ from PIL import Image
 
 from fcn_trt.errors import CalibrationError, DatasetError, OnnxError
 from fcn_trt.sensitivity.analyse import analyse
-from fcn_trt.sensitivity.result import Question
-from fcn_trt.sensitivity.score import Bound
+from fcn_trt.sensitivity.result import Bound, Question
 from fcn_trt.sensitivity.summary import effect_rows, point_rows, verdict
 from fcn_trt.spec import ShapeRange
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcn_trt.sensitivity.score import Bound
+from fcn_trt.sensitivity.result import Bound
 
 pytest.importorskip("matplotlib", reason="needs the extra: pip install 'fcn-trt[export]'")
 

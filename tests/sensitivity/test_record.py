@@ -6,7 +6,7 @@ import pytest
 
 from fcn_trt.errors import OutputError
 from fcn_trt.sensitivity.record import Record
-from fcn_trt.sensitivity.score import Score
+from fcn_trt.sensitivity.result import Score
 
 LAYERS = ("a", "b", "c")
 SCORES = {

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from fcn_trt.sensitivity.score import Bound, Score
+from fcn_trt.sensitivity.result import Bound, Score
 
 FP32 = Score(agreement=100.0, miou=66.4)
 

@@ -16,7 +16,7 @@ from fcn_trt.precision.type_network import Ranges
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.sensitivity import trial
 from fcn_trt.sensitivity.layers import find_layers
-from fcn_trt.sensitivity.score import Score
+from fcn_trt.sensitivity.result import Score
 from fcn_trt.sensitivity.trial import Trials
 
 pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")

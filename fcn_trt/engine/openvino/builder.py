@@ -100,8 +100,6 @@ def build_openvino(network: Network, out: Path, *, inputs_sha256: str = "") -> B
     """Compile a typed ONNX on this CPU, prove its precision, and write the bundle.
 
     Args:
-        network: The typed ONNX file.
-        out: Folder of the bundle.
         inputs_sha256: Of everything that a recipe made the network from.
 
     Raises:
@@ -135,9 +133,6 @@ def compile_network(network: Network) -> CompiledNetwork:
     """Compile for this CPU; a second time for the same file comes from the user's cache.
 
     A network of dynamic shape is compiled for the shape that it is optimised for.
-
-    Args:
-        network: The typed ONNX file.
 
     Raises:
         EngineError: OpenVINO cannot compile it, or compiles it to another precision.
@@ -186,10 +181,6 @@ def compile_trial(network: Path, spec: Spec) -> Any:
     It is not cached, and a convolution may compute in another type than the spec says: OpenVINO
     computes some quantised ones in FP32 where a neighbour is not quantised, on the same rounded
     values and weights, so that only the speed differs.
-
-    Args:
-        network: The typed ONNX file.
-        spec: Its spec.
 
     Returns:
         openvino.CompiledModel.
@@ -307,7 +298,6 @@ def _convolutions(model: Any, compiled: Any, spec: Spec) -> Iterator[Convolution
     Args:
         model: openvino.Model, which has the shapes.
         compiled: openvino.CompiledModel, which has the types.
-        spec: The network.
     """
     kinds: dict[str, str] = {}
     for node in compiled.get_runtime_model().get_ops():

@@ -54,7 +54,6 @@ def network_cost(network: Path, spec: Spec) -> NetworkCost:
     """Count what one inference costs; nothing is compiled.
 
     Args:
-        network: The typed ONNX file.
         spec: Its spec; a network of dynamic shape is counted at what it is optimised for.
 
     Raises:

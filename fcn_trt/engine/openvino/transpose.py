@@ -36,7 +36,6 @@ def transpose_wide(model: Any, spec: Spec) -> bool:
 
     Args:
         model: openvino.Model of static shape, changed in place.
-        spec: The network.
 
     Returns:
         Whether it was done.

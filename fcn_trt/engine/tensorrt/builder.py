@@ -24,6 +24,7 @@ from fcn_trt.engine.bundle import (
 from fcn_trt.engine.manifest import Proof
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.proof import prove
+from fcn_trt.engine.tensorrt.caches import keep_timing_cache, use_timing_cache
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.engine.tensorrt.device import Device, find_device
 from fcn_trt.engine.tensorrt.layer_report import layer_report, read_report
@@ -39,7 +40,6 @@ from fcn_trt.engine.tensorrt.library import (
 from fcn_trt.engine.tensorrt.network import network_convolutions, parse_network
 from fcn_trt.engine.tensorrt.plan import deserialise
 from fcn_trt.engine.tensorrt.progress import OnPhase, Progress
-from fcn_trt.engine.tensorrt.timing_cache import keep_timing_cache, use_timing_cache
 from fcn_trt.errors import EngineError, FcnTrtError
 from fcn_trt.network.file import Network
 from fcn_trt.spec import INPUT_NAME, Spec
@@ -69,12 +69,7 @@ def build_tensorrt(
     Ctrl-C stops the builder at its next step and leaves nothing under the bundle's name.
 
     Args:
-        network: The typed ONNX file.
-        out: Folder of the bundle.
-        target: Which library compiles.
-        options: Its limits.
         inputs_sha256: Of everything that a recipe made the network from.
-        on_phase: Called as the builder moves on.
 
     Raises:
         OnnxError: the file is damaged or carries no spec.
@@ -112,11 +107,7 @@ def compile_tensorrt(
 
     Args:
         network: The typed ONNX file's bytes.
-        spec: Its spec.
         name: What to call the file in messages.
-        target: Which library compiles.
-        options: Its limits.
-        on_phase: Called as the builder moves on.
 
     Raises:
         MissingExtraError, EngineError: as for `build_tensorrt`.

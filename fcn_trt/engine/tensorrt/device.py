@@ -38,8 +38,6 @@ def find_device(target: TensorRtTarget, precision: Precision, options: BuildOpti
     """Decide what to compile for.
 
     Args:
-        target: What compiles.
-        precision: What convolutions shall compute in.
         options: May name compute capabilities.
 
     Raises:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.tensorrt.caches import RuntimeCache
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary
 from fcn_trt.engine.tensorrt.plan import library_of, load_engine
-from fcn_trt.engine.tensorrt.runtime_cache import RuntimeCache
 from fcn_trt.errors import EngineError
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Spec
 
@@ -24,7 +24,6 @@ class EngineExecutor:
 
     Args:
         context: A fresh one.
-        spec: The network.
         images: (N, 3, H, W), at which a dynamic one is fixed.
         library: For messages.
         log: What the library says.

@@ -40,9 +40,7 @@ def layer_report(trt: TensorRt, engine: ICudaEngine, spec: Spec) -> str:
     """The engine's own report of its layers, as JSON.
 
     Args:
-        trt: The library.
         engine: Built with detailed profiling verbosity; otherwise layers are names only.
-        spec: The network.
 
     Raises:
         EngineError: the device has no memory for it.

@@ -38,8 +38,6 @@ def parse_network(
     """Read an ONNX file into an empty network.
 
     Args:
-        library: The library.
-        network: The network.
         logger: Of the library's own class.
         data: The file's bytes.
         path: What to call the file in messages.

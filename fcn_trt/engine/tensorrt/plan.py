@@ -57,7 +57,6 @@ def deserialise(library: TensorRtLibrary, plan: bytes, log: Log, *, host_code: b
 
     Args:
         library: What built it.
-        plan: Its bytes.
         log: Where the library's errors are kept.
         host_code: Whether a version-compatible plan may bring its own runtime.
 

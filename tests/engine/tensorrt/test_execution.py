@@ -9,9 +9,9 @@ import pytest
 
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.builder import build_tensorrt
+from fcn_trt.engine.tensorrt.caches import RuntimeCache
 from fcn_trt.engine.tensorrt.execution import EngineExecutor, LoadedEngine
 from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary, load_library
-from fcn_trt.engine.tensorrt.runtime_cache import RuntimeCache
 from fcn_trt.errors import EngineError
 from fcn_trt.files import cache_folder
 from fcn_trt.spec import read_spec

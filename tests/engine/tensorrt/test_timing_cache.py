@@ -8,12 +8,12 @@ import logging
 
 import pytest
 
-from fcn_trt.engine.tensorrt.library import Log, load_library
-from fcn_trt.engine.tensorrt.timing_cache import (
+from fcn_trt.engine.tensorrt.caches import (
     keep_timing_cache,
     timing_cache_path,
     use_timing_cache,
 )
+from fcn_trt.engine.tensorrt.library import Log, load_library
 from fcn_trt.machine import Gpu
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use Deprecated in TensorRT-RTX:DeprecationWarning")

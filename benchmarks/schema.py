@@ -1,6 +1,6 @@
 """The JSON Schema of files of results; what `fcn-trt bench` found is told to its last field.
 
-python -m fcn_trt.bench.schema > benchmarks/schema.json
+python -m benchmarks.schema > benchmarks/schema.json
 """
 
 from __future__ import annotations
