@@ -93,8 +93,8 @@ class TensorValues:
             EngineError: OpenVINO cannot run the network on the images.
         """
         with self._audience.listening(on_tensor), openvino_errors(f"run {self._network}"):
-            # Not `infer`: with one thread OpenVINO 2026.4 computes that in ours, where Ctrl-C comes;
-            # an exception in there is lost, and leaves a task that a later inference runs again.
+            # Not `infer`, which with one thread computes in ours, where Ctrl-C comes: OpenVINO
+            # (2026.4) loses an exception in there, and a later inference runs what it left behind.
             try:
                 self._request.start_async([images], share_inputs=True)
             finally:  # Ctrl-C may come before it, and the images must outlive the run
