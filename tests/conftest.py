@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -57,13 +58,16 @@ class Done(NamedTuple):
 
 
 def pytest_configure() -> None:
-    """Let OpenMP's threads sleep while they wait, and give each worker a core of its own.
+    """Let OpenMP's threads sleep while they wait, hear Ctrl-C, and give each worker its own core.
 
     The threads spin by default, and on a busy 2-core machine torch then takes 5 s for what takes
     30 ms. A worker that may run on one core has torch, OpenVINO and OpenCV use one thread, and so
     do the processes that its tests start.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell that runs its jobs in the background has them ignore it, and what they start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))

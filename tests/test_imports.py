@@ -96,6 +96,19 @@ def test_fp32_bundle_is_built_without_the_export_extra(tiny_network, tmp_path):
     assert (tmp_path / "bundle" / "manifest.json").is_file()
 
 
+def test_recipe_that_begins_with_a_typed_network_needs_no_export_extra(tiny_network, tmp_path):
+    """As on a Jetson without PyTorch, which takes the typed ONNX from a workstation."""
+    recipe = tmp_path / "street.toml"
+    recipe.write_text(
+        'model = "fcn_r18-d8"\nsize = "64x96"\nprecision = "fp32"\ntarget = "openvino"\n'
+    )
+    for _ in range(2):
+        done = without_extra("build", recipe, "--network", tiny_network)
+        assert done.returncode == 0, done.stderr
+    assert ":: nothing to do: " in done.stderr
+    assert (tmp_path / "street" / "manifest.json").is_file()
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -17,7 +17,7 @@ from fcn_trt.cli import terminal
 from fcn_trt.engine.manifest import Target
 from fcn_trt.errors import PlanError
 from fcn_trt.pipeline.plan import Plan, Type
-from fcn_trt.pipeline.run import Made, run
+from fcn_trt.pipeline.run import Made, rebuild, run
 from fcn_trt.spec import NO_LABEL, FloatPrecision, Precision, Size, parse_size
 
 __all__ = [
@@ -197,7 +197,6 @@ def run_plan(plan: Plan, out: Path) -> Made:
 
 def rebuild_here(bundle: Path) -> None:
     """Build a bundle again for this machine, unless it runs here as it is."""
-    from fcn_trt.engine.build import rebuild
     from fcn_trt.engine.bundle import load_bundle
     from fcn_trt.engine.preflight import obstacle
 
@@ -206,8 +205,8 @@ def rebuild_here(bundle: Path) -> None:
     if stands is None or not stands.is_cured_by_rebuild:
         return
     terminal.step(f"building again: {stands.reason.partition(': ')[0]}")
-    with terminal.build_bar() as bar:
-        rebuild(found, on_phase=bar)
+    with terminal.watch(says_steps=False) as watcher:
+        rebuild(found, watcher=watcher)
 
 
 EXPORT = ("torch", "torchvision", "onnx", "ml_dtypes", "google", "safetensors", "matplotlib")

@@ -1,8 +1,7 @@
-"""Typed ONNX to bundle, whatever the target; and a bundle built again for this machine."""
+"""Typed ONNX to bundle, whatever the target."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from fcn_trt.engine.bundle import Bundle
@@ -10,11 +9,10 @@ from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.progress import OnPhase
 from fcn_trt.errors import EngineError
-from fcn_trt.machine import this_machine
 from fcn_trt.network.file import Network
 from fcn_trt.spec import Precision
 
-__all__ = ["build_engine", "rebuild", "require_buildable"]
+__all__ = ["build_engine", "require_buildable"]
 
 
 def build_engine(
@@ -76,27 +74,3 @@ def _require_unlimited(options: BuildOptions) -> None:
     """Refuse limits for a target that has none."""
     if options != BuildOptions():
         raise EngineError("limits of the device are for TensorRT; leave them out for openvino")
-
-
-def rebuild(bundle: Bundle, *, on_phase: OnPhase = lambda _: None) -> Bundle:
-    """Build a bundle again from the typed ONNX inside, for this machine and what it has installed.
-
-    Args:
-        bundle: It is replaced when the new one is whole.
-
-    Raises:
-        OnnxError, MissingExtraError, EngineError, BundleError, OutputError: as the builders say.
-    """
-    manifest, options = bundle.manifest, bundle.manifest.options
-    gpu = this_machine().gpu
-    if manifest.target != "openvino":
-        here = () if gpu is None else (gpu.compute_capability,)
-        options = replace(options, compute_capabilities=here)
-    # Without inputs_sha256: the recipe that it may have come from would make another one.
-    return build_engine(
-        bundle.network,
-        bundle.path,
-        target=manifest.target,
-        options=options,
-        on_phase=on_phase,
-    )

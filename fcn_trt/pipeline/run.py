@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +21,16 @@ from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.manifest import MANIFEST_NAME
 from fcn_trt.errors import EngineError, OnnxError, PlanError
 from fcn_trt.files import atomic_path, sha256, temporary_folder
+from fcn_trt.machine import this_machine
 from fcn_trt.network.file import Network
-from fcn_trt.pipeline.plan import ImagesBar, Job, Plan, Step, StepName
+from fcn_trt.pipeline.plan import Compile, ImagesBar, Job, Plan, Step, StepName
 from fcn_trt.pipeline.store import KeyedStep, Standing, Store, keyed_steps
 from fcn_trt.spec import Precision, Spec
 
 if TYPE_CHECKING:
     from fcn_trt.engine.tensorrt.progress import OnPhase
 
-__all__ = ["Made", "StepReport", "Watcher", "run"]
+__all__ = ["Made", "StepReport", "Watcher", "rebuild", "run"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +183,27 @@ def run(
     store.make_folder()
     work = _KeptWork(plan, out, store.folder, watcher=watcher, name=name)
     return work.keep(store, keyed, found)
+
+
+def rebuild(bundle: Bundle, *, watcher: Watcher = SILENT) -> Bundle:
+    """Build a bundle again from the typed ONNX inside, for this machine and what it has installed.
+
+    The recipe that it may have come from would make another one, so that it has no key any more.
+
+    Args:
+        bundle: It is replaced when the new one is whole.
+
+    Raises:
+        PlanError, OnnxError, MissingExtraError, EngineError, BundleError, OutputError: as `run`.
+    """
+    target, options = bundle.manifest.target, bundle.manifest.options
+    if target != "openvino":
+        gpu = this_machine().gpu
+        options = replace(
+            options, compute_capabilities=() if gpu is None else (gpu.compute_capability,)
+        )
+    plan = Plan(source=bundle.network, compile=Compile(target=target, options=options))
+    return run(plan, bundle.path, watcher=watcher).bundle
 
 
 def _check(plan: Plan, out: Path, name: str) -> None:
