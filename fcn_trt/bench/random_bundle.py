@@ -119,12 +119,8 @@ def random_bundle(
             bundle.touch()
         return bundle
     size = "x".join(map(str, network.size))
-    on_step(f"building {network.model} at {size} with random weights in {network.precision}")
-    run(
-        plan,
-        bundle,
-        watcher=Watcher(on_begin=lambda step, _: on_step(f"{step} of {network.model}")),
-    )
+    title = f"{network.model} at {size} with random weights in {network.precision}"
+    run(plan, bundle, watcher=Watcher(on_begin=lambda step, _: on_step(f"{step} of {title}")))
     _forget_oldest(folder, keep=bundle)
     return bundle
 

@@ -59,10 +59,12 @@ def check_recipe(
         RecipeError: as `write_keep_float` says, or it is for another precision or calibration.
     """
     asked = read_recipe(recipe).type
-    if asked is None or asked.precision != precision:
-        theirs_too = asked.precision if asked else "no precision"
+    if asked is None:
+        raise RecipeError(f"{recipe} gives no precision, without which {KEY} means nothing")
+    if asked.precision != precision:
         raise RecipeError(
-            f"{recipe} is for {theirs_too}, but {precision} is measured; measure the recipe's own"
+            f"{recipe} is for {asked.precision}, but {precision} is measured; choose --precision "
+            f"{asked.precision}"
         )
     theirs = asked.calibration
     if not isinstance(theirs, Path) or not _same_content(theirs, calibration):

@@ -29,7 +29,7 @@ def test_it_says_what_was_measured(measured, tiny_bundle):
     assert (measured.model, measured.weights) == ("fcn_r18-d8", spec.weights)
     assert (measured.target, measured.precision, measured.batch) == ("openvino", "fp32", 1)
     assert (measured.input_size, measured.frame_size) == ((64, 96), (48, 80))
-    assert measured.network_sha256 == sha256(tiny_bundle.network)
+    assert measured.network_sha256 == sha256(tiny_bundle.network.path)
     assert measured.engine.startswith("OpenVINO ")
     assert measured.cost is not None
     assert sum(measured.gmac_by_type.values()) == pytest.approx(measured.cost.gmac, rel=1e-4)

@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import pytest
 
-from fcn_trt.engine import build as engine_build
 from fcn_trt.engine import preflight
 from fcn_trt.engine.bundle import load_bundle
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.builder import build_tensorrt
 from fcn_trt.machine import Gpu, Machine, this_machine
+from fcn_trt.pipeline import run as pipeline_run
 from fcn_trt.spec import ShapeRange, read_spec
 from tests.plans import as_network
 
@@ -85,7 +85,7 @@ def ada(monkeypatch, rtx) -> Machine:
     """A made-up machine with a GPU of sm_89; nothing here makes a CUDA context on it."""
     gpu = Gpu(name="RTX 4070", compute_capability="8.9", memory_bytes=12 << 30, integrated=False)
     machine = Machine(gpu=gpu, libraries={"tensorrt_rtx": rtx.__version__})
-    for module in (preflight, engine_build):
+    for module in (preflight, pipeline_run):
         monkeypatch.setattr(module, "this_machine", lambda: machine)
     return machine
 
@@ -140,8 +140,10 @@ class TestRefused:
     def test_operator_in_a_recipe_is_told_of_the_recipe(self, refusal, here, rtx):
         self.replace_operator(here / "m.onnx", "Bernoulli")
         device = {"compute_capability": "8.6"}
-        write_recipe(here / "r.toml", model="edited.onnx", target=RTX, device=device)
-        said = refusal("build", "r.toml", steps=1)
+        write_recipe(
+            here / "r.toml", model="edited.onnx", precision="bf16", target=RTX, device=device
+        )
+        said = refusal("build", "r.toml", steps=3)
         assert "/networks/" not in said
         assert said.startswith("the network of r.toml cannot become an engine: TensorRT-RTX ")
 
@@ -391,42 +393,45 @@ class TestRebuild:
 
 class TestRecipe:
     def test_what_is_made_and_what_is_reused_is_said(self, cli, here):
-        write_recipe(here / "r.toml", output="street")
+        write_recipe(here / "r.toml", size="96x128", output="street")
         done = cli("build", "r.toml")
         assert done.status == 0
         times = [line.rpartition(": ")[0] for line in done.err.splitlines()[1::2]]
         assert done.err.splitlines()[::2] == [
+            ":: export (not in the cache)",
             ":: type (not in the cache)",
             ":: build (not built before)",
-            ":: street is built: made type, build",
+            ":: street is built: made export, type, build",
         ]
-        assert times == [":: type", ":: build"]
+        assert times == [":: export", ":: type", ":: build"]
         assert "26 fp32 (100.0 % of GMAC); read from the engine" in done.out
         assert names(here) == ["m.onnx", "r.toml", "street"]
 
     def test_second_time_nothing_is_done(self, cli, here):
-        write_recipe(here / "r.toml", output="street")
+        write_recipe(here / "r.toml", size="96x128", output="street")
         first = cli("build", "r.toml", "--json").json
         second = cli("build", "r.toml", "--json")
         for part in ("bundle", "manifest"):
             assert second.json[part] == first[part]
         assert [step.keys() for step in first["steps"]] == [
             {"name", "made", "reason", "duration_s"}
-        ] * 2
+        ] * 3
         assert [step["reason"] for step in first["steps"]] == [
+            "not in the cache",
             "not in the cache",
             "not built before",
         ]
         assert second.json["steps"] == [
             {"name": name, "made": False, "reason": "", "duration_s": 0.0}
-            for name in ("type", "build")
+            for name in ("export", "type", "build")
         ]
-        assert second.err.splitlines()[:2] == [
+        assert second.err.splitlines()[:3] == [
+            ":: export: reused",
             ":: type: reused",
             ":: build: reused",
         ]
-        assert second.err.splitlines()[2].startswith(":: nothing to do: street is up to date")
-        assert second.err.count("\n") == 3
+        assert second.err.splitlines()[3].startswith(":: nothing to do: street is up to date")
+        assert second.err.count("\n") == 4
 
     def test_suffix_of_a_recipe_may_be_in_capitals(self, cli, here):
         write_recipe(here / "R.TOML", output="street")

@@ -297,7 +297,7 @@ def without_times(path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("--protocol mine", "'--protocol': 'mine' is neither family nor run; see"),
+        ("--protocol mine", "'--protocol': 'mine' is none of family, run; see"),
         ("--slide-stride 3", "'--slide-stride': it needs --slide"),
         ("--slide 48 --slide-stride 49", "'--slide-stride': 49 leaves pixels out between windows"),
         ("--slide huge", "'--slide': size 'huge' is not HEIGHTxWIDTH"),

@@ -161,9 +161,9 @@ def test_bound_that_nothing_keeps_is_an_error_behind_the_tables(
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--precision", "fp16"], "'--precision': 'fp16' is neither int8 nor fp8"),
+        (["--precision", "fp16"], "'--precision': 'fp16' is none of int8, fp8"),
         (["--method", "best"], "'--method': 'best' is none of entropy, minmax"),
-        (["--float", "int8"], "'--float': 'int8' is neither fp32 nor fp16"),
+        (["--float", "int8"], "'--float': 'int8' is none of fp16, fp32"),
         (["--min-agreement", "99"], "'--min-agreement': choose it or --max-drop"),
         (["--picture", "p.jpg"], "'--picture': p.jpg does not end in .png"),
     ],

@@ -11,6 +11,7 @@ import pytest
 from fcn_trt.engine.openvino.builder import openvino_errors, openvino_version
 from fcn_trt.errors import EngineError
 from fcn_trt.runtime.openvino import OpenVinoBackend
+from tests.plans import as_network
 
 SIZE = (64, 96)
 
@@ -49,7 +50,7 @@ def failing(tiny_network, tiny_bundle, tmp_path_factory):
     onnx.save(model, path)
     spec = replace(tiny_bundle.manifest.spec, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     manifest = replace(tiny_bundle.manifest, spec=spec)
-    return SimpleNamespace(network=path, manifest=manifest)
+    return SimpleNamespace(network=as_network(path, spec), manifest=manifest)
 
 
 def grey(value=255):

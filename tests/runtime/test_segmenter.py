@@ -75,7 +75,7 @@ def check_by_hand(segmenter, network, frame):
 class TestSegment:
     def test_equals_the_same_steps_by_hand(self, segmenter, frames, tiny_bundle):
         for frame in frames:
-            check_by_hand(segmenter, tiny_bundle.network, frame)
+            check_by_hand(segmenter, tiny_bundle.network.path, frame)
 
     def test_upsamples_as_the_spec_says(self, make_model, write_network, tmp_path, make_frame):
         network = write_network(make_model("fcn_r18-d8_769x769"), tmp_path / "n.onnx")

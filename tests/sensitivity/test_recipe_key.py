@@ -157,6 +157,12 @@ class TestCheck:
         with pytest.raises(RecipeError, match="is for fp8, but int8 is measured; choose --precis"):
             self.check(recipe, calibration)
 
+    def test_recipe_without_a_precision_is_refused(self, tmp_path, calibration):
+        recipe = tmp_path / "r.toml"
+        recipe.write_text('model = "fcn_r18-d8"\nsize = "64x96"\n')
+        with pytest.raises(RecipeError, match="gives no precision, without which keep_float"):
+            self.check(recipe, calibration)
+
     @pytest.mark.parametrize("content", ["[]", None])
     def test_recipe_with_another_calibration_is_refused(self, tmp_path, calibration, content):
         recipe, other = tmp_path / "r.toml", tmp_path / "other.json"

@@ -14,7 +14,7 @@ import pytest
 
 from fcn_trt.errors import SinkError, SourceError
 from fcn_trt.files import Closing
-from fcn_trt.video import loop as loop_module
+from fcn_trt.video import channel
 from fcn_trt.video.loop import LoopInterrupted, Progress, run_loop
 from fcn_trt.video.protocols import VideoInfo
 from fcn_trt.video.sink import open_sink
@@ -434,7 +434,7 @@ def test_a_window_that_is_closed_after_the_model_has_ended_ends_the_loop():
 
 
 def test_a_reader_that_hangs_is_abandoned_with_a_warning(monkeypatch, caplog):
-    monkeypatch.setattr(loop_module, "READER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(channel, "READER_TIMEOUT_S", 0.1)
     hangs = threading.Event()
     source, sink = Frames(3, is_live=True, period_s=0.05, hangs=hangs), Results(end_at=3)
     report = finish(lambda: run_loop(source, model(), [sink]))
