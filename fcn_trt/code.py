@@ -76,8 +76,14 @@ def _closure(modules: tuple[str, ...]) -> set[Path]:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting += [file for name in _imports(path) for file in _files(name)]
+            waiting += _imported_files(path)
     return found
+
+
+@cache
+def _imported_files(path: Path) -> frozenset[Path]:
+    """The files that Python runs for a file's imports."""
+    return frozenset(file for name in _imports(path) for file in _files(name))
 
 
 def _files(name: str) -> Iterator[Path]:
@@ -117,11 +123,15 @@ def _imports(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
-def _data(path: Path) -> Iterator[Path]:
+def _data(path: Path) -> tuple[Path, ...]:
     """The files beside a module that it reads."""
     table = path.with_suffix(".json")
-    if table.is_file():
-        yield table
-    for folder in path.parent.iterdir():
-        if folder.is_dir() and folder.name != "__pycache__" and not any(folder.rglob("*.py")):
-            yield from (file for file in folder.rglob("*") if file.is_file())
+    return (*([table] if table.is_file() else []), *_data_folders(path.parent))
+
+
+@cache
+def _data_folders(folder: Path) -> tuple[Path, ...]:
+    """The files in those of a folder's folders that have no modules."""
+    inner = [path for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    data = [path for path in inner if not any(path.rglob("*.py"))]
+    return tuple(file for each in data for file in each.rglob("*") if file.is_file())

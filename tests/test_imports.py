@@ -7,7 +7,6 @@ import json
 import pkgutil
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -119,12 +118,14 @@ def test_recipe_that_begins_with_a_typed_network_needs_no_export_extra(tiny_netw
         "demo --size 64x128 --out out",
     ],
 )
-def test_what_needs_the_export_extra_says_how_to_install_it(command, tiny_network, tmp_path):
+def test_what_needs_the_export_extra_says_how_to_install_it(
+    command, tiny_network, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     done = without_extra(*command.format(network=tiny_network).split())
     assert done.returncode == 1
     assert done.stdout == ""
     assert "needs the package " in done.stderr
     assert done.stderr.endswith("; install the export extra with `pip install 'fcn-trt[export]'`\n")
     assert done.stderr.count("\n") == 1
-    assert not Path("out").exists()
     assert list(tmp_path.iterdir()) == []

@@ -95,7 +95,7 @@ def test_bundle_may_be_moved(write, tmp_path):
 
 @pytest.mark.parametrize("at", [0, 1000, -1])
 def test_bundle_with_one_byte_changed_is_refused(write, tmp_path, at):
-    network = write(tmp_path / "tiny").network
+    network = write(tmp_path / "tiny").network.path
     data = bytearray(network.read_bytes())
     data[at] ^= 1
     network.write_bytes(data)
