@@ -7,7 +7,7 @@ import platform
 import re
 from typing import get_args
 
-from fcn_trt.doctor.finding import Finding, present
+from fcn_trt.doctor.finding import Finding, present, useless
 from fcn_trt.engine.options import LEAST_CAPABILITY, parse_capability
 from fcn_trt.machine import Gpu, Machine
 from fcn_trt.spec import Precision
@@ -64,7 +64,7 @@ def _missing(machine: Machine) -> Finding:
             "see whether nvidia-smi lists it; after an update of the driver reboot, and start a "
             "container with --gpus all (on a Jetson --runtime nvidia)"
         )
-    return Finding(part="GPU", found=machine.gpu_problem or "missing", ok=False, advice=advice)
+    return useless("GPU", machine.gpu_problem or "missing", advice)
 
 
 def _described(gpu: Gpu) -> list[Finding]:
