@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -24,7 +24,6 @@ from fcn_trt.spec import Size
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fcn_trt.evaluation.family import ProtocolName
     from fcn_trt.evaluation.protocol import Slide
     from fcn_trt.evaluation.record import Record
     from fcn_trt.evaluation.request import EvaluationOptions
@@ -82,10 +81,11 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure IoU, accuracy and boundaries on labelled images, as the model's family does."""
+    from fcn_trt.evaluation.family import ProtocolName
     from fcn_trt.evaluation.request import EvaluationOptions
 
     options = EvaluationOptions(
-        protocol=_parse_protocol(protocol),
+        protocol=cast(Any, parse_word(protocol, get_args(ProtocolName), "--protocol")),
         slide=_parse_slide(slide, slide_stride),
         scales=_parse_scales(scales, ms_flip=ms_flip, flip=flip),
         flip=flip or ms_flip,
@@ -142,12 +142,6 @@ def _measure(
         with terminal.count_bar("evaluating", count, done=record.resumed) as bar:
             measure(segmenter, images, plan.protocol, record, indices=plan.indices, on_image=bar)
     return record
-
-
-def _parse_protocol(text: str | None) -> ProtocolName | None:
-    from fcn_trt.evaluation.family import ProtocolName
-
-    return cast("ProtocolName | None", parse_word(text, get_args(ProtocolName), "--protocol"))
 
 
 def _parse_slide(crop: str | None, stride: str | None) -> Slide | None:
