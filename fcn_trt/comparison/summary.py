@@ -11,7 +11,7 @@ from fcn_trt.comparison.measure import Comparison, WorstImage
 from fcn_trt.comparison.pictures import Panels
 from fcn_trt.comparison.predictor import Predictor
 from fcn_trt.comparison.thresholds import Verdict
-from fcn_trt.spec import Spec, format_size
+from fcn_trt.spec import format_size
 
 __all__ = ["Rows", "Summary", "caption", "class_rows", "summary_rows", "worst_rows"]
 
@@ -46,7 +46,19 @@ class Summary:
     @property
     def remarks(self) -> list[str]:
         """Sentences on what the two do not have in common besides their engines."""
-        return _remarks(self.first.spec, self.second.spec)
+        a, b = self.first.spec, self.second.spec
+        remarks = []
+        if a.input_size != b.input_size:
+            sizes = f"{format_size(a.input_size)} in A, {format_size(b.input_size)} in B"
+            remarks.append(f"The inputs have different sizes: {sizes}.")
+        if (a.mean, a.std) != (b.mean, b.std):
+            remarks.append(
+                f"The inputs are normalised differently: mean {a.mean}, std {a.std} in A, "
+                f"mean {b.mean}, std {b.std} in B."
+            )
+        if a.source_sha256 != b.source_sha256:
+            remarks.append("The two come from different checkpoints or files.")
+        return remarks
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a machine, without the pictures; shares of 1, drops in points."""
@@ -121,21 +133,6 @@ def caption(image: WorstImage[Panels]) -> str:
     return f"{image.name}: {_percent(image.pixels)} % the same, {near} % near boundaries"
 
 
-def _remarks(a: Spec, b: Spec) -> list[str]:
-    remarks = []
-    if a.input_size != b.input_size:
-        sizes = f"{format_size(a.input_size)} in A, {format_size(b.input_size)} in B"
-        remarks.append(f"The inputs have different sizes: {sizes}.")
-    if (a.mean, a.std) != (b.mean, b.std):
-        remarks.append(
-            f"The inputs are normalised differently: mean {a.mean}, std {a.std} in A, "
-            f"mean {b.mean}, std {b.std} in B."
-        )
-    if a.source_sha256 != b.source_sha256:
-        remarks.append("The two come from different checkpoints or files.")
-    return remarks
-
-
 def _facts(predictor: Predictor) -> dict[str, str]:
     spec = predictor.spec
     kept = f", but {len(spec.exceptions)} nodes in another type" if spec.exceptions else ""
@@ -163,15 +160,8 @@ def _points(share: float) -> str:
 
 def _plain(predictor: Predictor) -> dict[str, Any]:
     """What a predictor is, for a machine."""
-    spec = predictor.spec
-    return {
-        "name": predictor.name,
-        "kind": predictor.kind,
-        "description": predictor.description,
-        "model": spec.model,
-        "weights": spec.weights,
-        "source_sha256": spec.source_sha256,
-        "precision": spec.precision,
-        "exceptions": spec.exceptions,
-        "input_size": spec.input_size,
+    own = ("name", "kind", "description")
+    of_spec = ("model", "weights", "source_sha256", "precision", "exceptions", "input_size")
+    return {name: getattr(predictor, name) for name in own} | {
+        name: getattr(predictor.spec, name) for name in of_spec
     }
