@@ -143,11 +143,7 @@ def _measure(
 
 
 def _tell(
-    outcomes: list[Outcome],
-    ceilings: Mapping[Target, Ceiling],
-    found: ResultFile,
-    *,
-    as_json: bool,
+    outcomes: list[Outcome], ceilings: Mapping[Target, Ceiling], found: ResultFile, *, as_json: bool
 ) -> None:
     """Print the results on stdout, and fail where one is missing."""
     from fcn_trt.cli.bench_tables import bench_parts

@@ -27,7 +27,7 @@ class Finding:
     advice: str = ""
 
 
-def present(part: str, found: str | None, advice: str) -> Finding:
+def present(part: str, found: str | None, advice: str = "") -> Finding:
     """Something that is there as `found` says, or is missing, and then `advice` helps."""
     return Finding(
         part=part, found=found or "missing", ok=found is not None, advice="" if found else advice

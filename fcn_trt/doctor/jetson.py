@@ -22,7 +22,7 @@ _FIRST_JETSON_LINUX = (36, 4)
 def jetson_findings(machine: Machine) -> list[Finding]:
     """JetPack, and on a Jetson the power mode."""
     if not machine.is_jetson:
-        return [Finding(part="JetPack", found="no Jetson", ok=True)]
+        return [present("JetPack", "no Jetson")]
     return [_jetpack(machine), _power(machine)]
 
 
@@ -51,7 +51,7 @@ def _power(machine: Machine) -> Finding:
         return present("power mode", None, "sudo nvpmodel -q tells it, outside of a container")
     fastest = max(modes, key=lambda number: _speed(modes[number]), default=None)
     if fastest is None or modes[fastest] == mode:
-        return Finding(part="power mode", found=mode, ok=True)
+        return present("power mode", mode)
     return Finding(
         part="power mode",
         found=f"{mode}, of {', '.join(modes.values())}",

@@ -43,7 +43,7 @@ def tensorrt_finding(root: Path, machine: Machine) -> Finding:
             f"{version} from pip, which need not fit this Jetson's driver",
             f"pip uninstall -y {' '.join(wheels)}; then {_tensorrt_source(root, machine)}",
         )
-    return Finding(part="TensorRT", found=version, ok=True)
+    return present("TensorRT", version)
 
 
 def _tensorrt_source(root: Path, machine: Machine) -> str:
@@ -135,6 +135,4 @@ def openvino_finding() -> Finding:
     except CANNOT_LOAD as error:
         return broken("OpenVINO", error, advice)
     precisions = [name for name in ("FP32", "FP16", "BF16", "INT8") if name in kinds]
-    return Finding(
-        part="OpenVINO", found=f"{ov.__version__}, CPU: {', '.join(precisions)}", ok=True
-    )
+    return present("OpenVINO", f"{ov.__version__}, CPU: {', '.join(precisions)}")
