@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from fcn_trt.advice.data_sets import DATA_SETS, DEFAULT_DATA_SET
 from fcn_trt.cli import terminal
-from fcn_trt.cli.common import JsonOption, parse_precision, print_json
-from fcn_trt.spec import LADDER, Precision, Size, parse_size
+from fcn_trt.cli.common import (
+    JsonOption,
+    bad_option,
+    parse_precision,
+    parse_size_of,
+    print_json,
+    refuse,
+)
+from fcn_trt.spec import LADDER, Precision, Size
 
 if TYPE_CHECKING:
     from fcn_trt.advice.candidates import Advice
@@ -62,38 +68,38 @@ def advise(
 ) -> None:
     """Estimate which model, size and precision suit a device."""
     judging: dict[str, object] = {
-        "--fps": fps,
-        "--dataset": dataset,
-        "--min-miou": min_miou,
-        "--limit": limit,
+        "fps": fps,
+        "dataset": dataset,
+        "min_miou": min_miou,
+        "limit": limit,
     }
     detail: dict[str, object] = {
-        "--device": device,
-        "--size": size or None,
-        "--precision": precision or None,
+        "device": device,
+        "size": size or None,
+        "precision": precision or None,
     }
     if published:
-        tables: dict[str, object] = {"--devices": devices or None, "--layers": layers}
-        _refuse(judging | detail | tables, beside="--published")
+        tables: dict[str, object] = {"devices": devices or None, "layers": layers}
+        refuse("it changes nothing with --published", **judging, **detail, **tables)
         _say_published(as_json=as_json)
         return
     if devices:
-        _refuse(judging | detail | {"--layers": layers}, beside="--devices")
+        refuse("it changes nothing with --devices", **judging, **detail, layers=layers)
         _say_devices(as_json=as_json)
         return
     if device is None:
-        raise typer.BadParameter(
-            "`fcn-trt advise --devices` lists the names", param_hint="'--device'"
-        )
-    sizes, precisions = _sizes(size), _precisions(precision)
+        raise bad_option("--device", "`fcn-trt advise --devices` lists the names")
+    sizes = tuple(dict.fromkeys(parse_size_of(text, "--size") for text in size or ()))
+    parsed = (parse_precision(text) for text in precision or ())
+    precisions = cast(tuple[Precision, ...], tuple(dict.fromkeys(parsed)))
     if layers is not None:
-        _refuse(judging, beside="--layers")
+        refuse("it changes nothing with --layers", **judging)
         _say_layers(device, layers, sizes=sizes, precisions=precisions, as_json=as_json)
         return
     if fps is None or not (math.isfinite(fps) and fps > 0):
-        raise typer.BadParameter("a rate above 0 is needed, such as 30", param_hint="'--fps'")
+        raise bad_option("--fps", "a rate above 0 is needed, such as 30")
     if as_json:
-        _refuse({"--limit": limit}, beside="--json")
+        refuse("it changes nothing with --json", limit=limit)
     from fcn_trt.advice.candidates import advise as judge
     from fcn_trt.advice.devices import device as device_of
 
@@ -106,25 +112,6 @@ def advise(
         min_miou=min_miou,
     )
     _say_advice(found, limit or LIMIT, as_json=as_json)
-
-
-def _refuse(options: Mapping[str, object], *, beside: str) -> None:
-    """Refuse the first of some options that was given, since it would change nothing."""
-    for option, value in options.items():
-        if value is not None:
-            raise typer.BadParameter(f"it changes nothing with {beside}", param_hint=f"'{option}'")
-
-
-def _sizes(texts: list[str] | None) -> tuple[Size, ...]:
-    try:
-        return tuple(dict.fromkeys(parse_size(text) for text in texts or ()))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="'--size'") from error
-
-
-def _precisions(texts: list[str] | None) -> tuple[Precision, ...]:
-    parsed = (parse_precision(text) for text in texts or ())
-    return tuple(dict.fromkeys(value for value in parsed if value is not None))
 
 
 def _say_advice(advice: Advice, limit: int, *, as_json: bool) -> None:
@@ -207,7 +194,7 @@ def _say_layers(
 
     for option, given in (("--size", sizes), ("--precision", precisions)):
         if len(given) > 1:
-            raise typer.BadParameter("--layers shows one", param_hint=f"'{option}'")
+            raise bad_option(option, "--layers shows one")
     found = estimate(
         device_of(device),
         architecture(model),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, get_args
 
 from fcn_trt.advice.estimate import rate_text
 from fcn_trt.cli.terminal import table
-from fcn_trt.spec import Precision, Size
+from fcn_trt.spec import Precision, format_size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,7 +36,7 @@ def advice_table(advice: Advice, candidates: Sequence[Candidate]) -> Table:
     rows = [
         [
             c.estimate.arch.name,
-            _size(c.estimate.size),
+            format_size(c.estimate.size),
             c.estimate.precision,
             rate_text(c.estimate.rate_fps),
             f"{rate_text(c.estimate.low_fps)} to {rate_text(c.estimate.high_fps)}",
@@ -85,7 +85,7 @@ def profile_comparison_table(comparison: Comparison) -> Table:
             continue
         rows.append(
             [
-                f"ResNet-101 {_size(m.size)}",
+                f"ResNet-101 {format_size(m.size)}",
                 f"{1 / m.seconds:.2f}",
                 f"{1 / row.estimated_s:.2f}",
                 f"{row.ratio:.2f}",
@@ -133,7 +133,7 @@ def layers_table(found: Estimate) -> Table:
         [
             entry.work.layer.name,
             entry.work.layer.kind,
-            _size(entry.work.layer.output_size),
+            format_size(entry.work.layer.output_size),
             str(entry.work.layer.outputs),
             f"{entry.work.operations / 2e9:.3f}",
             f"{entry.work.traffic_bytes / 1e6:.2f}",
@@ -160,7 +160,3 @@ def _as_published(measurement: Measurement, seconds: float) -> str:
 
 def _mark(device: Device, figure: str) -> str:
     return "?" if figure in device.unsure else ""
-
-
-def _size(size: Size) -> str:
-    return "x".join(map(str, size))

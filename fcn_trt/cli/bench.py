@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -13,15 +12,18 @@ import typer
 from fcn_trt.cli import terminal
 from fcn_trt.cli.common import (
     JsonOption,
+    bad_option,
     missing_sentence,
     parse_precision,
+    parse_size_of,
     parse_target,
     print_json,
+    refuse,
 )
 from fcn_trt.engine.manifest import Target
 from fcn_trt.errors import EngineError
 from fcn_trt.files import require_folder_of
-from fcn_trt.spec import LADDER, Precision, Size, parse_size
+from fcn_trt.spec import LADDER, Precision, Size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,22 +79,25 @@ def bench(
     """Measure latency, throughput and memory, per stage and end to end."""
     from fcn_trt.bench.ladder import jobs_of
 
-    _check_usage(targets, {"--size": size, "--precision": precision, "--target": target})
-    frame_size = _size(frame, "--frame") if frame else None
+    _check_usage(targets, size=size, precision=precision, target=target)
+    frame_size = parse_size_of(frame, "--frame") if frame else None
     jobs = jobs_of(
         targets,
-        sizes=[_size(text, "--size") for text in size or ()] or LADDER,
+        sizes=[parse_size_of(text, "--size") for text in size or ()] or LADDER,
         precisions=[cast(Precision, parse_precision(text)) for text in precision or ()],
         target=parse_target(target),
     )
     if out is not None:
         require_folder_of(out)
-    draw = None if plots is None else _import_pictures()
+    if plots is not None:
+        import fcn_trt.bench.pictures  # noqa: F401  # what is missing is said before long work
     outcomes, ceilings, found = _measure(jobs, frame_size=frame_size, seconds=seconds, out=out)
     if out is not None:
         terminal.written(out, "the results")
-    if plots is not None and draw is not None:
-        for path in draw(outcomes, plots):
+    if plots is not None:
+        from fcn_trt.bench.pictures import write_pictures
+
+        for path in write_pictures(outcomes, plots):
             terminal.written(path, "a plot")
     _tell(outcomes, ceilings, found, as_json=as_json)
 
@@ -102,7 +107,7 @@ def _measure(
 ) -> tuple[list[Outcome], dict[Target, Ceiling], ResultFile]:
     """Measure each, and write all that is known after each."""
     from fcn_trt.bench.environment import this_environment
-    from fcn_trt.bench.ladder import ceilings_of, run_job
+    from fcn_trt.bench.ladder import Outcome, ceilings_of, run_job
     from fcn_trt.bench.result_file import to_result, write_result
     from fcn_trt.cli.bench_tables import bench_sentence
 
@@ -116,15 +121,17 @@ def _measure(
         "results": outcomes,
     }
     for job in jobs:
-        call = partial(
-            run_job,
-            job,
-            ceilings=ceilings,
-            frame_size=frame_size,
-            seconds=seconds,
-            on_step=terminal.step,
-        )
-        outcome = _one(call, job)
+        try:
+            outcome = run_job(
+                job,
+                ceilings=ceilings,
+                frame_size=frame_size,
+                seconds=seconds,
+                on_step=terminal.step,
+            )
+        except ModuleNotFoundError as error:
+            # A package that is missing keeps only those from being measured that need it.
+            outcome = Outcome(name=job.name, problem=missing_sentence(error))
         outcomes.append(outcome)
         if outcome.measurement is None:
             terminal.step(f"{job.name} could not be measured: {outcome.problem}")
@@ -135,23 +142,8 @@ def _measure(
     return outcomes, ceilings, to_result(**content)
 
 
-def _one(call: Any, job: Job) -> Outcome:
-    """One outcome; a package that is missing keeps only those from being measured that need it."""
-    from fcn_trt.bench.ladder import Outcome
-
-    try:
-        found: Outcome = call()
-    except ModuleNotFoundError as error:
-        return Outcome(name=job.name, problem=missing_sentence(error))
-    return found
-
-
 def _tell(
-    outcomes: list[Outcome],
-    ceilings: Mapping[Target, Ceiling],
-    found: ResultFile,
-    *,
-    as_json: bool,
+    outcomes: list[Outcome], ceilings: Mapping[Target, Ceiling], found: ResultFile, *, as_json: bool
 ) -> None:
     """Print the results on stdout, and fail where one is missing."""
     from fcn_trt.cli.bench_tables import bench_parts
@@ -169,7 +161,7 @@ def _tell(
         )
 
 
-def _check_usage(targets: list[str], given: dict[str, object]) -> None:
+def _check_usage(targets: list[str], **given: object) -> None:
     """Refuse names of nothing, and options that would change nothing."""
     from fcn_trt.bench.ladder import is_recipe
     from fcn_trt.model.architecture import ARCHITECTURES
@@ -177,27 +169,13 @@ def _check_usage(targets: list[str], given: dict[str, object]) -> None:
     models = [text for text in targets if not Path(text).is_dir() and not is_recipe(text)]
     for text in models:
         if text not in ARCHITECTURES:
-            raise typer.BadParameter(
+            raise bad_option(
+                "TARGET...",
                 f"{text!r} is neither a bundle's folder, nor a recipe, nor one of the models that "
                 "`fcn-trt models` lists",
-                param_hint="'TARGET...'",
             )
-    for option, value in given.items():
-        if value and not models:
-            raise typer.BadParameter(
-                "a bundle or recipe has its own; name a model, or leave it out",
-                param_hint=f"'{option}'",
-            )
-
-
-def _size(text: str, option: str) -> Size:
-    try:
-        return parse_size(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from error
-
-
-def _import_pictures() -> Any:
-    from fcn_trt.bench.pictures import write_pictures
-
-    return write_pictures
+    if not models:
+        refuse(
+            "a bundle or recipe has its own; name a model, or leave it out",
+            **{name: value or None for name, value in given.items()},
+        )

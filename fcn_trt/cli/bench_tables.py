@@ -49,7 +49,9 @@ def bench_parts(
         yield _stages_table([(name, found) for name, found, _ in measured])
         yield facts("Columns", MEANINGS)
     for name, found, _ in measured:
-        doubts = _doubts(found)
+        warm = found.warm_up
+        cold = [] if warm.is_stable else [f"not steady after {warm.duration_s:.1f} s of warm-up"]
+        doubts = [*cold, *found.steadiness.remarks]
         if doubts:
             yield f"{name}: {'; '.join(doubts)}"
     for target, ceiling in ceilings.items():
@@ -128,13 +130,6 @@ def _ceiling_words(ceiling: Ceiling) -> str:
         parts.append(f"copies {ceiling.copy_gb_per_s:.1f} GB/s, read and written")
     parts += [f"not measured: {reason}" for reason in dict.fromkeys(ceiling.left_out.values())]
     return "; ".join(parts)
-
-
-def _doubts(found: Measurement) -> list[str]:
-    """Why a figure may be wrong."""
-    warm = found.warm_up
-    cold = [] if warm.is_stable else [f"not steady after {warm.duration_s:.1f} s of warm-up"]
-    return [*cold, *found.steadiness.remarks]
 
 
 def _ms(value: float) -> str:

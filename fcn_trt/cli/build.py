@@ -14,28 +14,29 @@ from fcn_trt.cli.common import (
     JsonOption,
     KeepOption,
     MethodOption,
+    as_usage,
+    bad_option,
     in_words_of_options,
     parse_target,
     parse_type,
     parse_word,
     print_json,
+    refuse,
     run_plan,
 )
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.options import BuildOptions, parse_bytes
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import Compile, Plan, StepName
-from fcn_trt.pipeline.run import Made, StepReport
+from fcn_trt.pipeline.run import Made
 
 __all__ = ["build"]
 
 
 def _memory(text: str | None) -> int | None:
     """Parser of options that limit memory."""
-    try:
+    with as_usage():
         return None if text is None else parse_bytes(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def build(
@@ -86,7 +87,7 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Compile a recipe or an ONNX file, prove its precision, and write an engine bundle."""
-    limits = {
+    limits: dict[str, Any] = {
         "compute_capabilities": tuple(compute_capability) if compute_capability else None,
         "workspace_bytes": workspace,
         "tactic_bytes": tactic_memory,
@@ -97,36 +98,31 @@ def build(
     }
     given = {name: value for name, value in limits.items() if value is not None}
     if source.is_dir():
-        raise typer.BadParameter(
-            f"{source} is a folder; give a RECIPE.toml or an ONNX file", param_hint="'SOURCE'"
-        )
+        raise bad_option("SOURCE", f"{source} is a folder; give a RECIPE.toml or an ONNX file")
     if source.suffix.lower() == ".toml":
         if given or target or precision or images or calibration or method or keep_float:
-            raise typer.BadParameter(
-                "a recipe says everything itself; edit it, or build an ONNX file",
-                param_hint="'SOURCE'",
+            raise bad_option(
+                "SOURCE", "a recipe says everything itself; edit it, or build an ONNX file"
             )
-        made = _from_recipe(
-            source,
-            network,
-            cast("StepName | None", parse_word(stop, ("export", "type"), "--stop")),
-            out,
-        )
+        last = cast("StepName | None", parse_word(stop, ("export", "type"), "--stop"))
+        made = _from_recipe(source, network, last, out)
     else:
-        for option, value in (("--network", network), ("--stop", stop)):
-            if value is not None:
-                raise typer.BadParameter("only a recipe takes it", param_hint=f"'{option}'")
+        refuse("only a recipe takes it", network=network, stop=stop)
         if out is None:
-            raise typer.BadParameter("an ONNX file needs it", param_hint="'--out'")
+            raise bad_option("--out", "an ONNX file needs it")
         asked = parse_type(
             precision, images=images, calibration=calibration, method=method, keep=keep_float
         )
         with in_words_of_options():
-            step = Compile(target=parse_target(target), options=_options(given))
+            chosen = parse_target(target)
+            with as_usage():
+                options = BuildOptions(**given)
+            step = Compile(target=chosen, options=options)
             plan = Plan(source=Network.read(source), type=asked, compile=step)
         made = run_plan(plan, out)
         terminal.written(out, "the bundle")
-    facts = {"steps": [_step_facts(step) for step in made.steps]}
+    keys = ("name", "made", "reason", "duration_s")
+    facts = {"steps": [{key: getattr(step, key) for key in keys} for step in made.steps]}
     if not isinstance(made.result, Bundle):
         if as_json:
             print_json({"network": made.path, "spec": made.spec.to_dict(), **facts})
@@ -146,19 +142,8 @@ def _from_recipe(path: Path, network: Path | None, stop: StepName | None, out: P
 
     recipe = read_recipe(path)
     if stop is not None and out is None:
-        raise typer.BadParameter("--stop needs it, for the ONNX file", param_hint="'--out'")
+        raise bad_option("--out", "--stop needs it, for the ONNX file")
     with terminal.watch(says_steps=True) as watcher:
         made = build_recipe(recipe, network=network, stop=stop, out=out, watcher=watcher)
     terminal.step(made.describe())
     return made
-
-
-def _step_facts(step: StepReport) -> dict[str, Any]:
-    return {key: getattr(step, key) for key in ("name", "made", "reason", "duration_s")}
-
-
-def _options(given: dict[str, Any]) -> BuildOptions:
-    try:
-        return BuildOptions(**given)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error

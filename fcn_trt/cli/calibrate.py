@@ -12,7 +12,7 @@ import typer
 from fcn_trt.api import CALIBRATION_IMAGES
 from fcn_trt.calibration.amax import DEFAULT_METHOD, Method
 from fcn_trt.cli import terminal
-from fcn_trt.cli.common import JsonOption, parse_method, print_json
+from fcn_trt.cli.common import JsonOption, bad_option, parse_method, print_json
 from fcn_trt.errors import CalibrationError, OutputError
 from fcn_trt.files import require_folder_of, write_atomic
 
@@ -66,9 +66,7 @@ def calibrate(
     mode = _check_usage(source, {name for name, value in given.items() if value is not None})
     asked = parse_method(method) or DEFAULT_METHOD
     if export not in (None, "trt", "deepstream"):
-        raise typer.BadParameter(
-            f"{export!r} is neither trt nor deepstream", param_hint="'--export'"
-        )
+        raise bad_option("--export", f"{export!r} is neither trt nor deepstream")
     _check_out(out, source, table)
     if mode == "export":
         found = _export(source, out, tensorrt or TENSORRT)
@@ -88,7 +86,7 @@ def _check_out(out: Path, source: Path, table: Path | None) -> None:
     """Refuse to write over what is read, or over a file that is neither a cache nor a table."""
     require_folder_of(out)
     if out.resolve() in {path.resolve() for path in (source, table) if path is not None}:
-        raise typer.BadParameter(f"{out} is read; write another file", param_hint="'--out'")
+        raise bad_option("--out", f"{out} is read; write another file")
     if out.suffix == ".json" and out.is_file() and b'"network_sha256"' not in out.read_bytes():
         raise OutputError(f"{out} is there and no calibration cache; give another --out")
 
@@ -112,19 +110,14 @@ def _check_usage(source: Path, given: set[str]) -> str:
     else:
         mode = "import" if "--import" in given else "measure"
     if wrong := sorted(given - _ALLOWED[mode]):
-        raise typer.BadParameter(
-            f"{source} with {', '.join(sorted(_ALLOWED[mode] & given)) or 'these options'} does "
-            f"not take {' or '.join(wrong)}",
-            param_hint=f"'{wrong[0]}'",
-        )
+        beside = ", ".join(sorted(_ALLOWED[mode] & given)) or "these options"
+        raise bad_option(wrong[0], f"{source} with {beside} does not take {' or '.join(wrong)}")
     if mode == "export" and not is_cache:
-        raise typer.BadParameter(
-            f"{source} is no calibration cache (.json)", param_hint="'--export'"
-        )
+        raise bad_option("--export", f"{source} is no calibration cache (.json)")
     if mode == "method" and not given:
-        raise typer.BadParameter("a cache needs --method or --export", param_hint="'SOURCE'")
+        raise bad_option("SOURCE", "a cache needs --method or --export")
     if mode == "measure" and not given & {"--images", "--scenes"}:
-        raise typer.BadParameter("give --images DIR, or --scenes N", param_hint="'--images'")
+        raise bad_option("--images", "give --images DIR, or --scenes N")
     return mode
 
 
@@ -219,13 +212,12 @@ def _tell(cache: CalibrationCache, out: Path, *, as_json: bool) -> None:
             }
         )
     else:
-        measured = f"{cache.images} ({cache.images_name})"
         terminal.show(
             terminal.facts(
                 f"calibration of {cache.model}",
                 [
                     ("tensors", f"{len(cache.tensors)}, {fine} of them with a histogram"),
-                    ("images", measured),
+                    ("images", f"{cache.images} ({cache.images_name})"),
                     ("method", cache.method),
                     ("file", str(out)),
                 ],

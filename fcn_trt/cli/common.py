@@ -32,27 +32,44 @@ __all__ = [
     "OptionalSize",
     "RebuildOption",
     "SizeOption",
+    "as_usage",
+    "bad_option",
     "in_words_of_options",
     "missing_sentence",
     "parse_method",
     "parse_precision",
+    "parse_size_of",
     "parse_target",
     "parse_type",
     "parse_word",
     "plain",
     "print_json",
     "rebuild_here",
+    "refuse",
     "require_labels",
     "run_plan",
 ]
 
 
+def bad_option(option: str, reason: str) -> typer.BadParameter:
+    """What is raised where an option, such as "--size", or an argument is wrong."""
+    return typer.BadParameter(reason, param_hint=f"'{option}'")
+
+
+@contextmanager
+def as_usage(option: str | None = None) -> Iterator[None]:
+    """Refuse a value that something inside does not take as wrong usage."""
+    try:
+        yield
+    except ValueError as error:
+        hint = None if option is None else f"'{option}'"
+        raise typer.BadParameter(str(error), param_hint=hint) from error
+
+
 def _size(text: str | Size) -> Size:
     """Parser of size options; typer hands a default through it, too."""
-    try:
+    with as_usage():
         return parse_size(text) if isinstance(text, str) else text
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 SizeOption = Annotated[
@@ -107,14 +124,29 @@ OPTIONS = {
 """The options of a plan's fields, where they are called something else."""
 
 
+def _option(field: str) -> str:
+    return f"--{OPTIONS.get(field, field).replace('_', '-')}"
+
+
+def refuse(reason: str, **given: object) -> None:
+    """Refuse the first of some options that was given.
+
+    Args:
+        reason: Why.
+        given: By the field or the option's name with underscores, its value; None is not given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise bad_option(_option(name), reason)
+
+
 @contextmanager
 def in_words_of_options() -> Iterator[None]:
     """Refuse what does not go together in a plan as wrong usage, by the options' names."""
     try:
         yield
     except PlanError as error:
-        option = OPTIONS.get(error.field, error.field).replace("_", "-")
-        raise typer.BadParameter(error.reason, param_hint=f"'--{option}'") from error
+        raise bad_option(_option(error.field), error.reason) from error
 
 
 def parse_type(
@@ -140,25 +172,16 @@ def parse_type(
         "float_precision": parse_word(float_precision, get_args(FloatPrecision), "--float"),
     }
     if asked is None:
-        for name, value in given.items():
-            if value:
-                option = OPTIONS.get(name, name).replace("_", "-")
-                raise typer.BadParameter("it needs --precision", param_hint=f"'--{option}'")
+        refuse("it needs --precision", **{name: value or None for name, value in given.items()})
         return None
     with in_words_of_options():
         return Type(precision=asked, **cast(Any, given))
 
 
 def require_labels(labels: Path | None, **given: object) -> None:
-    """Refuse options that need --labels where there are none.
-
-    Args:
-        given: By the option's name with underscores, its value; None is not given.
-    """
-    wrong = [name for name, value in given.items() if value is not None]
-    if labels is None and wrong:
-        option = f"--{wrong[0].replace('_', '-')}"
-        raise typer.BadParameter("it needs --labels", param_hint=f"'{option}'")
+    """Refuse options that need --labels where there are none; `given` is as for `refuse`."""
+    if labels is None:
+        refuse("it needs --labels", **given)
 
 
 def parse_precision(text: str | None) -> Precision | None:
@@ -179,10 +202,14 @@ def parse_target(text: str | None) -> Target:
 def parse_word(text: str | None, known: tuple[str, ...], option: str) -> str | None:
     """One of some words, or nothing."""
     if text is not None and text not in known:
-        raise typer.BadParameter(
-            f"{text!r} is none of {', '.join(known)}", param_hint=f"'{option}'"
-        )
+        raise bad_option(option, f"{text!r} is none of {', '.join(known)}")
     return text
+
+
+def parse_size_of(text: str, option: str) -> Size:
+    """The size that an option asks for, as (height, width) in pixels."""
+    with as_usage(option):
+        return parse_size(text)
 
 
 def run_plan(plan: Plan, out: Path) -> Made:

@@ -13,7 +13,9 @@ from fcn_trt.cli.common import (
     JsonOption,
     LabelsOption,
     SizeOption,
+    bad_option,
     print_json,
+    refuse,
     require_labels,
 )
 from fcn_trt.errors import FcnTrtError
@@ -71,12 +73,8 @@ def compare(
     require_labels(labels, ignore=ignore, max_miou_drop=max_miou_drop)
     if page is not None:
         require_folder_of(page)
-    chosen = ImageChoice(
-        folder=images,
-        labels=labels,
-        ignore=NO_LABEL if ignore is None else ignore,
-        limit=limit,
-    )
+    ignored = NO_LABEL if ignore is None else ignore
+    chosen = ImageChoice(folder=images, labels=labels, ignore=ignored, limit=limit)
     found = _measure((a, b), size, weights, chosen, limits)
     _say(found, as_json=as_json)
     if page is not None:
@@ -96,15 +94,13 @@ def _check_usage(
 
     checkpoints = [kind_of(name) for name in names].count("torch")
     if checkpoints == 0 and size is not None:
-        raise typer.BadParameter("ONNX files and bundles have their own", param_hint="'--size'")
+        raise bad_option("--size", "ONNX files and bundles have their own")
     if checkpoints == 2 and size is None:
-        raise typer.BadParameter("two checkpoints need it", param_hint="'--size'")
-    if checkpoints == 0 and weights is not None:
-        raise typer.BadParameter("neither A nor B is a model", param_hint="'--weights'")
+        raise bad_option("--size", "two checkpoints need it")
+    if checkpoints == 0:
+        refuse("neither A nor B is a model", weights=weights)
     if page is not None and page.suffix.lower() not in PAGE_SUFFIXES:
-        raise typer.BadParameter(
-            f"{page} does not end in {' or '.join(PAGE_SUFFIXES)}", param_hint="'--report'"
-        )
+        raise bad_option("--report", f"{page} does not end in {' or '.join(PAGE_SUFFIXES)}")
 
 
 def _measure(

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fcn_trt.cli import terminal
-from fcn_trt.cli.common import (
-    JsonOption,
-    SizeOption,
-    parse_precision,
-    print_json,
-)
+from fcn_trt.cli.common import JsonOption, SizeOption, parse_precision, print_json
 from fcn_trt.cli.evaluate import figures_table
 from fcn_trt.pipeline.run import Watcher
 
@@ -52,14 +47,14 @@ def demo(
     if as_json:
         print_json(done)
     else:
-        for part in _parts(done):
-            terminal.show(part)
+        terminal.show(_summary(done))
+        terminal.show(figures_table("per class", done.evaluation))
 
 
-def _parts(done: DemoReport) -> list[Table]:
+def _summary(done: DemoReport) -> Table:
     """What the demo did, how fast, how accurate, and where the pictures are."""
     evaluation, percent = done.evaluation, terminal.percent
-    summary = terminal.facts(
+    return terminal.facts(
         "fcn-trt demo",
         [
             ("network", f"fcn_r18-d8, {done.parameters / 1e6:.2f} M parameters: {done.network}"),
@@ -76,4 +71,3 @@ def _parts(done: DemoReport) -> list[Table]:
             ("picture", f"{done.picture} (frame, prediction, exact labels)"),
         ],
     )
-    return [summary, figures_table("per class", evaluation)]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -13,16 +12,18 @@ from fcn_trt.cli.common import (
     BundleArgument,
     JsonOption,
     RebuildOption,
+    bad_option,
+    parse_size_of,
     parse_word,
     print_json,
     rebuild_here,
+    refuse,
 )
-from fcn_trt.spec import Size, parse_size
+from fcn_trt.spec import Size
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from fcn_trt.evaluation.family import ProtocolName
     from fcn_trt.evaluation.protocol import Slide
     from fcn_trt.evaluation.record import Record
     from fcn_trt.evaluation.request import EvaluationOptions
@@ -80,10 +81,11 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure IoU, accuracy and boundaries on labelled images, as the model's family does."""
+    from fcn_trt.evaluation.family import ProtocolName
     from fcn_trt.evaluation.request import EvaluationOptions
 
     options = EvaluationOptions(
-        protocol=_parse_protocol(protocol),
+        protocol=cast(Any, parse_word(protocol, get_args(ProtocolName), "--protocol")),
         slide=_parse_slide(slide, slide_stride),
         scales=_parse_scales(scales, ms_flip=ms_flip, flip=flip),
         flip=flip or ms_flip,
@@ -93,7 +95,7 @@ def evaluate(
     _check_outputs(out, confusion)
     if rebuild:
         rebuild_here(bundle)
-    record = _measure(bundle, _Images(dataset, root, split), options, out)
+    record = _measure(bundle, dataset, root, split, options, out)
     content, found = record.content(), record.scores.evaluation()
     part = " ".join(filter(None, (dataset, content["dataset"]["split"])))
     title = f"{bundle} on {found.images} images of {part}"
@@ -110,32 +112,27 @@ def evaluate(
         terminal.written(confusion, "the picture")
 
 
-@dataclass(frozen=True, slots=True)
-class _Images:
-    """The data set as it is asked for."""
-
-    name: str
-    root: Path | None
-    split: str | None
-
-    def open(self, size: Size) -> IndexedImages:
-        """The images; streets are drawn at that size."""
-        from fcn_trt.evaluation.datasets import open_dataset
-        from fcn_trt.evaluation.scenes import HeldOutScenes
-
-        if self.root is None:
-            return HeldOutScenes(size=size)
-        return open_dataset(self.name, self.root, split=self.split)
-
-
-def _measure(bundle: Path, asked: _Images, options: EvaluationOptions, out: Path | None) -> Record:
+def _measure(
+    bundle: Path,
+    dataset: str,
+    root: Path | None,
+    split: str | None,
+    options: EvaluationOptions,
+    out: Path | None,
+) -> Record:
     """Measure what the record does not have yet."""
+    from fcn_trt.evaluation.datasets import open_dataset
     from fcn_trt.evaluation.measure import measure
     from fcn_trt.evaluation.request import prepare_evaluation
+    from fcn_trt.evaluation.scenes import HeldOutScenes
     from fcn_trt.runtime.segmenter import Segmenter
 
     with Segmenter.load(bundle) as segmenter:
-        images = asked.open(segmenter.spec.input_size)
+        images: IndexedImages = (
+            HeldOutScenes(size=segmenter.spec.input_size)
+            if root is None
+            else open_dataset(dataset, root, split=split)
+        )
         plan = prepare_evaluation(segmenter, images, options=options, out=out)
         terminal.step(segmenter.description)
         terminal.step(plan.protocol.sentence())
@@ -147,36 +144,24 @@ def _measure(bundle: Path, asked: _Images, options: EvaluationOptions, out: Path
     return record
 
 
-def _parse_protocol(text: str | None) -> ProtocolName | None:
-    from fcn_trt.evaluation.family import ProtocolName
-
-    return cast("ProtocolName | None", parse_word(text, get_args(ProtocolName), "--protocol"))
-
-
 def _parse_slide(crop: str | None, stride: str | None) -> Slide | None:
     """Windows and their stride; a side alone is a square."""
     from fcn_trt.evaluation.protocol import Slide
 
     if crop is None:
-        if stride is not None:
-            raise typer.BadParameter("it needs --slide", param_hint="'--slide-stride'")
+        refuse("it needs --slide", slide_stride=stride)
         return None
     window = _parse_square(crop, "--slide")
     if stride is None:  # 513 of 769, 320 of 480, as MMSegmentation's
         return Slide(crop=window, stride=(-(-2 * window[0] // 3), -(-2 * window[1] // 3)))
     step = _parse_square(stride, "--slide-stride")
     if step[0] > window[0] or step[1] > window[1]:
-        raise typer.BadParameter(
-            f"{stride} leaves pixels out between windows of {crop}", param_hint="'--slide-stride'"
-        )
+        raise bad_option("--slide-stride", f"{stride} leaves pixels out between windows of {crop}")
     return Slide(crop=window, stride=step)
 
 
 def _parse_square(text: str, option: str) -> Size:
-    try:
-        return parse_size(f"{text}x{text}" if text.isdecimal() else text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=f"'{option}'") from error
+    return parse_size_of(f"{text}x{text}" if text.isdecimal() else text, option)
 
 
 def _parse_scales(text: str | None, *, ms_flip: bool, flip: bool) -> tuple[float, ...] | None:
@@ -185,7 +170,7 @@ def _parse_scales(text: str | None, *, ms_flip: bool, flip: bool) -> tuple[float
         from fcn_trt.evaluation.family import MMSEG_SCALES
 
         if text is not None or flip:
-            raise typer.BadParameter("it has its own --scales and --flip", param_hint="'--ms-flip'")
+            raise bad_option("--ms-flip", "it has its own --scales and --flip")
         return MMSEG_SCALES
     if text is None:
         return None
@@ -194,9 +179,9 @@ def _parse_scales(text: str | None, *, ms_flip: bool, flip: bool) -> tuple[float
     except ValueError:
         scales = ()
     if not scales or not all(MIN_SCALE <= scale <= MAX_SCALE for scale in scales):
-        raise typer.BadParameter(
+        raise bad_option(
+            "--scales",
             f"{text!r} is not a list such as 0.5,1,1.5, each from {MIN_SCALE} to {MAX_SCALE}",
-            param_hint="'--scales'",
         )
     return scales
 
@@ -204,22 +189,18 @@ def _parse_scales(text: str | None, *, ms_flip: bool, flip: bool) -> tuple[float
 def _check_names(dataset: str, root: Path | None, split: str | None) -> None:
     from fcn_trt.evaluation.datasets import DatasetName
 
-    known = (*get_args(DatasetName), "scene")
-    if dataset not in known:
-        raise typer.BadParameter(
-            f"{dataset!r} is none of {', '.join(known)}", param_hint="'--dataset'"
-        )
+    parse_word(dataset, (*get_args(DatasetName), "scene"), "--dataset")
     if (dataset == "scene") != (root is None):
         needs = "takes none" if root else "needs the folder of the data set"
-        raise typer.BadParameter(f"{dataset} {needs}", param_hint="'--root'")
-    if dataset == "scene" and split is not None:
-        raise typer.BadParameter("scene has no parts", param_hint="'--split'")
+        raise bad_option("--root", f"{dataset} {needs}")
+    if dataset == "scene":
+        refuse("scene has no parts", split=split)
 
 
 def _check_outputs(out: Path | None, confusion: Path | None) -> None:
     """Refuse before long work what could not be written after it."""
     if out is not None and confusion is not None and out.resolve() == confusion.resolve():
-        raise typer.BadParameter("it is the name of --confusion, too", param_hint="'--out'")
+        raise bad_option("--out", "it is the name of --confusion, too")
     if out is not None:
         from fcn_trt.evaluation.record import check_record
 
@@ -229,9 +210,7 @@ def _check_outputs(out: Path | None, confusion: Path | None) -> None:
         from fcn_trt.evaluation.record import require_writable
 
         if confusion.suffix.lower() != ".png":
-            raise typer.BadParameter(
-                f"{confusion} does not end in .png", param_hint="'--confusion'"
-            )
+            raise bad_option("--confusion", f"{confusion} does not end in .png")
         require_writable(confusion)
         require_matplotlib()
 
@@ -240,12 +219,7 @@ def figures_table(title: str, found: Evaluation) -> Table:
     """IoU, accuracy and boundary F-score: their means, and of each class, in percent."""
     percent = terminal.percent
     rows = [
-        [
-            "mean",
-            percent(found.miou),
-            percent(found.mean_accuracy),
-            percent(found.boundary_f),
-        ],
+        ["mean", percent(found.miou), percent(found.mean_accuracy), percent(found.boundary_f)],
         ["all pixels", "", percent(found.pixel_accuracy), ""],
         *(
             [

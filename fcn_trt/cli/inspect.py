@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from fcn_trt.cli import terminal
-from fcn_trt.cli.common import (
-    BundleArgument,
-    JsonOption,
-    RebuildOption,
-    print_json,
-    rebuild_here,
-)
+from fcn_trt.cli.common import BundleArgument, JsonOption, RebuildOption, print_json, rebuild_here
 
 __all__ = ["doctor", "inspect"]
 

@@ -60,19 +60,10 @@ def profile(
 
     cost = cost_of(architecture(model), size=size)
     if as_json:
-        print_json(
-            {
-                "model": cost.model,
-                "size": cost.size,
-                "parameters": cost.parameters,
-                "parameters_with_auxiliary": cost.parameters_with_auxiliary,
-                "gmac": cost.gmac,
-                "gflops": cost.gflops,
-                "stages": cost.stages,
-            }
-        )
-        return
-    terminal.show(profile_table(cost))
+        keys = ("model", "size", "parameters", "parameters_with_auxiliary", "gmac", "gflops")
+        print_json({key: getattr(cost, key) for key in (*keys, "stages")})
+    else:
+        terminal.show(profile_table(cost))
 
 
 def models_table(models: list[dict[str, Any]]) -> Table:
@@ -104,7 +95,7 @@ def profile_table(cost: Profile) -> Table:
             stage.name,
             f"{stage.parameters:,}",
             f"{stage.gmac:.2f}",
-            "x".join(map(str, stage.output_size)),
+            format_size(stage.output_size),
             f"{stage.weight_bytes / 1e6:.1f}",
             f"{stage.activation_bytes / 1e6:.1f}",
         ]
@@ -112,9 +103,8 @@ def profile_table(cost: Profile) -> Table:
     ]
     rows.append(["all", f"{cost.parameters:,}", f"{cost.gmac:.2f}", "", "", ""])
     rows.append(["with auxiliary head", f"{cost.parameters_with_auxiliary:,}", "", "", "", ""])
-    size = "x".join(map(str, cost.size))
     return terminal.table(
-        f"{cost.model} at {size}: {cost.gflops:.2f} GFLOPs (2 x GMAC)",
+        f"{cost.model} at {format_size(cost.size)}: {cost.gflops:.2f} GFLOPs (2 x GMAC)",
         ["stage", "parameters", "GMAC", "output", "weight MB", "written MB"],
         rows,
     )

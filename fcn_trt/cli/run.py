@@ -8,13 +8,7 @@ from typing import Annotated
 import typer
 
 from fcn_trt.cli import terminal
-from fcn_trt.cli.common import (
-    BundleArgument,
-    JsonOption,
-    RebuildOption,
-    print_json,
-    rebuild_here,
-)
+from fcn_trt.cli.common import BundleArgument, JsonOption, RebuildOption, print_json, rebuild_here
 
 __all__ = ["run"]
 

@@ -13,6 +13,7 @@ from fcn_trt.cli.common import (
     JsonOption,
     LabelsOption,
     MethodOption,
+    bad_option,
     parse_method,
     parse_word,
     print_json,
@@ -74,7 +75,7 @@ def sensitivity(
     parse_word(float_precision, get_args(FloatPrecision), "--float")
     chosen_method = parse_method(method)
     if picture is not None and picture.suffix.lower() != ".png":
-        raise typer.BadParameter(f"{picture} does not end in .png", param_hint="'--picture'")
+        raise bad_option("--picture", f"{picture} does not end in .png")
     for path in (out, picture):
         if path is not None:
             require_folder_of(path)
@@ -82,12 +83,8 @@ def sensitivity(
     from fcn_trt.comparison.images import ImageChoice
     from fcn_trt.sensitivity.result import Question
 
-    chosen = ImageChoice(
-        folder=images,
-        labels=labels,
-        ignore=NO_LABEL if ignore is None else ignore,
-        limit=limit,
-    )
+    ignored = NO_LABEL if ignore is None else ignore
+    chosen = ImageChoice(folder=images, labels=labels, ignore=ignored, limit=limit)
     question = Question(
         precision=cast(Any, precision),
         method=chosen_method,
@@ -107,7 +104,7 @@ def _bound(
 
     require_labels(labels, ignore=ignore, max_drop=max_drop)
     if max_drop is not None and min_agreement is not None:
-        raise typer.BadParameter("choose it or --max-drop", param_hint="'--min-agreement'")
+        raise bad_option("--min-agreement", "choose it or --max-drop")
     if max_drop is None and min_agreement is None:
         max_drop, min_agreement = (None, MIN_AGREEMENT) if labels is None else (MAX_DROP, None)
     return Bound(max_drop=max_drop, min_agreement=min_agreement)
@@ -130,15 +127,8 @@ def _analyse(
         import fcn_trt.sensitivity.picture  # noqa: F401  # what is missing is said before long work
     if recipe is not None:
         check_recipe(recipe, ["any"], precision=question.precision, calibration=calibration)
-    found = analyse(
-        network,
-        calibration,
-        chosen,
-        question,
-        out=out,
-        bar=terminal.count_bar,
-        say=terminal.step,
-    )
+    bar, say = terminal.count_bar, terminal.step
+    found = analyse(network, calibration, chosen, question, out=out, bar=bar, say=say)
     if out is not None:
         terminal.written(out, "the result")
     if picture is not None:

@@ -23,6 +23,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from fcn_trt.spec import format_size
+
 if TYPE_CHECKING:
     from fcn_trt.doctor import Finding
     from fcn_trt.engine.bundle import Bundle
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from fcn_trt.engine.preflight import Obstacle
     from fcn_trt.engine.tensorrt.progress import BuildPhase
     from fcn_trt.pipeline.run import Watcher
-    from fcn_trt.spec import Spec
     from fcn_trt.video.loop import LoopReport
     from fcn_trt.video.loop import Progress as LoopProgress
 
@@ -133,25 +134,25 @@ def inspection_table(bundle: Bundle, obstacle: Obstacle | None) -> Table:
     spec = manifest.spec
     proof = manifest.precision_proven
     read = {"engine": "read from the engine", "network": "read from the typed ONNX"}
-    licence = spec.licence or "unknown"
-    return facts(
-        str(bundle.path),
-        [
-            ("runs here", f"no: {obstacle.reason}" if obstacle else "yes"),
-            ("model", f"{spec.model} ({spec.family}), weights {spec.weights}"),
-            ("licence of the weights", licence),
-            ("classes", f"{len(spec.classes)} ({spec.labels})"),
-            ("input", f"{_input(manifest)}; logits at stride {spec.stride}"),
-            ("target", f"{manifest.target} {manifest.target_version} for {manifest.device}"),
-            ("built", f"{manifest.created} ({_age(manifest.created)}) by {manifest.built_by}"),
-            ("precision asked", manifest.precision_asked),
-            ("precision proven", f"{proof.describe()}; {read[proof.source]}"),
-            *_quantised(spec),
-            *_kept(spec),
-            ("source SHA-256", spec.source_sha256 or "none (random weights)"),
-            *_files(manifest),
-        ],
-    )
+    rows = [
+        ("runs here", f"no: {obstacle.reason}" if obstacle else "yes"),
+        ("model", f"{spec.model} ({spec.family}), weights {spec.weights}"),
+        ("licence of the weights", spec.licence or "unknown"),
+        ("classes", f"{len(spec.classes)} ({spec.labels})"),
+        ("input", f"{_input(manifest)}; logits at stride {spec.stride}"),
+        ("target", f"{manifest.target} {manifest.target_version} for {manifest.device}"),
+        ("built", f"{manifest.created} ({_age(manifest.created)}) by {manifest.built_by}"),
+        ("precision asked", manifest.precision_asked),
+        ("precision proven", f"{proof.describe()}; {read[proof.source]}"),
+    ]
+    if spec.float_precision is not None:
+        rows.append(("not quantised", f"is {spec.float_precision}"))
+        rows.append(("calibration SHA-256", spec.calibration_sha256))
+    if spec.exceptions:
+        nodes = ", ".join(f"{name} ({kind})" for name, kind in spec.exceptions.items())
+        rows.append(("kept in another type", nodes))
+    rows.append(("source SHA-256", spec.source_sha256 or "none (random weights)"))
+    return facts(str(bundle.path), [*rows, *_files(manifest)])
 
 
 def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -175,15 +176,15 @@ def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def _input(manifest: Manifest) -> str:
     """The shape that an engine takes, and the one it is optimised for."""
     spec = manifest.spec
-    size = "x".join(map(str, spec.input_size))
+    one = f"{format_size(spec.input_size)}, batch {spec.batch}"
     allowed = spec.dynamic
     if allowed is None:
-        return f"{size}, batch {spec.batch}"
-    low, high = ("x".join(map(str, s)) for s in (allowed.min_size, allowed.max_size))
-    shapes = f"{low} to {high}, batch {allowed.min_batch} to {allowed.max_batch}"
+        return one
+    sizes = f"{format_size(allowed.min_size)} to {format_size(allowed.max_size)}"
+    shapes = f"{sizes}, batch {allowed.min_batch} to {allowed.max_batch}"
     if manifest.target == "openvino":
-        return f"{size}, batch {spec.batch} only, though its ONNX takes {shapes}"
-    return f"{shapes}; optimised for {size}, batch {spec.batch}"
+        return f"{one} only, though its ONNX takes {shapes}"
+    return f"{shapes}; optimised for {one}"
 
 
 def _age(created: str) -> str:
@@ -194,24 +195,6 @@ def _age(created: str) -> str:
             count = int(age_s // seconds)
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "just now"
-
-
-def _quantised(spec: Spec) -> list[tuple[str, str]]:
-    """Rows for what a quantised network was made with."""
-    if spec.float_precision is None:
-        return []
-    return [
-        ("not quantised", f"is {spec.float_precision}"),
-        ("calibration SHA-256", spec.calibration_sha256),
-    ]
-
-
-def _kept(spec: Spec) -> list[tuple[str, str]]:
-    """A row for the nodes that compute in another type, where there are any."""
-    if not spec.exceptions:
-        return []
-    nodes = ", ".join(f"{name} ({kind})" for name, kind in spec.exceptions.items())
-    return [("kept in another type", nodes)]
 
 
 @contextmanager

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
 from typing import Generic, TypeVar
 
 from fcn_trt.comparison.images import CompareImage, CompareImages
@@ -138,24 +136,27 @@ def compare(
     classes = first.spec.classes
     agreement = Agreement(len(classes))
     confusions = (ConfusionMatrix(len(classes)), ConfusionMatrix(len(classes)))
-    worst: _Worst[Picture] = _Worst(WORST_IMAGES)
+    worst: list[WorstImage[Picture]] = []
     for image, here, there in _both(first, second, images):
         found = agreement.update(here, there)
         if image.truth is not None:
             confusions[0].update(here, image.truth)
             confusions[1].update(there, image.truth)
-        if found.pixels < 1 and worst.takes(found.pixels):
-            picture = draw(image, here, there)
-            worst.add(
+        is_among_worst = len(worst) < WORST_IMAGES or found.pixels < worst[-1].pixels
+        if found.pixels < 1 and is_among_worst:
+            worst.append(
                 WorstImage(
                     name=image.name,
                     pixels=found.pixels,
                     near_boundary=found.near_boundary,
-                    picture=picture,
+                    picture=draw(image, here, there),
                 )
             )
+            worst.sort(key=lambda entry: entry.pixels)  # stable: of equals, the first ones stay
+            del worst[WORST_IMAGES:]
         on_image()
     accuracy = (_accuracy(confusions[0], classes), _accuracy(confusions[1], classes))
+    shares = zip(classes, agreement.iou(), agreement.kept(), strict=True)
     return Comparison(
         images=len(images),
         pixels=agreement.pixels,
@@ -163,54 +164,40 @@ def compare(
         elsewhere=agreement.elsewhere,
         boundary_share=agreement.boundary_share,
         radius=agreement.radius,
-        per_class=_per_class(agreement, classes),
+        per_class={
+            name: ClassAgreement(iou=float(iou), kept=float(kept)) for name, iou, kept in shares
+        },
         accuracy=None if images.dataset is None else accuracy,
-        worst=worst.in_order(),
+        worst=tuple(worst),
     )
 
 
 def _both(
     first: Predictor, second: Predictor, images: CompareImages
 ) -> Iterator[tuple[CompareImage, LabelMap, LabelMap]]:
-    """Each image with both label maps; both run in step, so few images are in flight."""
-    waiting: deque[CompareImage] = deque()
-
-    def frames() -> Iterator[Frame]:
-        for image in images:
-            waiting.append(image)
-            yield image.frame
-
-    here_in, there_in = _twice(frames())
-    results = zip(first.process(here_in), second.process(there_in), strict=True)
-    for (_, here), (_, there) in results:
-        yield waiting.popleft(), here, there
-
-
-def _twice(frames: Iterator[Frame]) -> tuple[Iterator[Frame], Iterator[Frame]]:
-    """Two iterators over the same frames, each of which is kept until both have had it.
+    """Each image with both label maps; both run in step, so few images are in flight.
 
     itertools.tee would keep them in blocks of 57, which are 360 MB of 1024x2048 pixels.
     """
+    unread = iter(images)
+    waiting: deque[CompareImage] = deque()
     queues: tuple[deque[Frame], deque[Frame]] = (deque(), deque())
 
     def frames_of(own: deque[Frame]) -> Iterator[Frame]:
         while True:
             if not own:
-                for frame in islice(frames, 1):
-                    for queue in queues:
-                        queue.append(frame)
-            if not own:
-                return
+                image = next(unread, None)
+                if image is None:
+                    return
+                waiting.append(image)
+                for queue in queues:
+                    queue.append(image.frame)
             yield own.popleft()
 
-    return frames_of(queues[0]), frames_of(queues[1])
-
-
-def _per_class(agreement: Agreement, classes: tuple[str, ...]) -> dict[str, ClassAgreement]:
-    return {
-        name: ClassAgreement(iou=float(iou), kept=float(kept))
-        for name, iou, kept in zip(classes, agreement.iou(), agreement.kept(), strict=True)
-    }
+    here_in, there_in = map(frames_of, queues)
+    results = zip(first.process(here_in), second.process(there_in), strict=True)
+    for (_, here), (_, there) in results:
+        yield waiting.popleft(), here, there
 
 
 def _accuracy(confusion: ConfusionMatrix, classes: tuple[str, ...]) -> Accuracy:
@@ -219,23 +206,3 @@ def _accuracy(confusion: ConfusionMatrix, classes: tuple[str, ...]) -> Accuracy:
         pixel_accuracy=confusion.pixel_accuracy(),
         per_class=dict(zip(classes, map(float, confusion.iou()), strict=True)),
     )
-
-
-class _Worst(Generic[Picture]):
-    """The images with the least agreement so far; of equals, the first ones."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._numbers = count()
-        self._heap: list[tuple[float, int, WorstImage[Picture]]] = []  # the best of them on top
-
-    def takes(self, pixels: float) -> bool:
-        return len(self._heap) < self._most or -pixels > self._heap[0][0]
-
-    def add(self, image: WorstImage[Picture]) -> None:
-        heapq.heappush(self._heap, (-image.pixels, -next(self._numbers), image))
-        if len(self._heap) > self._most:
-            heapq.heappop(self._heap)
-
-    def in_order(self) -> tuple[WorstImage[Picture], ...]:
-        return tuple(image for _, _, image in sorted(self._heap, reverse=True))

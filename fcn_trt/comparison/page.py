@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
-from dataclasses import fields
 from html import escape
 from pathlib import Path
 
@@ -109,9 +108,8 @@ def _html_table(rows: Rows, *, css: str = "", colours: Sequence[str] = ()) -> st
 
 def _html_image(image: WorstImage[Panels]) -> str:
     figures = []
-    for field in fields(image.picture):
-        data = base64.b64encode(getattr(image.picture, field.name)).decode()
-        label = PANEL_LABELS[field.name]
+    for panel, label in PANEL_LABELS.items():
+        data = base64.b64encode(getattr(image.picture, panel)).decode()
         alt = escape(f"{image.name}: {label}")
         figures.append(
             f'<figure><img alt="{alt}" src="data:image/jpeg;base64,{data}">'
@@ -168,11 +166,9 @@ def _write_panels(folder: Path, rank: int, panels: Panels) -> dict[str, str]:
     except OSError as error:
         reason = "a file is in its way" if isinstance(error, FileExistsError) else error.strerror
         raise OutputError(f"{folder} cannot be made: {reason}; choose another place") from error
-    names = {}
-    for field in fields(panels):
-        name = f"{rank:02}-{field.name}.jpg"
-        write_atomic(folder / name, getattr(panels, field.name), durable=False)
-        names[field.name] = name
+    names = {panel: f"{rank:02}-{panel}.jpg" for panel in PANEL_LABELS}
+    for panel, name in names.items():
+        write_atomic(folder / name, getattr(panels, panel), durable=False)
     return names
 
 

@@ -62,14 +62,15 @@ def draw_panels(
     """
     size = _panel_size((frame.shape[0], frame.shape[1]))
     small = np.asarray(_resized(Image.fromarray(frame), size, Image.Resampling.BOX))
-    views = [
-        overlay(small, np.asarray(_nearest(labels, size)), palette, opacity=OPACITY)
-        for labels in (first, second)
-    ]
+
+    def view(labels: LabelMap) -> bytes:
+        seen = _resized(Image.fromarray(labels), size, Image.Resampling.NEAREST)
+        return _jpeg(overlay(small, np.asarray(seen), palette, opacity=OPACITY)[..., ::-1])
+
     return Panels(
         frame=_jpeg(small[..., ::-1]),
-        first=_jpeg(views[0][..., ::-1]),
-        second=_jpeg(views[1][..., ::-1]),
+        first=view(first),
+        second=view(second),
         difference=_jpeg(_difference(small, first != second)),
     )
 
@@ -94,10 +95,6 @@ def _difference(small: Frame, differs: npt.NDArray[np.bool_]) -> npt.NDArray[np.
     marks = Image.fromarray(np.asarray(share) > 0).convert("L").filter(ImageFilter.MaxFilter(3))
     panel[np.asarray(marks) > 0] = DIFFERENCE
     return panel
-
-
-def _nearest(labels: LabelMap, size: Size) -> Image.Image:
-    return _resized(Image.fromarray(labels), size, Image.Resampling.NEAREST)
 
 
 def _resized(image: Image.Image, size: Size, how: Image.Resampling) -> Image.Image:

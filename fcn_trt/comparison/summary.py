@@ -11,7 +11,7 @@ from fcn_trt.comparison.measure import Comparison, WorstImage
 from fcn_trt.comparison.pictures import Panels
 from fcn_trt.comparison.predictor import Predictor
 from fcn_trt.comparison.thresholds import Verdict
-from fcn_trt.spec import Spec
+from fcn_trt.spec import format_size
 
 __all__ = ["Rows", "Summary", "caption", "class_rows", "summary_rows", "worst_rows"]
 
@@ -40,15 +40,25 @@ class Summary:
     @property
     def predictors(self) -> Rows:
         """What the two are, one row per property."""
-        rows = [["", "A", "B"]]
-        pairs = [(_facts(self.first)[name], _facts(self.second)[name]) for name in _FACTS]
-        rows += [[name, *pair] for name, pair in zip(_FACTS, pairs, strict=True)]
-        return rows
+        first, second = _facts(self.first), _facts(self.second)
+        return [["", "A", "B"], *([name, first[name], second[name]] for name in first)]
 
     @property
     def remarks(self) -> list[str]:
         """Sentences on what the two do not have in common besides their engines."""
-        return _remarks(self.first.spec, self.second.spec)
+        a, b = self.first.spec, self.second.spec
+        remarks = []
+        if a.input_size != b.input_size:
+            sizes = f"{format_size(a.input_size)} in A, {format_size(b.input_size)} in B"
+            remarks.append(f"The inputs have different sizes: {sizes}.")
+        if (a.mean, a.std) != (b.mean, b.std):
+            remarks.append(
+                f"The inputs are normalised differently: mean {a.mean}, std {a.std} in A, "
+                f"mean {b.mean}, std {b.std} in B."
+            )
+        if a.source_sha256 != b.source_sha256:
+            remarks.append("The two come from different checkpoints or files.")
+        return remarks
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a machine, without the pictures; shares of 1, drops in points."""
@@ -123,36 +133,17 @@ def caption(image: WorstImage[Panels]) -> str:
     return f"{image.name}: {_percent(image.pixels)} % the same, {near} % near boundaries"
 
 
-def _remarks(a: Spec, b: Spec) -> list[str]:
-    remarks = []
-    if a.input_size != b.input_size:
-        sizes = [f"{height}x{width}" for height, width in (a.input_size, b.input_size)]
-        remarks.append(f"The inputs have different sizes: {sizes[0]} in A, {sizes[1]} in B.")
-    if (a.mean, a.std) != (b.mean, b.std):
-        remarks.append(
-            f"The inputs are normalised differently: mean {a.mean}, std {a.std} in A, "
-            f"mean {b.mean}, std {b.std} in B."
-        )
-    if a.source_sha256 != b.source_sha256:
-        remarks.append("The two come from different checkpoints or files.")
-    return remarks
-
-
-_FACTS = ("name", "kind", "model", "precision", "input", "runs on")
-
-
 def _facts(predictor: Predictor) -> dict[str, str]:
     spec = predictor.spec
     kept = f", but {len(spec.exceptions)} nodes in another type" if spec.exceptions else ""
-    values = (
-        predictor.name,
-        predictor.kind,
-        f"{spec.model}, weights {spec.weights}",
-        spec.precision + kept,
-        "x".join(map(str, spec.input_size)),
-        predictor.description,
-    )
-    return dict(zip(_FACTS, values, strict=True))
+    return {
+        "name": predictor.name,
+        "kind": predictor.kind,
+        "model": f"{spec.model}, weights {spec.weights}",
+        "precision": spec.precision + kept,
+        "input": format_size(spec.input_size),
+        "runs on": predictor.description,
+    }
 
 
 def _percent(share: float) -> str:
@@ -169,15 +160,8 @@ def _points(share: float) -> str:
 
 def _plain(predictor: Predictor) -> dict[str, Any]:
     """What a predictor is, for a machine."""
-    spec = predictor.spec
-    return {
-        "name": predictor.name,
-        "kind": predictor.kind,
-        "description": predictor.description,
-        "model": spec.model,
-        "weights": spec.weights,
-        "source_sha256": spec.source_sha256,
-        "precision": spec.precision,
-        "exceptions": spec.exceptions,
-        "input_size": spec.input_size,
+    own = ("name", "kind", "description")
+    of_spec = ("model", "weights", "source_sha256", "precision", "exceptions", "input_size")
+    return {name: getattr(predictor, name) for name in own} | {
+        name: getattr(predictor.spec, name) for name in of_spec
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import ge, le
 from typing import Any
 
 from fcn_trt.comparison.measure import Comparison
@@ -52,35 +54,14 @@ class Thresholds:
 
     def verdicts(self, comparison: Comparison[Any]) -> list[Verdict]:
         """Judge a comparison by each limit that there is."""
-        drop = comparison.miou_drop
-        shares = (
-            ("--min-agreement", "pixel agreement", self.min_agreement, comparison.pixels),
-            (
-                "--min-boundary",
-                "agreement near boundaries",
-                self.min_boundary,
-                comparison.near_boundary,
-            ),
+        pixels, near = 100 * comparison.pixels, 100 * comparison.near_boundary
+        rows: tuple[tuple[str, str, float | None, float | None, Callable[..., bool]], ...] = (
+            ("--min-agreement", "pixel agreement", self.min_agreement, pixels, ge),
+            ("--min-boundary", "agreement near boundaries", self.min_boundary, near, ge),
+            ("--max-miou-drop", "mIoU drop", self.max_miou_drop, comparison.miou_drop, le),
         )
-        found = [
-            Verdict(
-                option=option,
-                what=what,
-                limit=limit,
-                value=100 * share,
-                passed=100 * share >= limit,
-            )
-            for option, what, limit, share in shares
-            if limit is not None
+        return [
+            Verdict(option=option, what=what, limit=limit, value=value, passed=keeps(value, limit))
+            for option, what, limit, value, keeps in rows
+            if limit is not None and value is not None
         ]
-        if self.max_miou_drop is not None and drop is not None:
-            found.append(
-                Verdict(
-                    option="--max-miou-drop",
-                    what="mIoU drop",
-                    limit=self.max_miou_drop,
-                    value=drop,
-                    passed=drop <= self.max_miou_drop,
-                )
-            )
-        return found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import platformdirs
 
-from fcn_trt.doctor.finding import Finding
+from fcn_trt.doctor.finding import Finding, present
 from fcn_trt.doctor.jetson import jetson_findings
 from fcn_trt.doctor.libraries import (
     device_library_findings,
@@ -37,9 +37,7 @@ def examine(root: Path = Path("/"), machine: Machine | None = None) -> list[Find
     machine = machine or this_machine(root)
     cpu_engine = openvino_finding()
     return [
-        Finding(
-            part="Python", found=f"{platform.python_version()} on {platform.platform()}", ok=True
-        ),
+        present("Python", f"{platform.python_version()} on {platform.platform()}"),
         cpu_finding(read_system_file(root / "proc/cpuinfo")),
         *gpu_findings(machine),
         *jetson_findings(machine),
@@ -49,7 +47,7 @@ def examine(root: Path = Path("/"), machine: Machine | None = None) -> list[Find
         cpu_engine,
         opencv_finding(root, machine),
         _export(),
-        Finding(part="cache", found=str(platformdirs.user_cache_path("fcn_trt")), ok=True),
+        present("cache", str(platformdirs.user_cache_path("fcn_trt"))),
         *target_findings(machine, has_openvino=cpu_engine.ok),
     ]
 

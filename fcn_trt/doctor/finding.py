@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CANNOT_LOAD", "Finding", "broken", "present"]
+__all__ = ["CANNOT_LOAD", "Finding", "broken", "present", "useless"]
 
 CANNOT_LOAD = (ImportError, AttributeError, OSError, RuntimeError)
 """What a library raises at its import or start when its own libraries are missing or do not fit."""
@@ -27,14 +27,18 @@ class Finding:
     advice: str = ""
 
 
-def present(part: str, found: str | None, advice: str) -> Finding:
+def present(part: str, found: str | None, advice: str = "") -> Finding:
     """Something that is there as `found` says, or is missing, and then `advice` helps."""
     return Finding(
         part=part, found=found or "missing", ok=found is not None, advice="" if found else advice
     )
 
 
+def useless(part: str, found: str, advice: str) -> Finding:
+    """Something that is not of use as it is found, until `advice` is followed."""
+    return Finding(part=part, found=found, ok=False, advice=advice)
+
+
 def broken(part: str, error: Exception, advice: str) -> Finding:
     """Something that is installed but cannot be loaded."""
-    reason = " ".join(str(error).split())
-    return Finding(part=part, found=f"cannot be loaded: {reason}", ok=False, advice=advice)
+    return useless(part, f"cannot be loaded: {' '.join(str(error).split())}", advice)

@@ -13,7 +13,7 @@ from pathlib import Path
 from fcn_trt.doctor.finding import Finding, present
 from fcn_trt.machine import Machine
 
-__all__ = ["jetson_findings", "system_package", "use_of_system_package"]
+__all__ = ["from_jetpack", "jetson_findings"]
 
 _FIRST_JETSON_LINUX = (36, 4)
 """Of JetPack 6.1, the first whose TensorRT is 10."""
@@ -22,7 +22,7 @@ _FIRST_JETSON_LINUX = (36, 4)
 def jetson_findings(machine: Machine) -> list[Finding]:
     """JetPack, and on a Jetson the power mode."""
     if not machine.is_jetson:
-        return [Finding(part="JetPack", found="no Jetson", ok=True)]
+        return [present("JetPack", "no Jetson")]
     return [_jetpack(machine), _power(machine)]
 
 
@@ -51,7 +51,7 @@ def _power(machine: Machine) -> Finding:
         return present("power mode", None, "sudo nvpmodel -q tells it, outside of a container")
     fastest = max(modes, key=lambda number: _speed(modes[number]), default=None)
     if fastest is None or modes[fastest] == mode:
-        return Finding(part="power mode", found=mode, ok=True)
+        return present("power mode", mode)
     return Finding(
         part="power mode",
         found=f"{mode}, of {', '.join(modes.values())}",
@@ -67,14 +67,23 @@ def _speed(mode: str) -> tuple[bool, bool, int]:
     return mode.startswith("MAXN"), "SUPER" in mode, int(watts[1]) if watts else 0
 
 
-def system_package(root: Path, module: str) -> Path | None:
-    """The folder where the system's own Python has a module, whether it is seen here or not."""
+def from_jetpack(
+    root: Path, module: str, package: str, *, is_seen: bool = False, note: str = ""
+) -> str:
+    """How an environment gets to a module that JetPack has for the system's own Python.
+
+    Args:
+        root: Where the files of the system are looked up.
+        module: Its name.
+        package: Debian's package of it, for a system that lacks it.
+        is_seen: Whether what the system has is what was looked at already.
+        note: What to know where the package has to be installed.
+    """
     found = sorted(root.glob(f"usr/lib/python3*/dist-packages/{module}*"))
-    return found[0].parent if found else None
-
-
-def use_of_system_package(folder: Path, root: Path) -> str:
-    """How an environment gets to what is in a folder of the system's own Python."""
+    if not found or (is_seen and str(found[0].parent) in sys.path):
+        venv = "python3 -m venv --system-site-packages"
+        return f"sudo apt-get install {package}, for an environment made with {venv}{note}"
+    folder = found[0].parent
     shown = f"JetPack's is in /{folder.relative_to(root)}"
     if str(folder) in sys.path:
         return f"{shown} and is seen then"

@@ -6,8 +6,8 @@ import importlib.metadata
 import platform
 from pathlib import Path
 
-from fcn_trt.doctor.finding import CANNOT_LOAD, Finding, broken, present
-from fcn_trt.doctor.jetson import system_package, use_of_system_package
+from fcn_trt.doctor.finding import CANNOT_LOAD, Finding, broken, present, useless
+from fcn_trt.doctor.jetson import from_jetpack
 from fcn_trt.engine.options import (
     RTX_CAPABILITIES,
     SUPPORTED_TENSORRT,
@@ -33,33 +33,24 @@ def tensorrt_finding(root: Path, machine: Machine) -> Finding:
     if version is None:
         return present("TensorRT", None, _tensorrt_source(root, machine))
     if not is_supported_tensorrt(version):
-        return Finding(
-            part="TensorRT",
-            found=f"{version}, but only {SUPPORTED_TENSORRT} are supported",
-            ok=False,
-            advice="upgrade to JetPack 6.1 or later" if machine.is_jetson else _PIP_TENSORRT,
-        )
+        advice = "upgrade to JetPack 6.1 or later" if machine.is_jetson else _PIP_TENSORRT
+        found = f"{version}, but only {SUPPORTED_TENSORRT} are supported"
+        return useless("TensorRT", found, advice)
     wheels = [name for name in _WHEELS if _is_pips(name)]
     if machine.is_jetson and wheels:
-        return Finding(
-            part="TensorRT",
-            found=f"{version} from pip, which need not fit this Jetson's driver",
-            ok=False,
-            advice=f"pip uninstall -y {' '.join(wheels)}; then {_tensorrt_source(root, machine)}",
+        return useless(
+            "TensorRT",
+            f"{version} from pip, which need not fit this Jetson's driver",
+            f"pip uninstall -y {' '.join(wheels)}; then {_tensorrt_source(root, machine)}",
         )
-    return Finding(part="TensorRT", found=version, ok=True)
+    return present("TensorRT", version)
 
 
 def _tensorrt_source(root: Path, machine: Machine) -> str:
     """How to get TensorRT."""
     if machine.is_jetson:
-        folder = system_package(root, "tensorrt")
-        if folder is not None:
-            return use_of_system_package(folder, root)
-        return (
-            "sudo apt-get install python3-libnvinfer, for an environment made with python3 -m venv "
-            "--system-site-packages; it comes from JetPack, not from PyPI"
-        )
+        note = "; it comes from JetPack, not from PyPI"
+        return from_jetpack(root, "tensorrt", "python3-libnvinfer", note=note)
     if platform.machine() == "aarch64":  # where the extra leaves it out, see pyproject.toml
         return _PIP_TENSORRT
     needs = "" if machine.gpu else "; it builds and runs only where there is an NVIDIA GPU"
@@ -116,11 +107,10 @@ def _cuda_bindings(machine: Machine, install: str) -> Finding:
     version = machine.libraries.get("cuda-bindings")
     if version and machine.cuda and _major(version) > _major(machine.cuda):
         # Source: cuda.bindings, Installation: 13.x needs driver 580, JetPack 6 has 540.
-        return Finding(
-            part="cuda-bindings",
-            found=f"{version}, but the driver is for CUDA {machine.cuda}",
-            ok=False,
-            advice=f"pip install 'cuda-bindings<{_major(machine.cuda) + 1}'",
+        return useless(
+            "cuda-bindings",
+            f"{version}, but the driver is for CUDA {machine.cuda}",
+            f"pip install 'cuda-bindings<{_major(machine.cuda) + 1}'",
         )
     return present("cuda-bindings", version, install)
 
@@ -139,16 +129,10 @@ def openvino_finding() -> Finding:
 
         core = openvino_core()
         if "CPU" not in core.available_devices:
-            return Finding(
-                part="OpenVINO",
-                found=f"{ov.__version__}, but it has no CPU device here",
-                ok=False,
-                advice=advice,
-            )
+            found = f"{ov.__version__}, but it has no CPU device here"
+            return useless("OpenVINO", found, advice)
         kinds = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except CANNOT_LOAD as error:
         return broken("OpenVINO", error, advice)
     precisions = [name for name in ("FP32", "FP16", "BF16", "INT8") if name in kinds]
-    return Finding(
-        part="OpenVINO", found=f"{ov.__version__}, CPU: {', '.join(precisions)}", ok=True
-    )
+    return present("OpenVINO", f"{ov.__version__}, CPU: {', '.join(precisions)}")

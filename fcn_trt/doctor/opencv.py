@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import platform
 import re
-import sys
 from pathlib import Path
 
 from fcn_trt.doctor.finding import CANNOT_LOAD, Finding, broken
-from fcn_trt.doctor.jetson import system_package, use_of_system_package
+from fcn_trt.doctor.jetson import from_jetpack
 from fcn_trt.machine import Machine, installed_version
 
 __all__ = ["opencv_finding"]
@@ -19,6 +18,7 @@ _WHEELS = (
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
 )
+_JETPACK_PACKAGE = "nvidia-opencv"
 
 
 def opencv_finding(root: Path, machine: Machine) -> Finding:
@@ -45,7 +45,7 @@ def _repair(error: Exception, root: Path, machine: Machine) -> str:
     """What helps against an OpenCV that cannot be imported."""
     if isinstance(error, ModuleNotFoundError) and error.name == "cv2":
         if machine.is_jetson:
-            return _of_the_system(root)
+            return from_jetpack(root, "cv2", _JETPACK_PACKAGE)
         is_arm = platform.machine() == "aarch64"
         return "pip install 'fcn-trt[opencv]'" if is_arm else "pip install opencv-python"
     if re.search(r"numpy|_ARRAY_API", str(error)):
@@ -64,19 +64,5 @@ def _gstreamer(root: Path, machine: Machine) -> str:
             "python3-opencv) in an environment made with --system-site-packages"
         )
     hides = f"{wheels[0]} from pip hides JetPack's, which has GStreamer: " if wheels else ""
-    return f"{hides}{uninstall}{_of_the_system(root, is_seen=not wheels)}"
-
-
-def _of_the_system(root: Path, *, is_seen: bool = False) -> str:
-    """How to get JetPack's OpenCV.
-
-    Args:
-        root: Where the files of the system are looked up.
-        is_seen: Whether what the system has is what was looked at already.
-    """
-    folder = system_package(root, "cv2")
-    if folder is None or (is_seen and str(folder) in sys.path):
-        return "sudo apt-get install nvidia-opencv, for an environment made with " + (
-            "python3 -m venv --system-site-packages"
-        )
-    return use_of_system_package(folder, root)
+    jetpacks = from_jetpack(root, "cv2", _JETPACK_PACKAGE, is_seen=not wheels)
+    return f"{hides}{uninstall}{jetpacks}"

@@ -7,7 +7,7 @@ import platform
 import re
 from typing import get_args
 
-from fcn_trt.doctor.finding import Finding, present
+from fcn_trt.doctor.finding import Finding, present, useless
 from fcn_trt.engine.options import LEAST_CAPABILITY, parse_capability
 from fcn_trt.machine import Gpu, Machine
 from fcn_trt.spec import Precision
@@ -36,11 +36,8 @@ def cpu_finding(info: str) -> Finding:
         )
         if flag in flags
     ]
-    return Finding(
-        part="CPU",
-        found=f"{os.cpu_count()} cores, {platform.machine()}, {', '.join(vectors) or 'no vectors'}",
-        ok=True,
-    )
+    known = ", ".join(vectors) or "no vectors"
+    return present("CPU", f"{os.cpu_count()} cores, {platform.machine()}, {known}")
 
 
 def gpu_findings(machine: Machine) -> list[Finding]:
@@ -64,23 +61,21 @@ def _missing(machine: Machine) -> Finding:
             "see whether nvidia-smi lists it; after an update of the driver reboot, and start a "
             "container with --gpus all (on a Jetson --runtime nvidia)"
         )
-    return Finding(part="GPU", found=machine.gpu_problem or "missing", ok=False, advice=advice)
+    return useless("GPU", machine.gpu_problem or "missing", advice)
 
 
 def _described(gpu: Gpu) -> list[Finding]:
     shared = ", shared with the CPU" if gpu.integrated else ""
     memory = f"{gpu.memory_bytes / (1 << 30):.1f} GiB{shared}"
-    capability = f"{gpu.compute_capability}: computes {', '.join(_precisions(gpu))}"
-    return [
-        Finding(part="GPU", found=f"{gpu.name}, {memory}", ok=True),
-        Finding(part="compute capability", found=capability, ok=True),
-    ]
-
-
-def _precisions(gpu: Gpu) -> list[str]:
     capability = parse_capability(gpu.compute_capability)
-    return [
+    precisions = [
         precision
         for precision in get_args(Precision)
         if capability >= parse_capability(LEAST_CAPABILITY.get(precision, "0.0"))
+    ]
+    return [
+        present("GPU", f"{gpu.name}, {memory}"),
+        present(
+            "compute capability", f"{gpu.compute_capability}: computes {', '.join(precisions)}"
+        ),
     ]

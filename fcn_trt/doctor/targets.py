@@ -22,18 +22,14 @@ def target_findings(machine: Machine, *, has_openvino: bool) -> list[Finding]:
     }
     rtx = {"TensorRT-RTX": "tensorrt_rtx" in libraries}
     compiles = {"cuda-bindings": "cuda-bindings" in libraries}
+    is_rtx = machine.gpu is None or machine.gpu.compute_capability in RTX_CAPABILITIES
+    rtx_gpu = {f"compute capability {RTX_CAPABILITIES[0]} to {RTX_CAPABILITIES[-1]}": is_rtx}
     runs = gpu | {"PyCUDA": "pycuda" in libraries}
     return [
         _target("openvino", builds={"OpenVINO": has_openvino}),
         _target("tensorrt", builds=release | gpu | compiles, runs=runs),
-        _target("tensorrt-rtx", builds=rtx | compiles, runs=runs | _rtx_gpu(machine)),
+        _target("tensorrt-rtx", builds=rtx | compiles, runs=runs | rtx_gpu),
     ]
-
-
-def _rtx_gpu(machine: Machine) -> dict[str, bool]:
-    """Whether the GPU, where there is one, is one of those that TensorRT-RTX runs on."""
-    known = machine.gpu is None or machine.gpu.compute_capability in RTX_CAPABILITIES
-    return {f"compute capability {RTX_CAPABILITIES[0]} to {RTX_CAPABILITIES[-1]}": known}
 
 
 def _target(

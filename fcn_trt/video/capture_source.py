@@ -220,8 +220,12 @@ class CaptureSource(Closing):
         if self.info.is_live:
             _log.warning("%s ended after %d frames", self._name, self._frames_read)
             return
-        missing = self._missing_frames()
-        count = self.info.frame_count or 0
+        count = self.info.frame_count
+        if count is None:
+            return
+        missing: float = count - self._frames_read
+        if not self._counted and self.info.rate_fps:
+            missing = min(missing, count - 1 - self._last_s * self.info.rate_fps)
         if missing > max(MISSING_S * self.info.rate_fps, MISSING_SHARE * count):
             raise SourceError(
                 f"{self._name} is damaged or cut off: {self._frames_read} of {count} frames could "
@@ -229,15 +233,6 @@ class CaptureSource(Closing):
             )
         if missing > 0:
             _log.warning("%s: %d of %d frames could be read", self._name, self._frames_read, count)
-
-    def _missing_frames(self) -> float:
-        count = self.info.frame_count
-        if count is None:
-            return 0
-        missing: float = count - self._frames_read
-        if not self._counted and self.info.rate_fps:
-            missing = min(missing, count - 1 - self._last_s * self.info.rate_fps)
-        return missing
 
 
 def as_bgr(image: Frame, *, name: str) -> Frame:

@@ -8,15 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
 from fcn_trt.errors import OutputError, SinkError
 from fcn_trt.files import Closing, write_atomic
 from fcn_trt.spec import Frame, LabelMap, Result
-from fcn_trt.video.palette_png import encode_palette_png
 
-__all__ = ["OVERLAY_SUFFIXES", "ImageSink", "open_label_images", "open_overlay_images"]
+__all__ = ["OVERLAY_SUFFIXES", "ImageSink", "open_overlay_images"]
 
 OVERLAY_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -50,24 +47,6 @@ def open_overlay_images(
         return data
 
     return ImageSink(folder, name, suffixes=OVERLAY_SUFFIXES, encode=encode)
-
-
-def open_label_images(folder: Path, name: str, *, palette: npt.NDArray[np.uint8]) -> ImageSink:
-    """Label maps as indexed PNG files with their palette inside.
-
-    Args:
-        folder: Where the files go; made if it is missing.
-        name: Pattern with one %d, such as "%06d.png".
-        palette: (C, 3) uint8 BGR.
-
-    Raises:
-        SinkError: the pattern does not end in .png, or the folder cannot be written.
-    """
-
-    def encode(result: Result) -> bytes:
-        return encode_palette_png(result.label_map, palette)
-
-    return ImageSink(folder, name, suffixes=(".png",), encode=encode)
 
 
 class ImageSink(Closing):

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from fcn_trt.errors import SinkError
 from fcn_trt.files import Closing
 from fcn_trt.spec import Frame, LabelMap, Result
-from fcn_trt.video.image_sink import OVERLAY_SUFFIXES, open_label_images, open_overlay_images
+from fcn_trt.video.image_sink import OVERLAY_SUFFIXES, ImageSink, open_overlay_images
+from fcn_trt.video.palette_png import encode_palette_png
 from fcn_trt.video.protocols import Sink
 from fcn_trt.video.video_sink import VIDEO_CODECS, VideoFileSink
 from fcn_trt.video.window_sink import WindowSink
@@ -69,7 +70,12 @@ def open_sink(uri: str, *, render: Render, palette: npt.NDArray[np.uint8], rate_
     if colon and kind in {"labels", "overlays"}:
         folder, name = _image_names(target, suffix=".png" if kind == "labels" else ".jpg")
         if kind == "labels":
-            return open_label_images(folder, name, palette=palette)
+            return ImageSink(
+                folder,
+                name,
+                suffixes=(".png",),
+                encode=lambda result: encode_palette_png(result.label_map, palette),
+            )
         return open_overlay_images(folder, name, render=render)
     path = Path(uri)
     if path.suffix.lower() in VIDEO_CODECS and not path.is_dir():
