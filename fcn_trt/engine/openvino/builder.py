@@ -22,12 +22,7 @@ from typing import Any, Literal
 import openvino as ov
 from openvino import opset13
 
-from fcn_trt.engine.bundle import (
-    Bundle,
-    Compiled,
-    refuse_foreign_files,
-    write_bundle,
-)
+from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
 from fcn_trt.engine.manifest import Proof
 from fcn_trt.engine.openvino.transpose import transpose_wide
 from fcn_trt.engine.openvino.zero_points import drop_zero_points
