@@ -26,7 +26,7 @@ COCO, whose labels are polygons, is in coco.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -34,7 +34,15 @@ from types import MappingProxyType
 from fcn_trt.errors import DatasetError
 from fcn_trt.evaluation.label_files import LabelNumbers, Pair
 
-__all__ = ["LAYOUTS", "Layout", "folder_pairs", "pair_with_labels", "read_text", "require_split"]
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "folder_pairs",
+    "pair_with_labels",
+    "read_text",
+    "require_images",
+    "require_split",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -126,6 +134,20 @@ def pair_with_labels(
     return _with_labels(pairs, expected)
 
 
+def require_images(images: Sequence[Path], listed: Path, expected: str) -> None:
+    """Refuse a data set that lacks images of its list.
+
+    Raises:
+        DatasetError: some are missing, for which `expected` says what was expected.
+    """
+    missing = [image for image in images if not image.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of the {len(images)} images in {listed} are missing, the first is "
+            f"{missing[0]}; {expected}"
+        )
+
+
 def read_text(path: Path, expected: str) -> str:
     """The content of a file in UTF-8.
 
@@ -173,12 +195,7 @@ def _voc_pairs(list_folder: str, label_folder: str) -> Callable[..., tuple[Pair,
         if not names:
             raise DatasetError(f"{path} names no images; {expected}")
         images = [root / "JPEGImages" / f"{name}.jpg" for name in sorted(names)]
-        missing = [image for image in images if not image.is_file()]
-        if missing:
-            raise DatasetError(
-                f"{len(missing)} of the {len(images)} images in {path} are missing, the first is "
-                f"{missing[0]}; {expected}"
-            )
+        require_images(images, path, expected)
         return pair_with_labels(images, root / label_folder, expected=expected)
 
     return find
