@@ -58,7 +58,6 @@ class DeviceStages(Closing):
         """Load them.
 
         Args:
-            context: The GPU.
             cubins: By file name, as `compile_kernels` makes them.
 
         Raises:

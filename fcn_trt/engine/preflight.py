@@ -55,11 +55,7 @@ class Obstacle:
 
 
 def require_runs_here(bundle: Bundle, machine: Machine | None = None) -> None:
-    """Refuse a bundle that this machine cannot run.
-
-    Args:
-        bundle: Its files were checked when it was loaded.
-        machine: None looks at this one.
+    """Refuse a bundle that this machine cannot run, as `obstacle` finds out.
 
     Raises:
         BundleError: it was built for another GPU or release, and where that helps the command that

@@ -47,7 +47,6 @@ class DeviceSlot:
     """Runs one batch at a time on a stream of its own; used by one thread at a time.
 
     Args:
-        stages: The kernels.
         executor: Computes the network; the slot closes it.
         palette_address: (256, 4) uint8 BGRx colours on the device.
         on_refused: Called with the reason if the way cannot be captured as a graph; it is enqueued

@@ -189,9 +189,6 @@ def compile_trial(network: Path, spec: Spec) -> Any:
 def compile_free_shape(network: Network) -> Any:
     """Compile for images of any number and size, as evaluation needs; the values are the same.
 
-    Args:
-        network: The typed ONNX file, of fixed or dynamic shape.
-
     Returns:
         openvino.CompiledModel.
 
