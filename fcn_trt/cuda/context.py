@@ -181,7 +181,6 @@ class DeviceObject(Closing):
         """Make it.
 
         Args:
-            context: Where it shall live.
             make: Makes PyCUDA's object.
             work: What `make` does, for "cannot ...".
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -50,20 +49,14 @@ def load_driver() -> Driver:
         ) from error
 
 
-def cuda_errors(work: str) -> AbstractContextManager[None]:
+class cuda_errors:  # noqa: N801  # it is called like a function
     """Turn PyCUDA's errors into EngineError; they name the driver's call and explain.
+
+    A class, because a generator's frames would keep the traceback that is dropped here.
 
     Args:
         work: What was done, for "cannot ...".
-
-    Returns:
-        A context manager; EngineError leaves it where the driver refused.
     """
-    return _Translation(work)
-
-
-class _Translation:
-    """A class, because a generator's frames would keep the traceback that is dropped here."""
 
     __slots__ = ("_cuda", "_work")
 

@@ -76,14 +76,12 @@ def capture(stream: Stream, work: Callable[[], None]) -> Graph:
         try:
             require_success(graphs.cuStreamBeginCapture(own, mode), "begin to record a graph")
             recorded = _record(own, work)
+            try:
+                return Graph(stream.context, recorded)
+            finally:
+                _destroy(recorded)
         except EngineError as error:
             raise CaptureRefusedError(str(error)) from error
-        try:
-            return Graph(stream.context, recorded)
-        except EngineError as error:
-            raise CaptureRefusedError(str(error)) from error
-        finally:
-            _destroy(recorded)
 
 
 def _record(own: Any, work: Callable[[], None]) -> Any:

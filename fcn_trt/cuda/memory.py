@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +25,15 @@ __all__ = [
 ]
 
 
-class DeviceBuffer(DeviceObject):
-    """Bytes on the GPU, aligned to 256.
+class _Buffer(DeviceObject):
+    """Memory that the GPU reaches.
 
     Attributes:
-        size_bytes: How many.
+        size_bytes: How much.
     """
 
-    noun = "device buffer"
+    place: ClassVar[str]
+    """Where it is, for "allocate 1 bytes ..."."""
 
     def __init__(self, context: DeviceContext, size_bytes: int) -> None:
         """Allocate it; what is in it is not defined.
@@ -41,11 +42,20 @@ class DeviceBuffer(DeviceObject):
             ValueError: size_bytes is not positive.
             EngineError: the memory is not there.
         """
-        _require_size(size_bytes)
+        if size_bytes <= 0:
+            raise ValueError(f"a buffer has at least 1 byte, not {size_bytes}")
         self.size_bytes = size_bytes
-        cuda = load_driver().cuda
-        work = f"allocate {size_bytes} bytes on the GPU"
-        super().__init__(context, lambda: cuda.mem_alloc(size_bytes), work=work)
+        super().__init__(context, self._allocate, work=f"allocate {size_bytes} bytes {self.place}")
+
+    def _allocate(self) -> Any:
+        raise NotImplementedError
+
+
+class DeviceBuffer(_Buffer):
+    """Bytes on the GPU, aligned to 256."""
+
+    noun = "device buffer"
+    place = "on the GPU"
 
     @property
     def address(self) -> int:
@@ -57,33 +67,22 @@ class DeviceBuffer(DeviceObject):
         with self.context.active(), cuda_errors("fill a device buffer"):
             load_driver().cuda.memset_d8_async(self.address, 0, self.size_bytes, stream.raw)
 
+    def _allocate(self) -> Any:
+        return load_driver().cuda.mem_alloc(self.size_bytes)
+
     def _free(self, raw: Any) -> None:
         raw.free()
 
 
-class PinnedBuffer(DeviceObject):
+class PinnedBuffer(_Buffer):
     """Page-locked memory of the host, which the GPU copies from and to without the processor.
 
     On an integrated GPU it is mapped as well, and kernels use it in place.
-
-    Attributes:
-        size_bytes: How much.
     """
 
     noun = "pinned buffer"
-
-    def __init__(self, context: DeviceContext, size_bytes: int) -> None:
-        """Allocate it; what is in it is not defined.
-
-        Raises:
-            ValueError: size_bytes is not positive.
-            EngineError: the memory is not there.
-        """
-        _require_size(size_bytes)
-        self.size_bytes = size_bytes
-        self._device_address: int | None = None
-        work = f"allocate {size_bytes} bytes of page-locked memory"
-        super().__init__(context, self._allocate, work=work)
+    place = "of page-locked memory"
+    _device_address: int | None = None
 
     @property
     def array(self) -> npt.NDArray[np.uint8]:
@@ -94,7 +93,7 @@ class PinnedBuffer(DeviceObject):
     @property
     def device_address(self) -> int | None:
         """Where kernels find it on an integrated GPU; None elsewhere: then copies are needed."""
-        self._require_open()
+        _ = self.raw  # which refuses where it is closed
         return self._device_address
 
     def _allocate(self) -> Any:
@@ -109,9 +108,6 @@ class PinnedBuffer(DeviceObject):
                 array.base.free()
                 raise
         return array
-
-    def _require_open(self) -> None:
-        _ = self.raw
 
     def _free(self, raw: Any) -> None:
         raw.base.free()
@@ -247,11 +243,6 @@ def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: i
             return False
         expected *= length
     return True
-
-
-def _require_size(size_bytes: int) -> None:
-    if size_bytes <= 0:
-        raise ValueError(f"a buffer has at least 1 byte, not {size_bytes}")
 
 
 def _require_fit(size_bytes: int, buffer: PinnedBuffer) -> None:

@@ -56,8 +56,7 @@ def compile_kernel(name: str, capability: str) -> bytes:
         The cubin.
 
     Raises:
-        MissingExtraError: As for `compile_kernels`.
-        EngineError: As for `compile_kernels`.
+        MissingExtraError, EngineError: As for `compile_kernels`.
     """
     return compile_source((_FOLDER / f"{name}.cu").read_text(), f"{name}.cu", capability)
 
@@ -95,8 +94,7 @@ def compile_source(source: str, file: str, capability: str) -> bytes:
         capability: As for `compile_kernels`.
 
     Raises:
-        MissingExtraError: As for `compile_kernels`.
-        EngineError: As for `compile_kernels`.
+        MissingExtraError, EngineError: As for `compile_kernels`.
     """
     nvrtc = _load_nvrtc()
     architecture = _architecture(nvrtc, capability)

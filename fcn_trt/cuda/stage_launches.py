@@ -103,7 +103,19 @@ def preprocess_launch(
     std: Channels,
     dtype: npt.DTypeLike,
 ) -> Launch:
-    """The launch behind `DeviceStages.preprocess`."""
+    """Resize, reorder and normalise one frame into one image of the network's input.
+
+    Args:
+        frame: What to read.
+        tensor_address: Of (3, height, width) values that are overwritten.
+        size: (height, width) of the network's input.
+        mean: Per channel R, G, B, on pixels of 0 to 255.
+        std: Per channel R, G, B, on pixels of 0 to 255.
+        dtype: float32 or float16.
+
+    Raises:
+        ValueError: an argument is not valid.
+    """
     _check_size(size, "network input")
     scale = tuple(1.0 / s for s in std)
     offset = tuple(m / s for m, s in zip(mean, std, strict=True))
@@ -127,7 +139,21 @@ def decode_launch(
     confidence_address: int = 0,
     unknown_below: int = 0,
 ) -> Launch:
-    """The launch behind `DeviceStages.decode`."""
+    """Upsample logits to the frame and take the best class of each pixel.
+
+    Args:
+        logits_address: Of the logits of one image.
+        logits_shape: (C, h, w), C at most 256.
+        dtype: float32 or float16.
+        size: (height, width) of the frame.
+        label_address: Of (height, width) bytes that are overwritten.
+        align_corners: Whether the corners of both grids coincide, instead of their edges.
+        confidence_address: Of (height, width) bytes for the winner's softmax, or 0 for none.
+        unknown_below: Pixels of less confidence become 255; 0 to 255.
+
+    Raises:
+        ValueError: an argument is not valid.
+    """
     classes, height, width = logits_shape
     _check_size(size, "frame")
     _check_size((height, width), "logits")
@@ -154,7 +180,19 @@ def overlay_launch(
     *,
     opacity: float,
 ) -> Launch:
-    """The launch behind `DeviceStages.overlay`."""
+    """Blend a label map's colours over its frame.
+
+    Args:
+        frame: The frame, or None for the colours alone.
+        label_address: Of (height, width) labels.
+        size: (height, width) of labels and view.
+        palette_address: Of what `palette_table` makes; a multiple of 4.
+        view_address: Of (height, width, 3) bytes, BGR, that are overwritten.
+        opacity: Share of the colour, between 0 and 1.
+
+    Raises:
+        ValueError: an argument is not valid.
+    """
     _check_size(size, "label map")
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity {opacity} is not between 0 and 1")
@@ -163,19 +201,12 @@ def overlay_launch(
     place = (0, 0, 0)
     if frame is not None:
         place = (frame.address, frame.pitch_bytes, LAYOUTS.index(frame.layout))
+    addresses = (label_address, palette_address, view_address)
     return Launch(
         kernel="overlay_bgr",
         grid=_blocks(-(-size[1] // OVERLAY_COLUMNS), size[0], OVERLAY_BLOCK),
         block=OVERLAY_BLOCK,
-        arguments=(
-            *place,
-            label_address,
-            palette_address,
-            view_address,
-            *size,
-            1.0 - opacity,
-            opacity,
-        ),
+        arguments=(*place, *addresses, *size, 1.0 - opacity, opacity),
     )
 
 

@@ -75,7 +75,6 @@ class Event(DeviceObject):
         """Make it.
 
         Args:
-            context: Where it lives.
             timing: Whether `elapsed_ms` is wanted; costs a little.
 
         Raises:

@@ -181,8 +181,6 @@ def write_bundle(
         path: The bundle's folder; what is there is replaced, if it holds nothing but the files of
             a bundle.
         data: Its bytes, those that were compiled.
-        compiled: What the builder found out.
-        options: What the builder was asked to do.
         inputs_sha256: Of everything that a recipe made the bundle from.
 
     Raises:

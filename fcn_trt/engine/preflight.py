@@ -51,15 +51,11 @@ class Obstacle:
     """
 
     reason: str
-    is_cured_by_rebuild: bool
+    is_cured_by_rebuild: bool = False
 
 
 def require_runs_here(bundle: Bundle, machine: Machine | None = None) -> None:
-    """Refuse a bundle that this machine cannot run.
-
-    Args:
-        bundle: Its files were checked when it was loaded.
-        machine: None looks at this one.
+    """Refuse a bundle that this machine cannot run, as `obstacle` finds out.
 
     Raises:
         BundleError: it was built for another GPU or release, and where that helps the command that
@@ -83,20 +79,21 @@ def obstacle(bundle: Bundle, machine: Machine | None = None) -> Obstacle | None:
     machine = machine or this_machine()
     name = TARGET_NAMES[manifest.target]
     version = machine.libraries.get(TARGET_MODULES[manifest.target])
-    built = f"built for {_devices(manifest)} with {name} {manifest.target_version}"
+    devices = ", ".join(map(_sm, manifest.compute_capabilities))
+    built = f"built for {devices} with {name} {manifest.target_version}"
     if machine.gpu is None:
         here = f"this machine has no GPU ({machine.gpu_problem}); run it on one that has"
-        return Obstacle(reason=f"{built}, {here}", is_cured_by_rebuild=False)
+        return Obstacle(reason=f"{built}, {here}")
     if version is None:
         here = f"this machine has no {name}; `fcn-trt doctor` says how to install it"
-        return Obstacle(reason=f"{built}, {here}", is_cured_by_rebuild=False)
+        return Obstacle(reason=f"{built}, {here}")
     capability = machine.gpu.compute_capability
     here = f"this machine has {_sm(capability)} with {version}"
     if _runs_on(manifest, capability) and _runs_with(manifest, version):
         lacks = [name for name, library in _RUNNING.items() if library not in machine.libraries]
         if lacks:
             reason = f"running on a GPU needs {' and '.join(lacks)}; pip install 'fcn-trt[cuda]'"
-            return Obstacle(reason=reason, is_cured_by_rebuild=False)
+            return Obstacle(reason=reason)
         if not bundle.has_kernels(capability):
             built = f"it carries no kernels for {_sm(capability)}"
         elif manifest.kernels_sha256 != kernel_sources_sha256():
@@ -105,7 +102,7 @@ def obstacle(bundle: Bundle, machine: Machine | None = None) -> Obstacle | None:
             return None
     hopeless = _why_no_rebuild(manifest, capability, version)
     if hopeless is not None:
-        return Obstacle(reason=f"{built}, {here}{hopeless}", is_cured_by_rebuild=False)
+        return Obstacle(reason=f"{built}, {here}{hopeless}")
     again = f"run `{_build_command(bundle)}`, or add --rebuild"
     return Obstacle(reason=f"{built}, {here}: {again}", is_cured_by_rebuild=True)
 
@@ -151,11 +148,7 @@ def _openvino_obstacle(manifest: Manifest) -> Obstacle | None:
     if computes(precision):
         return None
     reason = f"it is {precision}, which this CPU ({cpu_name()}) does not compute; build it as fp32"
-    return Obstacle(reason=reason, is_cured_by_rebuild=False)
-
-
-def _devices(manifest: Manifest) -> str:
-    return ", ".join(_sm(text) for text in manifest.compute_capabilities)
+    return Obstacle(reason=reason)
 
 
 def _sm(capability: str) -> str:
@@ -164,11 +157,10 @@ def _sm(capability: str) -> str:
 
 def _runs_on(manifest: Manifest, capability: str) -> bool:
     """Whether a GPU is one of those it was built for, or one that it was made compatible with."""
-    if capability in manifest.compute_capabilities:
-        return True
-    return manifest.options.hardware_compatibility == "ampere_plus" and parse_capability(
-        capability
-    ) >= (8, 0)
+    is_ampere_plus = manifest.options.hardware_compatibility == "ampere_plus"
+    return capability in manifest.compute_capabilities or (
+        is_ampere_plus and parse_capability(capability) >= (8, 0)
+    )
 
 
 def _runs_with(manifest: Manifest, version: str) -> bool:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.evaluation.metrics import ratio
 from fcn_trt.spec import NO_LABEL, LabelMap
 
 __all__ = ["BOUNDARY_RADIUS", "Agreement", "ImageAgreement", "boundary_pixels", "near_boundary"]
@@ -96,14 +97,14 @@ class Agreement:
     def iou(self) -> npt.NDArray[np.float64]:
         """Intersection over union of the two per class, NaN for a class that neither has."""
         same = np.diag(self.counts)
-        return _ratio(same, self.counts.sum(0) + self.counts.sum(1) - same)[:-1]
+        return ratio(same, self.counts.sum(0) + self.counts.sum(1) - same)[:-1]
 
     def kept(self) -> npt.NDArray[np.float64]:
         """Share of the first's pixels of each class that are so in the second, too.
 
         NaN for a class that the first never has.
         """
-        return _ratio(np.diag(self.counts), self.counts.sum(1))[:-1]
+        return ratio(np.diag(self.counts), self.counts.sum(1))[:-1]
 
     def _indices(self, labels: LabelMap, name: str) -> npt.NDArray[np.int32]:
         """Rows or columns of the counts; "no label" is the last."""
@@ -190,9 +191,3 @@ class _Share:
     @property
     def value(self) -> float:
         return self.part / self.total if self.total else float("nan")
-
-
-def _ratio(part: npt.NDArray[np.int64], total: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Element by element, NaN where there is nothing."""
-    with np.errstate(invalid="ignore"):
-        return np.where(total > 0, part / total, np.nan)

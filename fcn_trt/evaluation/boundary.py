@@ -29,7 +29,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field
 
 from fcn_trt.evaluation.agreement import boundary_pixels
-from fcn_trt.evaluation.metrics import read_stored
+from fcn_trt.evaluation.metrics import ratio, read_stored
 from fcn_trt.spec import NO_LABEL, LabelMap, Size
 
 __all__ = ["BoundaryScore", "boundary_f"]
@@ -76,8 +76,7 @@ class BoundaryScore:
 
     def per_class(self) -> npt.NDArray[np.float64]:
         """(C,) means over the images, NaN for a class that none of them has."""
-        with np.errstate(invalid="ignore"):
-            return np.where(self.images > 0, self.sums / self.images, np.nan)
+        return ratio(self.sums, self.images)
 
     def to_json(self) -> dict[str, Any]:
         """What JSON has of it; `from_json` reads it back."""

@@ -23,7 +23,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fcn_trt.errors import DatasetError, MissingExtraError
 from fcn_trt.evaluation.label_files import file_keys, read_frame
-from fcn_trt.evaluation.layouts import require_split
+from fcn_trt.evaluation.layouts import require_images, require_split
 from fcn_trt.evaluation.sample import Sample
 from fcn_trt.labels import LabelSet, label_set
 from fcn_trt.spec import NO_LABEL, LabelMap, Size
@@ -56,12 +56,7 @@ def open_coco(root: Path, *, split: str | None = None) -> CocoImages:
     path = root / "annotations" / f"instances_{folder}.json"
     instances = _read_instances(path, expected)
     images = sorted(instances.images, key=lambda image: image.id)
-    missing = [image for image in images if not (root / folder / image.file_name).is_file()]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} of the {len(images)} images in {path} are missing, the first is "
-            f"{root / folder / missing[0].file_name}; {expected}"
-        )
+    require_images([root / folder / image.file_name for image in images], path, expected)
     objects: dict[int, list[_Object]] = defaultdict(list)
     for found in instances.annotations:
         if found.category_id in CATEGORIES:

@@ -22,7 +22,7 @@ from fcn_trt.evaluation.label_files import (
     read_frame,
     read_truth,
 )
-from fcn_trt.evaluation.layouts import LAYOUTS, folder_pairs, pair_with_labels
+from fcn_trt.evaluation.layouts import LAYOUTS, folder_pairs, pair_with_labels, read_text
 from fcn_trt.evaluation.sample import IndexedImages, LabelledImages, Sample
 from fcn_trt.labels import MAX_CLASSES, LabelSet, hub_palette, label_set
 from fcn_trt.spec import NO_LABEL
@@ -38,13 +38,7 @@ __all__ = [
 ]
 
 _InLabelFiles: TypeAlias = Literal[
-    "voc",
-    "cityscapes",
-    "ade20k",
-    "pascal_context_59",
-    "pascal_context_60",
-    "camvid",
-    "generic",
+    "voc", "cityscapes", "ade20k", "pascal_context_59", "pascal_context_60", "camvid", "generic"
 ]
 DatasetName: TypeAlias = Literal["coco_voc", _InLabelFiles]
 
@@ -125,7 +119,7 @@ def open_dataset(name: str, root: Path, *, split: str | None = None) -> IndexedI
         layout = LAYOUTS[name]
         return Dataset(
             name=name,
-            labels=label_set(layout.labels),
+            labels=label_set(name),
             pairs=layout.pairs(name, root, split),
             numbers=layout.numbers,
             split=split or layout.published_split,
@@ -139,13 +133,7 @@ def open_dataset(name: str, root: Path, *, split: str | None = None) -> IndexedI
 
 def _class_list(root: Path) -> LabelSet:
     path = root / "classes.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise DatasetError(
-            f"{path} cannot be read ({reason}); the generic layout needs one class name per line"
-        ) from error
+    lines = read_text(path, "the generic layout needs one class name per line").splitlines()
     names = tuple(line.strip() for line in lines if line.strip())
     if not 1 <= len(names) <= MAX_CLASSES:
         raise DatasetError(f"{path} names {len(names)} classes; 1 to {MAX_CLASSES} were expected")

@@ -23,7 +23,7 @@ from typing import Literal, TypeAlias
 
 from fcn_trt.errors import FcnTrtError
 from fcn_trt.evaluation.protocol import Protocol, Slide
-from fcn_trt.spec import Spec
+from fcn_trt.spec import Size, Spec
 
 __all__ = [
     "MMSEG_SCALES",
@@ -41,6 +41,56 @@ MMSEG_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
 _MMSEG = "mmseg 1.2.2 configs/_base_/datasets/{}.py and configs/fcn"
 _PAD = "pytorch-auto-drive configs/semantic_segmentation/common/datasets/{}.py and seg_tester.py"
+
+
+def _mmseg(config: str, box: Size, slide: Slide | None = None) -> Protocol:
+    """MMSegmentation's protocol on a data set: images within a box, and windows of them."""
+    return Protocol(
+        name="mmsegmentation", source=_MMSEG.format(config), resize="box", size=box, slide=slide
+    )
+
+
+_MMSEG_CITYSCAPES = _mmseg("cityscapes", (1024, 2048))
+_MMSEG_CITYSCAPES_769 = _mmseg(
+    "cityscapes_769x769", (1025, 2049), Slide(crop=(769, 769), stride=(513, 513))
+)
+_CONTEXT_WINDOWS = Slide(crop=(480, 480), stride=(320, 320))
+_TORCHVISION = Protocol(
+    name="torchvision",
+    source="pytorch/vision references/segmentation/presets.py, train.py",
+    resize="short side",
+    size=(520, 520),
+    kernel="pillow",
+    truth="input",
+    truth_kernel="centre",
+)
+_PUBLISHED = {
+    ("torchvision", "coco_voc"): _TORCHVISION,
+    ("torchvision", "voc"): _TORCHVISION,
+    ("mmsegmentation", "cityscapes"): _MMSEG_CITYSCAPES,
+    ("mmsegmentation", "voc"): _mmseg("pascal_voc12", (512, 2048)),
+    ("mmsegmentation", "ade20k"): _mmseg("ade20k", (512, 2048)),
+    ("mmsegmentation", "pascal_context_59"): _mmseg(
+        "pascal_context_59", (520, 520), _CONTEXT_WINDOWS
+    ),
+    ("mmsegmentation", "pascal_context_60"): _mmseg("pascal_context", (520, 520), _CONTEXT_WINDOWS),
+    ("pytorch-auto-drive", "cityscapes"): Protocol(
+        name="pytorch-auto-drive",
+        source=_PAD.format("city_test_half"),
+        resize="size",
+        size=(512, 1024),
+        kernel="float",
+        truth="input",
+        truth_kernel="corner",
+    ),
+    ("pytorch-auto-drive", "voc"): Protocol(
+        name="pytorch-auto-drive",
+        source=_PAD.format("voc_test_505"),
+        resize="none",
+        pad=(505, 505),
+    ),
+}
+"""Each family's own protocol on a data set, but for how its networks' logits are interpolated."""
 
 
 def protocol_for(spec: Spec, dataset: str, *, wanted: ProtocolName | None = None) -> Protocol:
@@ -83,14 +133,9 @@ def family_protocol(spec: Spec, dataset: str) -> Protocol | None:
     Returns:
         The protocol, or None where the family publishes no figure on that data set.
     """
-    if spec.family == "torchvision":
-        found = _torchvision(dataset)
-    elif spec.family == "mmsegmentation":
-        found = _mmsegmentation(dataset, is_769=spec.model.endswith("769x769"))
-    elif spec.family == "pytorch-auto-drive":
-        found = _auto_drive(dataset)
-    else:
-        return None
+    found = _PUBLISHED.get((spec.family, dataset))
+    if found is _MMSEG_CITYSCAPES and spec.model.endswith("769x769"):
+        found = _MMSEG_CITYSCAPES_769
     return found and replace(found, align_corners=spec.align_corners)
 
 
@@ -123,67 +168,3 @@ def altered(
     views = ("scales",) * has_scales + ("flip",) * flip
     name = f"{made.name}, {' and '.join(views)}"
     return replace(made, name=name, scales=scales or (1.0,), flip=flip)
-
-
-def _torchvision(dataset: str) -> Protocol | None:
-    if dataset not in ("coco_voc", "voc"):
-        return None
-    return Protocol(
-        name="torchvision",
-        source="pytorch/vision references/segmentation/presets.py, train.py",
-        resize="short side",
-        size=(520, 520),
-        kernel="pillow",
-        truth="input",
-        truth_kernel="centre",
-    )
-
-
-def _mmsegmentation(dataset: str, *, is_769: bool) -> Protocol | None:
-    name = "mmsegmentation"
-    if dataset == "cityscapes" and is_769:
-        return Protocol(
-            name=name,
-            source=_MMSEG.format("cityscapes_769x769"),
-            resize="box",
-            size=(1025, 2049),
-            slide=Slide(crop=(769, 769), stride=(513, 513)),
-        )
-    if dataset in ("pascal_context_59", "pascal_context_60"):
-        return Protocol(
-            name=name,
-            source=_MMSEG.format(dataset.removesuffix("_60")),
-            resize="box",
-            size=(520, 520),
-            slide=Slide(crop=(480, 480), stride=(320, 320)),
-        )
-    boxes = {
-        "cityscapes": ("cityscapes", (1024, 2048)),
-        "voc": ("pascal_voc12", (512, 2048)),
-        "ade20k": ("ade20k", (512, 2048)),
-    }
-    if dataset not in boxes:
-        return None
-    config, box = boxes[dataset]
-    return Protocol(name=name, source=_MMSEG.format(config), resize="box", size=box)
-
-
-def _auto_drive(dataset: str) -> Protocol | None:
-    if dataset == "cityscapes":
-        return Protocol(
-            name="pytorch-auto-drive",
-            source=_PAD.format("city_test_half"),
-            resize="size",
-            size=(512, 1024),
-            kernel="float",
-            truth="input",
-            truth_kernel="corner",
-        )
-    if dataset == "voc":
-        return Protocol(
-            name="pytorch-auto-drive",
-            source=_PAD.format("voc_test_505"),
-            resize="none",
-            pad=(505, 505),
-        )
-    return None

@@ -43,9 +43,7 @@ def infer(network: Network, frame: Frame, protocol: Protocol, spec: Spec) -> Pla
     """What decides each pixel of an image.
 
     Args:
-        network: Computes logits at its stride.
         frame: (H, W, 3) uint8 BGR.
-        protocol: What is done with the image and the logits.
 
     Returns:
         Logits of the size of comparison; of several views, the mean of their softmax.
@@ -84,7 +82,6 @@ def whole(
     """The logits of a whole image.
 
     Args:
-        network: Computes logits at its stride.
         image: (3, H, W) float32 RGB, normalised.
         size: (height, width) of the logits; None is that of the image.
         align_corners: How they are interpolated.
@@ -110,9 +107,7 @@ def slide(
     image that is smaller than a window is computed as it is.
 
     Args:
-        network: Computes logits at its stride.
         image: (3, H, W) float32 RGB, normalised.
-        how: The windows.
         align_corners: How logits are interpolated to a window's size.
         at_once: Windows in one call of the network.
 

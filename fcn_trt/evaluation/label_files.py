@@ -88,7 +88,6 @@ def read_truth(pair: Pair, frame: Frame, numbers: LabelNumbers) -> LabelMap:
         pair: The image's file and that of its labels, which is grey or indexed like VOC's, whose
             palette is for viewers only.
         frame: The image, (H, W, 3).
-        numbers: What the file's numbers mean.
 
     Returns:
         (H, W) uint8 classes, 255 is left out.

@@ -26,7 +26,7 @@ COCO, whose labels are polygons, is in coco.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -34,7 +34,15 @@ from types import MappingProxyType
 from fcn_trt.errors import DatasetError
 from fcn_trt.evaluation.label_files import LabelNumbers, Pair
 
-__all__ = ["LAYOUTS", "Layout", "folder_pairs", "pair_with_labels", "require_split"]
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "folder_pairs",
+    "pair_with_labels",
+    "read_text",
+    "require_images",
+    "require_split",
+]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -43,10 +51,9 @@ _LABELS = "each image NAME needs NAME.png there"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How a data set with published splits lies on disk.
+    """How a data set with published splits, and a label set of its name, lies on disk.
 
     Attributes:
-        labels: Name of its label set.
         numbers: What the numbers in its label files mean.
         splits: The name that the files use for each split; the first is chosen if none is asked.
         find: The pairs of a split below the root, given what the files call it, and what to say
@@ -54,7 +61,6 @@ class Layout:
         expected: The tree, with SPLIT where what the files call the split stands.
     """
 
-    labels: str
     numbers: LabelNumbers
     splits: dict[str, str]
     find: Callable[[Path, str, str], tuple[Pair, ...]]
@@ -83,7 +89,6 @@ def require_split(name: str, split: str | None, splits: dict[str, str]) -> str:
     """What the files call a split.
 
     Args:
-        name: Of the data set.
         split: What was asked for; None takes the first.
         splits: What the files call each.
 
@@ -101,8 +106,7 @@ def folder_pairs(root: Path, split: str | None = None) -> tuple[Pair, ...]:
     """The pairs of the layout that camvid and generic have.
 
     Args:
-        root: The folder of the data set.
-        split: A folder in it; None is the root itself.
+        split: A folder in the root; None is the root itself.
 
     Raises:
         DatasetError: the folder has another layout, or images lack labels.
@@ -121,8 +125,6 @@ def pair_with_labels(
     """Find the label file of each image: a PNG of the same name.
 
     Args:
-        images: The image files.
-        labels: Folder of the label files.
         expected: What to say was expected where some are missing.
 
     Raises:
@@ -130,6 +132,33 @@ def pair_with_labels(
     """
     pairs = tuple((image, labels / f"{image.stem}.png") for image in images)
     return _with_labels(pairs, expected)
+
+
+def require_images(images: Sequence[Path], listed: Path, expected: str) -> None:
+    """Refuse a data set that lacks images of its list.
+
+    Raises:
+        DatasetError: some are missing, for which `expected` says what was expected.
+    """
+    missing = [image for image in images if not image.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of the {len(images)} images in {listed} are missing, the first is "
+            f"{missing[0]}; {expected}"
+        )
+
+
+def read_text(path: Path, expected: str) -> str:
+    """The content of a file in UTF-8.
+
+    Raises:
+        DatasetError: it cannot be read, for which `expected` says what was expected.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise DatasetError(f"{path} cannot be read ({reason}); {expected}") from error
 
 
 def _with_labels(pairs: tuple[Pair, ...], expected: str) -> tuple[Pair, ...]:
@@ -162,20 +191,11 @@ def _voc_pairs(list_folder: str, label_folder: str) -> Callable[..., tuple[Pair,
 
     def find(root: Path, split: str, expected: str) -> tuple[Pair, ...]:
         path = root / "ImageSets" / list_folder / f"{split}.txt"
-        try:
-            names = path.read_text(encoding="utf-8").split()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-            raise DatasetError(f"{path} cannot be read ({reason}); {expected}") from error
+        names = read_text(path, expected).split()
         if not names:
             raise DatasetError(f"{path} names no images; {expected}")
         images = [root / "JPEGImages" / f"{name}.jpg" for name in sorted(names)]
-        missing = [image for image in images if not image.is_file()]
-        if missing:
-            raise DatasetError(
-                f"{len(missing)} of the {len(images)} images in {path} are missing, the first is "
-                f"{missing[0]}; {expected}"
-            )
+        require_images(images, path, expected)
         return pair_with_labels(images, root / label_folder, expected=expected)
 
     return find
@@ -239,7 +259,6 @@ Source: cityscapesScripts, cityscapesscripts/helpers/labels.py, "trainId".
 LAYOUTS = MappingProxyType(
     {
         "voc": Layout(
-            labels="voc",
             numbers=_from_zero("voc", 21),
             splits={**_TRAIN_AND_VAL, "trainval": "trainval"},
             find=_voc_pairs("Segmentation", "SegmentationClass"),
@@ -248,7 +267,6 @@ LAYOUTS = MappingProxyType(
             ),
         ),
         "cityscapes": Layout(
-            labels="cityscapes",
             numbers=LabelNumbers(
                 classes={number: index for index, number in enumerate(_LABEL_IDS)},
                 left_out=tuple(number for number in range(34) if number not in _LABEL_IDS),
@@ -262,7 +280,6 @@ LAYOUTS = MappingProxyType(
             ),
         ),
         "ade20k": Layout(
-            labels="ade20k",
             numbers=_from_one("ade20k", 150),
             splits={"val": "validation", "train": "training"},
             find=_ade20k_pairs,
@@ -271,20 +288,18 @@ LAYOUTS = MappingProxyType(
                 "ROOT is the folder ADEChallengeData2016"
             ),
         ),
-        "pascal_context_59": Layout(
-            labels="pascal_context_59",
-            numbers=_from_one("pascal_context_59", 59),
-            splits=_TRAIN_AND_VAL,
-            find=_voc_pairs("SegmentationContext", "SegmentationClassContext"),
-            expected=_CONTEXT_TREE,
-        ),
-        "pascal_context_60": Layout(
-            labels="pascal_context_60",
-            numbers=_from_zero("pascal_context_60", 60),
-            splits=_TRAIN_AND_VAL,
-            find=_voc_pairs("SegmentationContext", "SegmentationClassContext"),
-            expected=_CONTEXT_TREE,
-        ),
+        **{
+            name: Layout(
+                numbers=numbers,
+                splits=_TRAIN_AND_VAL,
+                find=_voc_pairs("SegmentationContext", "SegmentationClassContext"),
+                expected=_CONTEXT_TREE,
+            )
+            for name, numbers in (
+                ("pascal_context_59", _from_one("pascal_context_59", 59)),
+                ("pascal_context_60", _from_zero("pascal_context_60", 60)),
+            )
+        },
     }
 )
 """The data sets with published splits, by name."""

@@ -93,12 +93,7 @@ def evaluate(
 def label_maps(
     segmenter: Segments, samples: Iterator[Sample], protocol: Protocol
 ) -> Iterator[tuple[LabelMap, LabelMap]]:
-    """Each image's label map and its truth, of the size at which they are compared.
-
-    Args:
-        segmenter: Segments the images.
-        protocol: What is done with each.
-    """
+    """Each image's label map and its truth, of the size at which they are compared."""
     if protocol.is_plain:
         yield from streamed(segmenter.stream, samples)
         return

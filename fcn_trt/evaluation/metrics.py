@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from fcn_trt.spec import NO_LABEL, LabelMap
 
-__all__ = ["ConfusionMatrix", "mean_of_known", "read_stored"]
+__all__ = ["ConfusionMatrix", "mean_of_known", "ratio", "read_stored"]
 
 Stored = TypeVar("Stored")
 
@@ -62,8 +62,7 @@ class ConfusionMatrix:
         """Intersection over union per class, NaN for a class that neither side has."""
         correct = np.diag(self.counts).astype(np.float64)
         union = self.counts.sum(0) + self.counts.sum(1) + self.missed - correct
-        with np.errstate(invalid="ignore"):
-            return np.where(union > 0, correct / union, np.nan)
+        return ratio(correct, union)
 
     def miou(self) -> float:
         """Mean IoU over the classes that occur, NaN if none does."""
@@ -71,9 +70,7 @@ class ConfusionMatrix:
 
     def accuracy(self) -> npt.NDArray[np.float64]:
         """Share of each true class that is right (its recall), NaN where the truth has none."""
-        total = self.counts.sum(1) + self.missed
-        with np.errstate(invalid="ignore"):
-            return np.where(total > 0, np.diag(self.counts) / total, np.nan)
+        return ratio(np.diag(self.counts), self.counts.sum(1) + self.missed)
 
     def mean_accuracy(self) -> float:
         """Mean accuracy over the classes that the truth has, NaN if it has none."""
@@ -107,6 +104,12 @@ class ConfusionMatrix:
         confusion.counts += np.array(stored.counts, dtype=np.int64)
         confusion.missed += np.array(stored.missed, dtype=np.int64)
         return confusion
+
+
+def ratio(part: npt.NDArray[Any], total: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Element by element, NaN where there is nothing."""
+    with np.errstate(invalid="ignore"):
+        return np.where(total > 0, part / total, np.nan)
 
 
 def mean_of_known(values: npt.NDArray[np.float64]) -> float:

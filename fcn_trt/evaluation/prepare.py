@@ -20,7 +20,6 @@ def prepare(frame: Frame, size: Size, protocol: Protocol, spec: Spec) -> npt.NDA
     Args:
         frame: (H, W, 3) uint8 BGR.
         size: (height, width) to resize it to, before it is padded.
-        protocol: How.
         spec: Of the network, which says how pixels are normalised.
 
     Returns:

@@ -66,7 +66,6 @@ def about(
     """What a result is of, in what JSON has.
 
     Args:
-        manifest: Of the bundle.
         indices: Which of them are measured.
         ran_on: The engine's library, its version, the processor and the precision.
 
@@ -113,11 +112,7 @@ def about(
 
 
 def key_of(facts: dict[str, Any]) -> dict[str, str]:
-    """Hashes of everything that a measurement follows from, each of one kind of it.
-
-    Args:
-        facts: From `about`.
-    """
+    """Hashes of all in the facts of `about` that a measurement follows from, by kind."""
     engine = dict(facts["engine"])
     machine = engine.pop("ran_on")
     kinds = {

@@ -84,20 +84,26 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Resized:
-    """Planes that are interpolated bilinearly from others.
-
-    Source: torch.nn.functional.interpolate(mode="bilinear").
-    """
+class _OfSource:
+    """Planes that are made of others, one of each."""
 
     source: Planes
-    size: Size
-    align_corners: bool
 
     @property
     def classes(self) -> int:
         """See `Planes`."""
         return self.source.classes
+
+
+@dataclass(frozen=True, slots=True)
+class Resized(_OfSource):
+    """Planes that are interpolated bilinearly from others.
+
+    Source: torch.nn.functional.interpolate(mode="bilinear").
+    """
+
+    size: Size
+    align_corners: bool
 
     def rows(self, start: int, stop: int) -> Values:
         """See `Planes`."""
@@ -130,16 +136,10 @@ def resized(source: Planes, size: Size, *, align_corners: bool) -> Planes:
 
 
 @dataclass(frozen=True, slots=True)
-class Cropped:
+class Cropped(_OfSource):
     """The upper left part of other planes."""
 
-    source: Planes
     size: Size
-
-    @property
-    def classes(self) -> int:
-        """See `Planes`."""
-        return self.source.classes
 
     def rows(self, start: int, stop: int) -> Values:
         """See `Planes`."""
@@ -147,15 +147,8 @@ class Cropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Flipped:
+class Flipped(_OfSource):
     """Other planes, left and right exchanged."""
-
-    source: Planes
-
-    @property
-    def classes(self) -> int:
-        """See `Planes`."""
-        return self.source.classes
 
     @property
     def size(self) -> Size:

@@ -28,8 +28,7 @@ from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.errors import EngineError
 from fcn_trt.files import Closing
 from fcn_trt.runtime.backend import Executor
-from fcn_trt.runtime.frame_buffers import BufferPool
-from fcn_trt.runtime.frame_memory import FrameMemory, Pair
+from fcn_trt.runtime.frame_memory import BufferPool
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Frame, LabelMap, Logits, Size, Spec
 from fcn_trt.stages.overlay import DEFAULT_OPACITY
 
@@ -48,7 +47,6 @@ class DeviceSlot:
     """Runs one batch at a time on a stream of its own; used by one thread at a time.
 
     Args:
-        stages: The kernels.
         executor: Computes the network; the slot closes it.
         palette_address: (256, 4) uint8 BGRx colours on the device.
         on_refused: Called with the reason if the way cannot be captured as a graph; it is enqueued
@@ -276,7 +274,15 @@ class DeviceSlot:
     def _paint_all(self) -> None:
         for image in self._used.images:
             if image.view is not None:
-                self._paint(image, image.view)
+                self._stages.overlay(
+                    self.stream,
+                    image.on_device,
+                    image.label_map.address,
+                    image.size,
+                    self._palette_address,
+                    image.view.address,
+                    opacity=self._used.opacity or 0.0,
+                )
 
     def _preprocess(self, frame: FrameView, index: int) -> None:
         self._stages.preprocess(
@@ -303,17 +309,6 @@ class DeviceSlot:
             size,
             label_address,
             align_corners=self._spec.align_corners,
-        )
-
-    def _paint(self, image: FrameMemory, view: Pair) -> None:
-        self._stages.overlay(
-            self.stream,
-            image.on_device,
-            image.label_map.address,
-            image.size,
-            self._palette_address,
-            view.address,
-            opacity=self._used.opacity or 0.0,
         )
 
     def _capture(self) -> None:

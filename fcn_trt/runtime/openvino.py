@@ -93,7 +93,7 @@ class OpenVinoBackend:
         compiled = compile_network(bundle.network)
         shape = (self._spec.batch, 3, *self._spec.input_size)
         self._slots = [_Slot(compiled.model, shape) for _ in range(SLOTS)]
-        self._description = (
+        self.description = (
             f"OpenVINO {openvino_version()} on {cpu_name()}, convolutions: "
             f"{compiled.proof.describe()}"
         )
@@ -102,11 +102,6 @@ class OpenVinoBackend:
     def slots(self) -> int:
         """Two: one computes while the other is filled."""
         return len(self._slots)
-
-    @property
-    def description(self) -> str:
-        """OpenVINO's version, the CPU, and the precision that was read back."""
-        return self._description
 
     def submit(self, slot: int, frames: Sequence[Frame]) -> None:
         """Preprocess into the slot and start the network."""

@@ -55,7 +55,7 @@ class DeviceBackend:
         cubins: The kernels for this GPU by file name, see `fcn_trt.cuda.nvrtc`.
         engine: Makes one executor per slot; the backend closes it.
         slots: Batches in flight.
-        description: What runs where and in which precision, for people.
+        description: The library, the GPU, and the precision that was proven, for people.
 
     Raises:
         EngineError: the device refuses; then the engine is closed, too.
@@ -71,7 +71,7 @@ class DeviceBackend:
         slots: int = SLOTS,
         description: str,
     ) -> None:
-        self._context, self._description = context, description
+        self._context, self.description = context, description
         self._spec, self._engine = spec, engine
         self._prepared: PreparedImages | None = None  # made when prepared images first come
         self._lock = threading.RLock()
@@ -114,11 +114,6 @@ class DeviceBackend:
     def slots(self) -> int:
         """Batches in flight at most."""
         return len(self._slots)
-
-    @property
-    def description(self) -> str:
-        """The library, the GPU, and the precision that was proven."""
-        return self._description
 
     def submit(self, slot: int, frames: Sequence[Frame]) -> None:
         """Copy frames to the slot and start their way."""
@@ -167,18 +162,7 @@ class DeviceBackend:
             return entry.time_stages(frame)
 
     def segment_array(self, frame: object, out: object) -> None:
-        """Segment a frame that is on this GPU into a label map on this GPU; waits.
-
-        Args:
-            frame: Anything with `__cuda_array_interface__`: uint8, (H, W, 3) BGR, (H, W, 4) BGRx,
-                or (3 H / 2, W) NV12, contiguous. If the interface names a stream, its work comes
-                first; if not, the work that wrote it must have ended.
-            out: The same, (H, W) uint8, which is overwritten.
-
-        Raises:
-            ValueError: an array has another shape, type or layout.
-            EngineError: something on the way failed.
-        """
+        """Segment a frame that is on this GPU, as `Segmenter.segment_array` does; waits."""
         source, target = device_array(frame), device_array(out)
         view = _frame_view(source)
         if target.is_read_only:

@@ -22,12 +22,7 @@ from typing import Any, Literal
 import openvino as ov
 from openvino import opset13
 
-from fcn_trt.engine.bundle import (
-    Bundle,
-    Compiled,
-    refuse_foreign_files,
-    write_bundle,
-)
+from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
 from fcn_trt.engine.manifest import Proof
 from fcn_trt.engine.openvino.transpose import transpose_wide
 from fcn_trt.engine.openvino.zero_points import drop_zero_points
@@ -193,9 +188,6 @@ def compile_trial(network: Path, spec: Spec) -> Any:
 
 def compile_free_shape(network: Network) -> Any:
     """Compile for images of any number and size, as evaluation needs; the values are the same.
-
-    Args:
-        network: The typed ONNX file, of fixed or dynamic shape.
 
     Returns:
         openvino.CompiledModel.

@@ -94,7 +94,6 @@ def matrix_product(shape: ProductShape, precision: Precision) -> MatrixProduct:
     """Compile a product for this CPU, and check that it is computed in the type asked for.
 
     Args:
-        shape: How large it is.
         precision: What it multiplies; "int8" is u8 times s8, as in a quantised network.
 
     Raises:

@@ -10,18 +10,12 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fcn_trt.cuda.nvrtc import compile_kernels, kernel_sources_sha256, known_capabilities
-from fcn_trt.engine.bundle import (
-    Bundle,
-    Compiled,
-    refuse_foreign_files,
-    write_bundle,
-)
-from fcn_trt.engine.manifest import Proof
+from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.proof import prove
 from fcn_trt.engine.tensorrt.caches import keep_timing_cache, use_timing_cache
@@ -45,7 +39,7 @@ from fcn_trt.network.file import Network
 from fcn_trt.spec import INPUT_NAME, Spec
 
 if TYPE_CHECKING:
-    from tensorrt_types import Builder, IBuilderConfig, INetworkDefinition, TensorRt
+    from tensorrt_types import Builder, IBuilderConfig, ICudaEngine, INetworkDefinition, TensorRt
 
 __all__ = ["build_tensorrt", "compile_tensorrt"]
 
@@ -117,7 +111,7 @@ def compile_tensorrt(
     kernels = {c: compile_kernels(c) for c in _kernel_capabilities(device, options)}
     try:
         with collector_paused():
-            found = _compile(_Compiler(library, name), network, spec, options, device, on_phase)
+            found = _Compiler(library, name, spec, options, device).run(network, on_phase)
             return replace(found, kernels=kernels, kernels_sha256=kernel_sources_sha256())
     except FcnTrtError:
         raise
@@ -138,61 +132,37 @@ def _kernel_capabilities(device: Device, options: BuildOptions) -> list[str]:
     return chosen
 
 
-def _compile(
-    compiler: _Compiler,
-    network: bytes,
-    spec: Spec,
-    options: BuildOptions,
-    device: Device,
-    on_phase: OnPhase,
-) -> Compiled:
-    library = compiler.library
-    compiler.parse(network)
-    config = compiler.configure(spec, options, device)
-    plan = compiler.compile(config, on_phase)
-    if device.gpu is not None and options.timing_cache:
-        keep_timing_cache(config, library, device.gpu)
-    found = compiler.prove(plan, spec, options, device)
-    return Compiled(
-        target=library.target,
-        target_version=library.version,
-        device=device.name,
-        compute_capabilities=device.compute_capabilities,
-        precision_proven=found.proof,
-        scratch_bytes=found.scratch_bytes,
-        plan=plan,
-        layers=found.layers,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Proven:
-    """What an engine said of itself; None where no GPU could load it."""
-
-    proof: Proof
-    scratch_bytes: int | None
-    layers: str | None
-
-
 class _Compiler:
     """One build: the library's objects in the order in which they need each other."""
 
-    def __init__(self, library: TensorRtLibrary, name: Path) -> None:
-        self.library = library
-        self._name = name
+    def __init__(
+        self,
+        library: TensorRtLibrary,
+        name: Path,
+        spec: Spec,
+        options: BuildOptions,
+        device: Device,
+    ) -> None:
+        self._library, self._name = library, name
+        self._spec, self._options, self._device = spec, options, device
         self._trt: TensorRt = library.trt
         self._messages = Log()
         self._logger = self._messages.logger(self._trt)
         self._builder: Builder = self._trt.Builder(self._logger)
         self._network: INetworkDefinition = strongly_typed_network(self._trt, self._builder)
 
-    def parse(self, data: bytes) -> None:
-        """Read the ONNX file into the network."""
-        parse_network(self.library, self._network, self._logger, data, self._name)
+    def run(self, data: bytes, on_phase: OnPhase) -> Compiled:
+        """The whole build of an ONNX file, but for the kernels."""
+        parse_network(self._library, self._network, self._logger, data, self._name)
+        config = self._configure()
+        plan = self._compile(config, on_phase)
+        if self._device.gpu is not None and self._options.timing_cache:
+            keep_timing_cache(config, self._library, self._device.gpu)
+        return self._prove(plan)
 
-    def configure(self, spec: Spec, options: BuildOptions, device: Device) -> IBuilderConfig:
+    def _configure(self) -> IBuilderConfig:
         """Set every limit and promise; what is computed stands in the network already."""
-        trt = self._trt
+        trt, options, device = self._trt, self._options, self._device
         config = self._builder.create_builder_config()
         # TensorFloat-32 is on by default, and would make FP32 mean something else.
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -202,37 +172,36 @@ class _Compiler:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
         if options.tactic_bytes is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.TACTIC_DRAM, options.tactic_bytes)
-        self._set_compatibility(config, options)
+        self._set_compatibility(config)
         if options.strip:
             config.set_flag(trt.BuilderFlag.STRIP_PLAN)
-        if spec.dynamic is not None:
-            self._add_profile(config, spec)
-        if self.library.target == "tensorrt-rtx":
+        self._add_profile(config)
+        if self._library.target == "tensorrt-rtx":
             limit_capabilities(trt, config, device.compute_capabilities)
         elif device.gpu is not None and options.timing_cache:
-            use_timing_cache(config, self.library, device.gpu)
+            use_timing_cache(config, self._library, device.gpu)
         return config
 
-    def _set_compatibility(self, config: IBuilderConfig, options: BuildOptions) -> None:
-        trt = self._trt
+    def _set_compatibility(self, config: IBuilderConfig) -> None:
+        trt, options = self._trt, self._options
         if options.version_compatible:
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-            if self.library.target == "tensorrt-rtx":  # which has no lean runtime to put in
+            if self._library.target == "tensorrt-rtx":  # which has no lean runtime to put in
                 config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
         if options.hardware_compatibility == "none":
             return
         level = options.hardware_compatibility.upper()
         levels = trt.HardwareCompatibilityLevel.__members__
-        if self.library.target == "tensorrt-rtx" or level not in levels:
+        if self._library.target == "tensorrt-rtx" or level not in levels:
             raise EngineError(
-                f"{self.library.name} does not know hardware_compatibility "
+                f"{self._library.name} does not know hardware_compatibility "
                 f"{options.hardware_compatibility!r}; leave it out"
             )
         config.hardware_compatibility_level = levels[level]
 
-    def _add_profile(self, config: IBuilderConfig, spec: Spec) -> None:
+    def _add_profile(self, config: IBuilderConfig) -> None:
         """One optimization profile: the shapes that the network takes, and the one to optimise."""
-        allowed = spec.dynamic
+        spec, allowed = self._spec, self._spec.dynamic
         if allowed is None:
             return
         profile = self._builder.create_optimization_profile()
@@ -244,10 +213,10 @@ class _Compiler:
         )
         if config.add_optimization_profile(profile) < 0:
             raise EngineError(
-                f"{self.library.name} refuses the dynamic shape: {self._messages.reason()}"
+                f"{self._library.name} refuses the dynamic shape: {self._messages.reason()}"
             )
 
-    def compile(self, config: IBuilderConfig, on_phase: OnPhase) -> bytes:
+    def _compile(self, config: IBuilderConfig, on_phase: OnPhase) -> bytes:
         """Build the plan in a thread of its own, so that Ctrl-C is heard while it runs.
 
         Raises:
@@ -269,31 +238,44 @@ class _Compiler:
             raise progress.error
         if plan is None:
             raise EngineError(
-                f"{self.library.name} cannot compile {self._name}: {self._messages.reason()}"
+                f"{self._library.name} cannot compile {self._name}: {self._messages.reason()}"
                 f"{_way_out(self._messages.reason())}"
             )
         return bytes(plan)
 
-    def prove(self, plan: bytes, spec: Spec, options: BuildOptions, device: Device) -> _Proven:
+    def _prove(self, plan: bytes) -> Compiled:
         """Ask the engine what it computes in, or the typed network where no GPU can load it."""
+        library, spec, device = self._library, self._spec, self._device
         convolutions = network_convolutions(self._trt, self._network, spec)
-        if device.gpu is None:
-            proof = prove(convolutions, spec, source="network", builder=self.library.name)
-            return _Proven(proof=proof, scratch_bytes=None, layers=None)
-        host_code = options.version_compatible
-        engine = deserialise(self.library, plan, self._messages, host_code=host_code)
-        layers = layer_report(self._trt, engine, spec)
-        types = read_report(layers)
-        reported = [replace(c, precision=types.get(c.name, c.precision)) for c in convolutions]
-        missing = [c.name for c in convolutions if c.name not in types]
-        if missing:
-            _log.warning(
-                "%s does not report %d of %d convolutions, such as %s: they count as typed",
-                *(self.library.name, len(missing), len(convolutions), missing[0]),
-            )
-        source: Literal["engine", "network"] = "network" if missing else "engine"
-        proof = prove(reported, spec, source=source, builder=self.library.name)
-        return _Proven(proof=proof, scratch_bytes=scratch_bytes(engine), layers=layers)
+        source: Literal["engine", "network"] = "network"
+        engine: ICudaEngine | None = None
+        layers: str | None = None
+        if device.gpu is not None:
+            host_code = self._options.version_compatible
+            engine = deserialise(library, plan, self._messages, host_code=host_code)
+            layers = layer_report(self._trt, engine, spec)
+            types = read_report(layers)
+            missing = [c.name for c in convolutions if c.name not in types]
+            if missing:
+                _log.warning(
+                    "%s does not report %d of %d convolutions, such as %s: they count as typed",
+                    *(library.name, len(missing), len(convolutions), missing[0]),
+                )
+            else:
+                source = "engine"
+            convolutions = [
+                replace(c, precision=types.get(c.name, c.precision)) for c in convolutions
+            ]
+        return Compiled(
+            target=library.target,
+            target_version=library.version,
+            device=device.name,
+            compute_capabilities=device.compute_capabilities,
+            precision_proven=prove(convolutions, spec, source=source, builder=library.name),
+            scratch_bytes=None if engine is None else scratch_bytes(engine),
+            plan=plan,
+            layers=layers,
+        )
 
 
 def _way_out(reason: str) -> str:

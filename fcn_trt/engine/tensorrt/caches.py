@@ -53,9 +53,6 @@ def keep_timing_cache(config: IBuilderConfig, library: TensorRtLibrary, gpu: Gpu
         _log.warning("the next build will take as long as this one: %s", error)
 
 
-_log = logging.getLogger(__name__)
-
-
 class RuntimeCache:
     """Makes execution contexts that share what was compiled for them.
 
@@ -94,10 +91,8 @@ class RuntimeCache:
         Raises:
             EngineError: the device has no memory for it.
         """
-        if self._config is None:
-            context: Any = engine.create_execution_context()
-        else:
-            context = engine.create_execution_context(self._config)
+        config = () if self._config is None else (self._config,)
+        context: Any = engine.create_execution_context(*config)
         if context is None:
             raise EngineError(
                 f"{self._library.name} cannot make an execution context: {log.reason()}; close "

@@ -37,9 +37,6 @@ class Device:
 def find_device(target: TensorRtTarget, precision: Precision, options: BuildOptions) -> Device:
     """Decide what to compile for.
 
-    Args:
-        options: May name compute capabilities.
-
     Raises:
         EngineError: there is no GPU that the library needs, it is another one than was asked for,
             or it does not have the precision.

@@ -54,7 +54,7 @@ class EngineExecutor:
             )
 
     def enqueue(self, inputs: Mapping[str, int], outputs: Mapping[str, int], stream: int) -> None:
-        """Start the network on a stream; see `fcn_trt.runtime.executor.Executor`."""
+        """Start the network on a stream; see `fcn_trt.runtime.backend.Executor`."""
         context = self._context
         if context is None:
             raise RuntimeError("this executor is closed")
@@ -107,14 +107,7 @@ class LoadedEngine:
         return self._library.name
 
     def executor(self, images: tuple[int, int, int, int]) -> EngineExecutor:
-        """One more execution context.
-
-        Args:
-            images: (N, 3, H, W) that it computes.
-
-        Raises:
-            EngineError: the engine does not take them, or the device has no memory for it.
-        """
+        """One more execution context; see `fcn_trt.runtime.backend.Engine`."""
         if self._engine is None:
             raise RuntimeError("this engine is closed")
         self._log.clear()

@@ -39,7 +39,6 @@ def parse_network(
 
     Args:
         logger: Of the library's own class.
-        data: The file's bytes.
         path: What to call the file in messages.
 
     Raises:

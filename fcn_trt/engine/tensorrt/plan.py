@@ -56,7 +56,6 @@ def deserialise(library: TensorRtLibrary, plan: bytes, log: Log, *, host_code: b
     """Make an engine of a plan, with the collector paused.
 
     Args:
-        library: What built it.
         log: Where the library's errors are kept.
         host_code: Whether a version-compatible plan may bring its own runtime.
 
