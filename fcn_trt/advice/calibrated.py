@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import median
 from typing import Any
-
-import numpy as np
 
 from fcn_trt.advice.devices import device
 from fcn_trt.advice.fit import fit, leave_out
@@ -109,9 +107,9 @@ class Comparison:
         return {
             name: {
                 "rows": len(rows),
-                "median": _median([row.error for row in rows]),
+                "median": median(row.error for row in rows),
                 "worst": max(row.error for row in rows),
-                "median_without_device": _median([row.error_without_device for row in rows]),
+                "median_without_device": median(row.error_without_device for row in rows),
                 "worst_without_device": max(row.error_without_device for row in rows),
             }
             for name, rows in (
@@ -187,7 +185,3 @@ def compare_published() -> Comparison:
             )
         )
     )
-
-
-def _median(values: Sequence[float]) -> float:
-    return float(np.median(values))

@@ -150,10 +150,15 @@ def advise(
     """
     measured = data_set(dataset)
     names = [name for name in ARCHITECTURES if not name.endswith("_769x769")]
-    best = _best_weights(names, measured)
+    published = (
+        [weights for weights in published_for(name) if weights.measured_on == measured.measured_on]
+        for name in names
+    )
+    best = [weights[0] for weights in published if weights]
     asked = tuple(precisions or cast("tuple[Precision, ...]", tuple(device.tops)))
-    candidates = [
-        _candidate(
+    estimates = [
+        (
+            weights,
             estimate(
                 device,
                 ARCHITECTURES[weights.model],
@@ -161,13 +166,14 @@ def advise(
                 precision=precision,
                 labels=weights.labels,
             ),
-            weights,
-            measured=measured,
-            rate_fps=rate_fps,
         )
         for weights in _good_enough(best, measured, min_miou=min_miou)
         for size in sizes
         for precision in asked
+    ]
+    candidates = [
+        Candidate(estimate=found, weights=weights, data_set=measured, reach=_reach(found, rate_fps))
+        for weights, found in estimates
     ]
     return Advice(
         device=device,
@@ -177,15 +183,6 @@ def advise(
         candidates=tuple(sorted(candidates, key=_preference)),
         left_out=tuple(name for name in names if name not in {w.model for w in best}),
     )
-
-
-def _best_weights(names: Sequence[str], measured: DataSet) -> list[PublishedWeights]:
-    """The weights of the best mIoU on a data set, of each model that has any."""
-    found = []
-    for name in names:
-        on_it = (w for w in published_for(name) if w.measured_on == measured.measured_on)
-        found += [weights for weights in (next(on_it, None),) if weights is not None]
-    return found
 
 
 def _good_enough(
@@ -201,19 +198,12 @@ def _good_enough(
     return kept
 
 
-def _candidate(
-    found: Estimate, weights: PublishedWeights, *, measured: DataSet, rate_fps: float
-) -> Candidate:
-    reach: Reach
+def _reach(found: Estimate, rate_fps: float) -> Reach:
     if not found.fits_memory:
-        reach = "too large"
-    elif found.low_fps >= rate_fps:
-        reach = "fits"
-    elif found.high_fps >= rate_fps:
-        reach = "may fit"
-    else:
-        reach = "too slow"
-    return Candidate(estimate=found, weights=weights, data_set=measured, reach=reach)
+        return "too large"
+    if found.low_fps >= rate_fps:
+        return "fits"
+    return "may fit" if found.high_fps >= rate_fps else "too slow"
 
 
 def _preference(candidate: Candidate) -> tuple[float, ...]:

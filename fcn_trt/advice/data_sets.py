@@ -11,7 +11,7 @@ from dataclasses import dataclass
 __all__ = ["DATA_SETS", "DEFAULT_DATA_SET", "DataSet", "data_set"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class DataSet:
     """A data set, as authors measure FCNs on it.
 
@@ -29,36 +29,11 @@ class DataSet:
 
 
 DATA_SETS = (
-    DataSet(
-        name="cityscapes",
-        measured_on="Cityscapes val",
-        published_at="1024x2048",
-        short_side_px=1024,
-    ),
-    DataSet(
-        name="ade20k",
-        measured_on="ADE20K val",
-        published_at="a short side of 512",
-        short_side_px=512,
-    ),
-    DataSet(
-        name="coco_voc",
-        measured_on="COCO val2017, VOC classes",
-        published_at="a short side of 520",
-        short_side_px=520,
-    ),
-    DataSet(
-        name="voc",
-        measured_on="PASCAL VOC 2012 val",
-        published_at="a short side of 512",
-        short_side_px=512,
-    ),
-    DataSet(
-        name="pascal_context_60",
-        measured_on="Pascal Context val",
-        published_at="windows of 480x480",
-        short_side_px=480,
-    ),
+    DataSet("cityscapes", "Cityscapes val", "1024x2048", 1024),
+    DataSet("ade20k", "ADE20K val", "a short side of 512", 512),
+    DataSet("coco_voc", "COCO val2017, VOC classes", "a short side of 520", 520),
+    DataSet("voc", "PASCAL VOC 2012 val", "a short side of 512", 512),
+    DataSet("pascal_context_60", "Pascal Context val", "windows of 480x480", 480),
 )
 
 DEFAULT_DATA_SET = "cityscapes"

@@ -58,9 +58,8 @@ class Device:
         capability = tuple(map(int, self.compute_capability.split(".")))
         if precision == "fp32":
             return "lanes"
-        return (
-            "tensor cores" if capability >= ((7, 2) if precision == "int8" else (7, 0)) else "lanes"
-        )
+        first = (7, 2) if precision == "int8" else (7, 0)
+        return "tensor cores" if capability >= first else "lanes"
 
 
 @cache

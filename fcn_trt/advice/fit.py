@@ -64,11 +64,15 @@ def fit(runs: Sequence[Run], measured_s: Sequence[float]) -> Efficiencies:
     """What explains the measured times best.
 
     Args:
-        runs: What was run.
         measured_s: How long one image took, in seconds.
     """
-    target, every = np.log(measured_s), np.ones(len(runs))
-    return _efficiencies(_solve(_rows(runs), target, kept=every, start=_guess()[0], steps=STEPS))
+    solution = _solve(_rows(runs), np.log(measured_s))
+    compute, bandwidth, launch_us = (share.tolist() for share in _shares(solution))
+    return Efficiencies(
+        compute=dict(zip(COMPUTE, compute, strict=True)),
+        bandwidth=dict(zip(STACKS, bandwidth, strict=True)),
+        launch_us=dict(zip(STACKS, launch_us, strict=True)),
+    )
 
 
 def seconds(runs: Sequence[Run], efficiencies: Efficiencies) -> Vector:
@@ -85,7 +89,6 @@ def leave_out(
     """Estimated time of each run by a fit that has seen none of the runs that share its key.
 
     Args:
-        runs: What was run.
         measured_s: How long one image took, in seconds.
         keys: One per run.
 
@@ -93,8 +96,7 @@ def leave_out(
         (runs,) seconds.
     """
     rows, target = _rows(runs), np.log(measured_s)
-    every = np.ones(len(runs))
-    whole = _solve(rows, target, kept=every, start=_guess()[0], steps=STEPS)
+    whole = _solve(rows, target)
     found = np.empty(len(runs))
     for key in dict.fromkeys(keys):
         kept = np.array([other != key for other in keys], dtype=float)
@@ -152,16 +154,14 @@ def _shares(parameters: Vector) -> list[Vector]:
     return found
 
 
-def _efficiencies(parameters: Vector) -> Efficiencies:
-    compute, bandwidth, launch_us = (share.tolist() for share in _shares(parameters))
-    return Efficiencies(
-        compute=dict(zip(COMPUTE, compute, strict=True)),
-        bandwidth=dict(zip(STACKS, bandwidth, strict=True)),
-        launch_us=dict(zip(STACKS, launch_us, strict=True)),
-    )
-
-
-def _solve(rows: _Rows, target: Vector, *, kept: Vector, start: Vector, steps: int) -> Vector:
+def _solve(
+    rows: _Rows,
+    target: Vector,
+    *,
+    kept: Vector | float = 1.0,
+    start: Vector | None = None,
+    steps: int = STEPS,
+) -> Vector:
     """Gauss-Newton on the residuals of the rows that are kept, and of the parameters."""
     guess, deviations = _guess()
 
@@ -169,7 +169,7 @@ def _solve(rows: _Rows, target: Vector, *, kept: Vector, start: Vector, steps: i
         errors = kept * (np.log(_seconds(rows, _shares(parameters))) - target) / ROW_DEVIATION
         return np.concatenate([errors, (parameters - guess) / deviations])
 
-    parameters, nudge = start, 1e-6
+    parameters, nudge = guess if start is None else start, 1e-6
     for _ in range(steps):
         here = residuals(parameters)
         slopes = np.stack(

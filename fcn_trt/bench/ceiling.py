@@ -76,19 +76,22 @@ def measure_ceiling(precisions: Iterable[Precision], *, seconds: float = SECONDS
         precisions: Types to multiply in; one that this CPU does not compute is left out.
         seconds: How long each is measured, and copying.
     """
+    from fcn_trt.engine.openvino.matrix_product import SHAPES, matrix_product
+
     rates: dict[str, float] = {}
     left_out: dict[str, str] = {}
     before = this_moment()
     for precision in dict.fromkeys(precisions):
-        rate, problem = _product_rate(precision, seconds)
-        if rate is None:
-            left_out[precision] = problem
-        else:
-            rates[precision] = rate
-    copies = copy_gb_per_s(seconds=seconds)
+        try:
+            products = [matrix_product(shape, precision) for shape in SHAPES]
+        except EngineError as error:
+            left_out[precision] = str(error)
+            continue
+        work = [(product.compute, product.shape.gmac) for product in products]
+        rates[precision] = best_rate(work, seconds=seconds)
     return Ceiling(
         gmac_per_s=rates,
-        copy_gb_per_s=copies,
+        copy_gb_per_s=copy_gb_per_s(seconds=seconds),
         left_out=left_out,
         remarks=disturbances(before, this_moment(), cores=os.cpu_count() or 1),
     )
@@ -154,18 +157,6 @@ def _best_of_slice(call: Callable[[], object], amount: float, clock: Clock) -> f
         now = clock()
         best = max(best, amount / max(now - started, 1e-9))
     return best
-
-
-def _product_rate(precision: Precision, seconds: float) -> tuple[float | None, str]:
-    """1e9 multiply-accumulates a second in a type, or why this CPU does none in it."""
-    from fcn_trt.engine.openvino.matrix_product import SHAPES, matrix_product
-
-    try:
-        products = [matrix_product(shape, precision) for shape in SHAPES]
-    except EngineError as error:
-        return None, str(error)
-    work = [(product.compute, product.shape.gmac) for product in products]
-    return best_rate(work, seconds=seconds), ""
 
 
 def _copy(pair: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]) -> None:

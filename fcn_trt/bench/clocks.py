@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 from fcn_trt.machine import read_system_file
 
-__all__ = ["clocks_mhz", "cpu_governor", "throttle_events"]
+__all__ = ["clocks_mhz", "cpu_governor", "output_of", "throttle_events"]
 
 _NVIDIA_SMI_TIMEOUT_S = 10.0
 
@@ -36,10 +36,8 @@ def clocks_mhz(root: Path = Path("/"), *, nvidia_smi: str = "nvidia-smi") -> dic
         root: Where the files of the system are looked up.
         nvidia_smi: Name or path of the program that tells the clock of a GPU that is a card.
     """
-    found = {
-        "cpu": _mean(_cpu_clocks(root)),
-        "gpu": _mean(_gpu_clocks(root)) or _card_clock(nvidia_smi),
-    }
+    in_jetson = [hertz / 1e6 for hertz in _numbers(root, "sys/class/devfreq/*gpu*/cur_freq")]
+    found = {"cpu": _mean(_cpu_clocks(root)), "gpu": _mean(in_jetson) or _card_clock(nvidia_smi)}
     return {name: clock for name, clock in found.items() if clock is not None}
 
 
@@ -52,12 +50,7 @@ def cpu_governor(root: Path = Path("/")) -> str | None:
 
 def throttle_events(root: Path = Path("/")) -> int | None:
     """How often something had to slow down since the start; None where nothing counts it."""
-    counts = [
-        int(text)
-        for pattern in _COUNTERS
-        for file in root.glob(pattern)
-        if (text := read_system_file(file).strip()).isdecimal()
-    ]
+    counts = _numbers(root, *_COUNTERS)
     for name in _QUOTAS:
         match = re.search(r"^nr_throttled (\d+)$", read_system_file(root / name), re.MULTILINE)
         if match:
@@ -65,46 +58,42 @@ def throttle_events(root: Path = Path("/")) -> int | None:
     return sum(counts) if counts else None
 
 
-def _cpu_clocks(root: Path) -> Iterator[float]:
+def output_of(name: str, *arguments: str, timeout_s: float) -> str | None:
+    """What a program prints; None where it is missing, fails or takes too long."""
+    program = shutil.which(name)
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, timeout=timeout_s, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout
+
+
+def _numbers(root: Path, *patterns: str) -> list[int]:
+    """What those files hold that have one whole number in them."""
+    texts = [read_system_file(file).strip() for pattern in patterns for file in root.glob(pattern)]
+    return [int(text) for text in texts if text.isdecimal()]
+
+
+def _cpu_clocks(root: Path) -> list[float]:
     """MHz of each core."""
-    files = list(root.glob("sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"))
-    for file in files:
-        text = read_system_file(file).strip()
-        if text.isdecimal():
-            yield int(text) / 1e3  # from kHz
-    if not files:
-        text = read_system_file(root / "proc/cpuinfo")
-        yield from map(float, re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", text, re.MULTILINE))
-
-
-def _gpu_clocks(root: Path) -> Iterator[float]:
-    """MHz of a GPU that is part of the processor, as in a Jetson."""
-    for file in root.glob("sys/class/devfreq/*gpu*/cur_freq"):
-        text = read_system_file(file).strip()
-        if text.isdecimal():
-            yield int(text) / 1e6  # from Hz
+    pattern = "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"
+    if any(root.glob(pattern)):
+        return [kilohertz / 1e3 for kilohertz in _numbers(root, pattern)]
+    text = read_system_file(root / "proc/cpuinfo")
+    return list(map(float, re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", text, re.MULTILINE)))
 
 
 def _card_clock(nvidia_smi: str) -> float | None:
     """MHz of the first card."""
-    program = shutil.which(nvidia_smi)
-    if program is None:
-        return None
-    query = ["--query-gpu=clocks.sm", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(
-            [program, *query],
-            capture_output=True,
-            text=True,
-            timeout=_NVIDIA_SMI_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.match(r"\d+(\.\d+)?", done.stdout)
-    return float(match[0]) if match and done.returncode == 0 else None
+    query = ("--query-gpu=clocks.sm", "--format=csv,noheader,nounits")
+    text = output_of(nvidia_smi, *query, timeout_s=_NVIDIA_SMI_TIMEOUT_S)
+    match = re.match(r"\d+(\.\d+)?", text or "")
+    return float(match[0]) if match else None
 
 
-def _mean(values: Iterator[float]) -> float | None:
-    found = list(values)
-    return round(sum(found) / len(found), 1) if found else None
+def _mean(values: Sequence[float]) -> float | None:
+    return round(sum(values) / len(values), 1) if values else None

@@ -50,7 +50,6 @@ def measure_device_ceiling(
     Args:
         precisions: Types to multiply in; one that this GPU does not compute, or that cannot be
             built here, is left out.
-        target: What compiles and runs the products.
         seconds: How long each is measured, and copying.
     """
     machine = this_machine()
@@ -58,17 +57,28 @@ def measure_device_ceiling(
         reason = f"there is no GPU to measure: {machine.gpu_problem}"
         return Ceiling(gmac_per_s={}, copy_gb_per_s=None, left_out={"gpu": reason})
     options = BuildOptions(compute_capabilities=(machine.gpu.compute_capability,))
+    calls: dict[str, Callable[[], float]] = {
+        precision: partial(_product_gmac_per_s, precision, target, options, seconds)
+        for precision in precisions
+    }
+    calls["copies"] = partial(device_copy_gb_per_s, seconds=seconds)
     rates: dict[str, float] = {}
     left_out: dict[str, str] = {}
     before = this_moment()
-    for precision in dict.fromkeys(precisions):
-        call = partial(_product_gmac_per_s, precision, target, options, seconds)
-        _measure(call, precision, rates, left_out)
-    copies: dict[str, float] = {}
-    _measure(partial(device_copy_gb_per_s, seconds=seconds), "copies", copies, left_out)
+    for name, call in calls.items():
+        try:
+            rates[name] = call()
+        except FcnTrtError as error:  # noqa: PERF203  # the others are measured all the same
+            left_out[name] = str(error)
+        except ModuleNotFoundError as error:
+            left_out[name] = (
+                f"measuring it needs the package {error.name}; install the export extra with "
+                "`pip install 'fcn-trt[export]'`"
+            )
+    copies = rates.pop("copies", None)
     return Ceiling(
         gmac_per_s=rates,
-        copy_gb_per_s=copies.get("copies"),
+        copy_gb_per_s=copies,
         left_out=left_out,
         remarks=disturbances(before, this_moment(), cores=os.cpu_count() or 1),
     )
@@ -76,9 +86,6 @@ def measure_device_ceiling(
 
 def engine_gmac_per_s(bundle: Path, *, seconds: float) -> float:
     """The highest rate of a network alone: 1e9 multiply-accumulates a second.
-
-    Args:
-        seconds: How long it is measured.
 
     Raises:
         BundleError, EngineError: as for `Segmenter.load`.
@@ -123,21 +130,6 @@ def _product_gmac_per_s(
         typing = quick_type(precision, network.spec.input_size)
         run(Plan(source=network, type=typing, compile=step), folder / "bundle")
         return engine_gmac_per_s(folder / "bundle", seconds=seconds)
-
-
-def _measure(
-    call: Callable[[], float], name: str, found: dict[str, float], left_out: dict[str, str]
-) -> None:
-    """Put a rate into what was found, or why there is none into what was left out."""
-    try:
-        found[name] = call()
-    except FcnTrtError as error:
-        left_out[name] = str(error)
-    except ModuleNotFoundError as error:
-        left_out[name] = (
-            f"measuring it needs the package {error.name}; install the export extra with "
-            "`pip install 'fcn-trt[export]'`"
-        )
 
 
 def _least(timed: Callable[[], float], seconds: float) -> float:

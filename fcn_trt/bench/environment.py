@@ -6,8 +6,6 @@ import datetime as dt
 import os
 import platform
 import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +13,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from fcn_trt.bench.clocks import clocks_mhz, cpu_governor
+from fcn_trt.bench.clocks import clocks_mhz, cpu_governor, output_of
 from fcn_trt.machine import installed_version, read_system_file, this_machine
 from fcn_trt.version import __version__
 
@@ -34,7 +32,7 @@ INSTRUCTION_SETS = (
 )
 """Those of x86-64 and arm64 that decide how fast a convolution can be, as Linux calls them."""
 
-_DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
+_DISTRIBUTIONS = {
     "opencv": (
         "opencv-python",
         "opencv-python-headless",
@@ -166,20 +164,8 @@ def checkout_commit(package: Path = _PACKAGE) -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """What git prints; None where there is no git, or it finds no checkout."""
-    program = shutil.which("git")
-    if program is None:
-        return None
-    try:
-        done = subprocess.run(
-            [program, "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=_GIT_TIMEOUT_S,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    text = output_of("git", "-C", str(folder), *arguments, timeout_s=_GIT_TIMEOUT_S)
+    return None if text is None else text.strip()
 
 
 def _cpu_name(cpuinfo: str) -> str:

@@ -47,7 +47,6 @@ def write_frame_files(folder: Path, size: Size) -> FrameFiles:
     """Draw frames and write them.
 
     Args:
-        folder: Where the files go.
         size: (height, width) of the frames in pixels, each at least 16.
 
     Raises:
@@ -74,11 +73,7 @@ def write_frame_files(folder: Path, size: Size) -> FrameFiles:
 def time_image_decode(
     files: FrameFiles, *, seconds: float, clock: Clock = time.perf_counter
 ) -> Latency:
-    """From a JPEG file to its frame, the files in turns.
-
-    Args:
-        files: What `write_frame_files` wrote.
-    """
+    """From a JPEG file to its frame, the files in turns."""
     paths = itertools.cycle(files.images)
     read: dict[str, Callable[[], object]] = {"image": lambda: read_image(next(paths))}
     return latency(interleave(read, seconds=seconds, clock=clock)["image"])
@@ -90,7 +85,6 @@ def time_video_decode(
     """From a video file to its next frame; opening it is left out.
 
     Args:
-        files: What `write_frame_files` wrote.
         seconds: How long; the file is opened again where it ends.
 
     Returns:

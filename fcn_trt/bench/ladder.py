@@ -111,7 +111,6 @@ def jobs_of(
         targets: Folders of bundles, files of recipes, and names of models.
         sizes: Inputs of each model.
         precisions: Of each model; none takes `DEFAULT_PRECISIONS`.
-        target: What runs each model.
     """
     jobs = []
     for text in targets:
@@ -134,9 +133,8 @@ def types_of(jobs: Iterable[Job]) -> dict[Target, list[Precision]]:
     found: dict[Target, dict[Precision, None]] = {}
     for job in jobs:
         if isinstance(job.source, RandomNetwork):
-            network = job.source
-            target = network.target
-            kinds = _computed_types(network.precision, target)
+            target = job.source.target
+            kinds = _computed_types(job.source.precision, target)
         elif is_recipe(job.source):
             plan = read_recipe(job.source).plan()
             if plan.target is None:
@@ -163,7 +161,6 @@ def ceilings_of(
     """What this machine does at most, in the types and on the targets of the jobs.
 
     Args:
-        jobs: From `jobs_of`.
         seconds: How long each type is measured, and copying, on each target.
     """
     found: dict[Target, Ceiling] = {}
@@ -193,7 +190,6 @@ def run_job(
     """Measure one bundle, and build it first where it is not there.
 
     Args:
-        job: From `jobs_of`.
         ceilings: Of this machine, from `ceilings_of`.
         frame_size: (height, width) of the frames; None takes the network's input size.
         seconds: How long each way is measured.

@@ -12,12 +12,7 @@ from statistics import median
 
 from pydantic import ConfigDict
 
-from fcn_trt.bench.frame_files import (
-    FrameFiles,
-    time_image_decode,
-    time_video_decode,
-    write_frame_files,
-)
+from fcn_trt.bench.frame_files import time_image_decode, time_video_decode, write_frame_files
 from fcn_trt.bench.memory import peak_resident_bytes, restart_peak
 from fcn_trt.bench.series import (
     Clock,
@@ -147,9 +142,18 @@ def measure_bundle(path: Path, *, frame_size: Size | None, seconds: float) -> Me
     is_own_peak = restart_peak()
     with Segmenter.load(path) as segmenter:
         loading = peak_resident_bytes() if is_own_peak else None
-        runs = _measure(segmenter, files, seconds=seconds)
+        frames = itertools.cycle(files.frames)
+        warm = warm_up(lambda: segmenter.segment(next(frames)), most_s=seconds)
+        segmenter.render(files.frames[0])
+        segmenter.time_stages(files.frames[0])
+        is_own_peak = restart_peak()
+        before = this_moment()
+        times, stages = _time_ways(segmenter, frames, seconds=seconds)
+        after = this_moment()
+        source = _frames_for(files.frames, seconds=seconds, batch=spec.batch)
+        fps, count = sustained_fps(segmenter.stream(source), batch=spec.batch)
         left = _free_on_device(bundle)
-        running = peak_resident_bytes() if runs.has_own_peak else None
+        running = peak_resident_bytes() if is_own_peak else None
         return Measurement(
             model=spec.model,
             weights=spec.weights,
@@ -162,21 +166,23 @@ def measure_bundle(path: Path, *, frame_size: Size | None, seconds: float) -> Me
             frame_size=size,
             batch=spec.batch,
             cost=_cost(bundle),
-            warm_up=runs.warm_up,
+            warm_up=warm,
             image_decode=image_decode,
             video_decode=video_decode,
-            stages={name: latency(times) for name, times in runs.stages.items()},
-            label_map=latency(runs.label_map),
-            picture=latency(runs.picture),
-            beyond_network=beyond_network_share(runs.stages),
-            throughput_fps=runs.throughput_fps,
-            throughput_frames=runs.throughput_frames,
+            stages={name: latency(taken) for name, taken in stages.items()},
+            label_map=latency(times["label_map"]),
+            picture=latency(times["picture"]),
+            beyond_network=beyond_network_share(stages),
+            throughput_fps=fps,
+            throughput_frames=count,
             memory=Memory(
                 loading_bytes=loading,
                 running_bytes=running,
                 device_bytes=None if free is None or left is None else max(0, free - left),
             ),
-            steadiness=runs.steadiness,
+            steadiness=steadiness(
+                times["label_map"], before=before, after=after, cores=os.cpu_count() or 1
+            ),
         )
 
 
@@ -195,27 +201,10 @@ def beyond_network_share(stages: Mapping[str, Sequence[float]]) -> float:
     return float(median(shares))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Runs:
-    """The series, in seconds."""
-
-    warm_up: WarmUp
-    stages: dict[str, list[float]]
-    label_map: list[float]
-    picture: list[float]
-    throughput_fps: float
-    throughput_frames: int
-    steadiness: Steadiness
-    has_own_peak: bool
-
-
-def _measure(segmenter: Segmenter, files: FrameFiles, *, seconds: float) -> _Runs:
-    """Warm up, then the three ways in turns, then frames in flight."""
-    frames = itertools.cycle(files.frames)
-    warm = warm_up(lambda: segmenter.segment(next(frames)), most_s=seconds)
-    segmenter.render(files.frames[0])
-    segmenter.time_stages(files.frames[0])
-    has_own_peak = restart_peak()
+def _time_ways(
+    segmenter: Segmenter, frames: Iterator[Frame], *, seconds: float
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds of the three ways in turns, and of the stages, by name."""
     stages: dict[str, list[float]] = {}
 
     def time_stages() -> None:
@@ -227,24 +216,7 @@ def _measure(segmenter: Segmenter, files: FrameFiles, *, seconds: float) -> _Run
         "stages": time_stages,
         "picture": lambda: segmenter.render(next(frames)),
     }
-    before = this_moment()
-    times = interleave(calls, seconds=len(calls) * seconds)
-    after = this_moment()
-    batch = segmenter.spec.batch
-    source = _frames_for(files.frames, seconds=seconds, batch=batch)
-    fps, count = sustained_fps(segmenter.stream(source), batch=batch)
-    return _Runs(
-        warm_up=warm,
-        stages=stages,
-        label_map=times["label_map"],
-        picture=times["picture"],
-        throughput_fps=fps,
-        throughput_frames=count,
-        steadiness=steadiness(
-            times["label_map"], before=before, after=after, cores=os.cpu_count() or 1
-        ),
-        has_own_peak=has_own_peak,
-    )
+    return interleave(calls, seconds=len(calls) * seconds), stages
 
 
 def _frames_for(

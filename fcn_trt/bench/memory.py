@@ -12,8 +12,6 @@ from fcn_trt.machine import read_system_file
 
 __all__ = ["peak_resident_bytes", "restart_peak"]
 
-_RESTART = "5"
-
 
 def peak_resident_bytes(process: Path = Path("/proc/self")) -> int | None:
     """The most bytes of memory this process had at once, libraries and Python included.
@@ -38,7 +36,7 @@ def restart_peak(process: Path = Path("/proc/self")) -> bool:
         Whether the system did so.
     """
     try:
-        (process / "clear_refs").write_text(_RESTART)
+        (process / "clear_refs").write_text("5")
     except OSError:
         return False
     return True

@@ -62,21 +62,16 @@ def write_pictures(outcomes: Sequence[Outcome], folder: Path) -> list[Path]:
     Raises:
         OutputError: they cannot be written.
     """
-    lines = _lines(outcomes)
-    if not lines:
+    if not _lines(outcomes):
         return []
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder} cannot be made: {error.strerror}; choose another") from error
-    written = []
-    for name, figure in (
-        ("latency.png", draw_latency(outcomes)),
-        ("roofline.png", draw_roofline(outcomes)),
-    ):
+    figures = {"latency.png": draw_latency(outcomes), "roofline.png": draw_roofline(outcomes)}
+    for name, figure in figures.items():
         save(figure, folder / name)
-        written.append(folder / name)
-    return written
+    return [folder / name for name in figures]
 
 
 def draw_latency(outcomes: Sequence[Outcome]) -> Figure:

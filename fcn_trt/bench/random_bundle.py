@@ -99,9 +99,6 @@ def random_bundle(
 ) -> Path:
     """The bundle of a model with random weights, built now or kept from an earlier time.
 
-    Args:
-        network: What to build.
-
     Returns:
         Its folder in the user's cache.
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from fcn_trt.bench.environment import Environment
+from fcn_trt.bench.environment import Environment, Text
 from fcn_trt.errors import ResultFileError
 from fcn_trt.files import write_atomic
 
@@ -26,9 +26,6 @@ __all__ = [
 ]
 
 FORMAT: Literal[1] = 1
-
-
-Text = Annotated[str, Field(min_length=1)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +56,6 @@ def to_result(
 
     Args:
         command: The one command that makes the file again.
-        environment: What it was measured on.
         results: One result or several, each a dict or a dataclass; what is not a number becomes
             null.
 

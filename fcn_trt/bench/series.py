@@ -81,11 +81,8 @@ class WarmUp:
 def latency(seconds: Sequence[float]) -> Latency:
     """Sum up a series.
 
-    Args:
-        seconds: At least one time.
-
     Raises:
-        ValueError: there is none.
+        ValueError: there is no time in it.
     """
     p50, p90, p99 = percentiles(seconds)
     return Latency(runs=len(seconds), p50_ms=p50 * 1000, p90_ms=p90 * 1000, p99_ms=p99 * 1000)
@@ -97,7 +94,6 @@ def warm_up(
     """Call something until the medians of two windows in a row are alike.
 
     Args:
-        call: What is warmed up.
         most_s: When to give up; the window that is open then is finished, and there are two.
     """
     begin = clock()
@@ -124,7 +120,6 @@ def interleave(
     """Times of several calls in turns A B, B A, so that a drifting machine hits all alike.
 
     Args:
-        calls: By name.
         seconds: How long all of them together.
         least_runs: Each is called at least so many times.
         rest: Called before each of them, and not timed.

@@ -164,8 +164,6 @@ def disturbances(before: Moment, after: Moment, *, cores: int) -> tuple[str, ...
     """What disturbed this process between two moments, a sentence for each; none if nothing did.
 
     Args:
-        before: The earlier moment.
-        after: The later one.
         cores: Of the whole machine, which the system's counters are about.
     """
     others = _others_share(before, after, cores) or 0.0

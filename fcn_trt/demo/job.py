@@ -106,48 +106,34 @@ def run_demo(
     # First, because it refuses sizes that no street can be drawn at.
     source = SceneSource(VIDEO_SEED, size=size, frame_count=frame_count, rate_fps=RATE_FPS)
     chosen: Precision = precision or ("bf16" if computes("bf16") else "fp32")
-    made = _make_engine(out, size, chosen, on_step, watcher)
-    with source, Segmenter.load(made.bundle) as segmenter:
-        on_step(f"a street of {frame_count} frames -> segmented video")
-        video = str(out / VIDEO)
-        loop = segment_video(segmenter, source, [video], on_progress=on_progress)
-        on_step(f"{EVALUATED_SCENES} streets with exact labels -> accuracy, picture")
-        return _measure(out, made, segmenter, loop)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Engine:
-    """A bundle, and what it was made from in how many seconds."""
-
-    model: LoadedModel
-    network: Path
-    bundle: Path
-    export_s: float
-    build_s: float
-
-
-def _make_engine(
-    out: Path,
-    size: Size,
-    precision: Precision,
-    on_step: Callable[[str], None],
-    watcher: Watcher,
-) -> _Engine:
     with resources.as_file(resources.files("fcn_trt.demo") / "weights.safetensors") as weights:
         export = Export(model=str(weights), size=size)
         model = export.load()  # first, so that a missing package leaves nothing behind
         _make_folder(out)
-        typing = _typing(precision, size)
-        on_step(f"checkpoint -> {precision} ONNX at {size[0]}x{size[1]}")
-        typed = run(Plan(export=export, type=typing), out / "fcn.onnx", watcher=watcher)
+        on_step(f"checkpoint -> {chosen} ONNX at {size[0]}x{size[1]}")
+        plan = Plan(export=export, type=_typing(chosen, size))
+        typed = run(plan, out / "fcn.onnx", watcher=watcher)
         on_step("ONNX -> OpenVINO engine bundle")
         built = run(Plan(source=typed.network, compile=Compile()), out / "bundle", watcher=watcher)
-        return _Engine(
-            model=model,
-            network=typed.path,
-            bundle=built.path,
+    with source, Segmenter.load(built.path) as segmenter:
+        on_step(f"a street of {frame_count} frames -> segmented video")
+        video = out / VIDEO
+        loop = segment_video(segmenter, source, [str(video)], on_progress=on_progress)
+        on_step(f"{EVALUATED_SCENES} streets with exact labels -> accuracy, picture")
+        scenes = HeldOutScenes(count=EVALUATED_SCENES, size=size)
+        return DemoReport(
+            precision=segmenter.spec.precision,
+            parameters=sum(p.numel() for p in model.module.parameters()),
+            description=segmenter.description,
             export_s=sum(step.duration_s for step in typed.steps),
             build_s=sum(step.duration_s for step in built.steps),
+            loop=loop,
+            evaluation=evaluate(segmenter.stream, scenes),
+            agreement=_agreement(model, segmenter, next(iter(scenes)).frame),
+            network=typed.path,
+            bundle=built.path,
+            video=video,
+            picture=_picture(out / "demo.png", segmenter, size),
         )
 
 
@@ -166,26 +152,6 @@ def _make_folder(out: Path) -> None:
         is_file = isinstance(error, FileExistsError | NotADirectoryError)
         reason = "a file is in its way" if is_file else error.strerror
         raise OutputError(f"{out} cannot be made: {reason}; choose another folder") from error
-
-
-def _measure(out: Path, made: _Engine, segmenter: Segmenter, loop: LoopReport) -> DemoReport:
-    """Accuracy, agreement and picture, and with them the report."""
-    size = segmenter.spec.input_size
-    scenes = HeldOutScenes(count=EVALUATED_SCENES, size=size)
-    return DemoReport(
-        precision=segmenter.spec.precision,
-        parameters=sum(p.numel() for p in made.model.module.parameters()),
-        description=segmenter.description,
-        export_s=made.export_s,
-        build_s=made.build_s,
-        loop=loop,
-        evaluation=evaluate(segmenter.stream, scenes),
-        agreement=_agreement(made.model, segmenter, next(iter(scenes)).frame),
-        network=made.network,
-        bundle=made.bundle,
-        video=out / VIDEO,
-        picture=_picture(out / "demo.png", segmenter, size),
-    )
 
 
 def _agreement(model: LoadedModel, segmenter: Segmenter, frame: Frame) -> float:

@@ -33,7 +33,6 @@ def find_layers(graph: onnx.GraphProto, precision: QuantisedPrecision) -> tuple[
 
     Args:
         graph: Of an FP32 network of static shape, with the shape of every tensor.
-        precision: What they are quantised to.
     """
     from fcn_trt.precision.qdq import convolution_names
 

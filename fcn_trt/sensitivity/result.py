@@ -145,11 +145,7 @@ class Bound:
             raise ValueError(f"{given[0]} is not a bound; it lies between 0 and 100")
 
     def holds(self, found: Score, reference: Score) -> bool:
-        """Whether a network is good enough.
-
-        Args:
-            reference: Of FP32.
-        """
+        """Whether a network is good enough; `reference` is of FP32."""
         if self.min_agreement is not None:
             return found.agreement >= self.min_agreement - SLACK
         if found.miou is None or reference.miou is None or self.max_drop is None:

@@ -40,7 +40,6 @@ def shortest_prefix(order: Sequence[str], holds: Holds) -> int | None:
 
     Args:
         order: The names, the most useful first.
-        holds: Measures a set.
 
     Returns:
         The length of the prefix, or None where not even all of them are enough.
@@ -66,7 +65,6 @@ def without_needless(order: Sequence[str], holds: Holds) -> tuple[str, ...]:
 
     Args:
         order: A set that holds, the most useful first; tried from the least useful on.
-        holds: Measures a set.
 
     Returns:
         The rest, in the same order. Where more in float is never worse, none of it can be dropped.
