@@ -153,15 +153,16 @@ class Street:
         cuts = [start, start + BLOCK_M]
         if rng.random() < 0.5:
             cuts.insert(1, start + BLOCK_M * float(rng.uniform(0.4, 0.6)))
-        houses = []
-        for first, last in zip(cuts[-2::-1], cuts[:0:-1], strict=True):
-            floors = max(2, self.plan.floors + int(rng.integers(-1, 2)))
-            houses.append(
-                buildings.house(
-                    rng, self._shade, across=across, start=first, end=last, floors=floors
-                )
+        return [
+            buildings.house(
+                *(rng, self._shade),
+                across=across,
+                start=first,
+                end=last,
+                floors=max(2, self.plan.floors + int(rng.integers(-1, 2))),
             )
-        return houses
+            for first, last in zip(cuts[-2::-1], cuts[:0:-1], strict=True)
+        ]
 
     def _gap(self, rng: np.random.Generator, side: float, start: float) -> list[Mesh]:
         """Trees, perhaps a house set back, and in front of them a fence or a hedge."""
@@ -206,15 +207,15 @@ class Street:
         cars = []
         for slot in (0.5, 6.5):
             if rng.random() < 0.42:
-                car = vehicles.car(
-                    rng,
-                    self._shade,
-                    across=across,
-                    seen_from=self.plan.camera_across_m,
-                    is_oncoming=bool(side != self.plan.own_side),
-                )
+                car = self._car(rng, across, is_oncoming=side != self.plan.own_side)
                 cars.append(car.moved(0.0, start + slot + float(rng.uniform(0, 0.8))))
         return cars
+
+    def _car(self, rng: np.random.Generator, across: float, *, is_oncoming: bool) -> Mesh:
+        seen_from = self.plan.camera_across_m
+        return vehicles.car(
+            rng, self._shade, across=across, seen_from=seen_from, is_oncoming=is_oncoming
+        )
 
     def _cars(self, along_m: float, time_s: float) -> Iterator[Mesh]:
         """Oncoming cars, and one or two ahead that keep the camera's pace."""
@@ -223,13 +224,7 @@ class Street:
         def make(rng: np.random.Generator, *, is_oncoming: bool) -> Mesh:
             side = -plan.own_side if is_oncoming else plan.own_side
             across = side * 0.5 * plan.lane_m + float(rng.normal(0, 0.15))
-            return vehicles.car(
-                rng,
-                self._shade,
-                across=across,
-                seen_from=plan.camera_across_m,
-                is_oncoming=is_oncoming,
-            )
+            return self._car(rng, across, is_oncoming=is_oncoming)
 
         shift = -0.9 * plan.speed_m_s * time_s
         for rng, along in self._column(_TRAFFIC, along_m, shift, spacing_m=plan.cars, reach_m=80.0):
