@@ -207,33 +207,34 @@ class Street:
         cars = []
         for slot in (0.5, 6.5):
             if rng.random() < 0.42:
-                car = self._car(rng, across, is_oncoming=side != self.plan.own_side)
+                car = self._car(rng, across, side)
                 cars.append(car.moved(0.0, start + slot + float(rng.uniform(0, 0.8))))
         return cars
 
-    def _car(self, rng: np.random.Generator, across: float, *, is_oncoming: bool) -> Mesh:
-        seen_from = self.plan.camera_across_m
+    def _car(self, rng: np.random.Generator, across: float, side: float) -> Mesh:
         return vehicles.car(
-            rng, self._shade, across=across, seen_from=seen_from, is_oncoming=is_oncoming
+            *(rng, self._shade),
+            across=across,
+            seen_from=self.plan.camera_across_m,
+            is_oncoming=side != self.plan.own_side,
         )
 
     def _cars(self, along_m: float, time_s: float) -> Iterator[Mesh]:
         """Oncoming cars, and one or two ahead that keep the camera's pace."""
         plan = self.plan
 
-        def make(rng: np.random.Generator, *, is_oncoming: bool) -> Mesh:
-            side = -plan.own_side if is_oncoming else plan.own_side
+        def make(rng: np.random.Generator, side: float) -> Mesh:
             across = side * 0.5 * plan.lane_m + float(rng.normal(0, 0.15))
-            return self._car(rng, across, is_oncoming=is_oncoming)
+            return self._car(rng, across, side)
 
         shift = -0.9 * plan.speed_m_s * time_s
         for rng, along in self._column(_TRAFFIC, along_m, shift, spacing_m=plan.cars, reach_m=80.0):
-            yield make(rng, is_oncoming=True).moved(0.0, along)
+            yield make(rng, -plan.own_side).moved(0.0, along)
         rng = np.random.default_rng([self.seed, _TRAFFIC])
         gap_m = float(rng.uniform(11.0, 55.0))
         for _ in range(2):
             sway_m = 3.0 * float(np.sin(0.3 * time_s + rng.uniform(0, 6.3)))
-            yield make(rng, is_oncoming=False).moved(0.0, along_m + gap_m + sway_m)
+            yield make(rng, plan.own_side).moved(0.0, along_m + gap_m + sway_m)
             gap_m += float(rng.uniform(14.0, 40.0))
 
     def _riders(self, along_m: float, time_s: float) -> Iterator[Mesh]:

@@ -188,11 +188,9 @@ def expose(frame: Frame, style: Style, *, shift: int) -> Frame:
 
 def _curve(style: Style) -> npt.NDArray[np.uint8]:
     """(1, 256, 3) table from light to pixel value."""
-    light = np.linspace(0.0, 1.0, 256)[:, None] * style.gains
-    table: npt.NDArray[np.uint8] = np.rint(255 * np.clip(light, 0, 1) ** style.gamma).astype(
-        np.uint8
-    )[None]
-    return table
+    light = np.clip(np.linspace(0.0, 1.0, 256)[:, None] * style.gains, 0, 1)
+    table: npt.NDArray[np.uint8] = np.rint(255 * light**style.gamma).astype(np.uint8)
+    return table[None]
 
 
 @cache
