@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -183,13 +183,10 @@ def _fixed_specs(spec: Spec) -> list[Spec]:
     """The spec at the smallest, the optimised and the largest shape of its range, if it has one."""
     if spec.dynamic is None:
         return []
-    low = replace(
-        spec, dynamic=None, input_size=spec.dynamic.min_size, batch=spec.dynamic.min_batch
-    )
-    high = replace(
-        spec, dynamic=None, input_size=spec.dynamic.max_size, batch=spec.dynamic.max_batch
-    )
-    return [low, replace(spec, dynamic=None), high]
+    low = (spec.dynamic.min_size, spec.dynamic.min_batch)
+    high = (spec.dynamic.max_size, spec.dynamic.max_batch)
+    shapes = (low, (spec.input_size, spec.batch), high)
+    return [replace(spec, dynamic=None, input_size=size, batch=n) for size, n in shapes]
 
 
 def save_network(model: onnx.ModelProto, spec: Spec, path: Path) -> Network:
@@ -256,6 +253,28 @@ def declare_ends(
     del graph.output[:]
     graph.input.append(make(INPUT_NAME, onnx.TensorProto.FLOAT, image))
     graph.output.append(make(OUTPUT_NAME, onnx.TensorProto.FLOAT, logits))
+
+
+def new_network(
+    nodes: Iterable[onnx.NodeProto], constants: Iterable[onnx.TensorProto], spec: Spec
+) -> onnx.ModelProto:
+    """A network of these nodes that keeps the contract."""
+    graph = onnx.helper.make_graph(nodes, spec.model, [], [], constants)
+    declare_ends(graph, image_shape(spec), logits_shape(spec))
+    opset = onnx.helper.make_opsetid("", OPSET)
+    return finish_network(onnx.helper.make_model(graph, opset_imports=[opset]), spec)
+
+
+def replace_content(
+    graph: onnx.GraphProto,
+    nodes: Iterable[onnx.NodeProto],
+    constants: Iterable[onnx.TensorProto],
+) -> None:
+    """Put other nodes and constants into a graph; they may be its own, held in lists."""
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.initializer[:]
+    graph.initializer.extend(constants)
 
 
 def initializer(name: str, values: npt.NDArray[np.float32]) -> onnx.TensorProto:

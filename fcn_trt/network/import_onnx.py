@@ -11,7 +11,7 @@ Source: onnx/models vision/object_detection_segmentation/fcn; ONNX operator Resi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -27,6 +27,7 @@ from fcn_trt.network.contract import (
     image_shape,
     load_onnx,
     logits_shape,
+    replace_content,
 )
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, Size, Spec, read_spec
 
@@ -41,12 +42,6 @@ _STRIDES = (8, 16, 32, 4, 64, 2, 1)
 """In the order in which they are likely; at small sizes several fit."""
 
 _ALIGN_CORNERS = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
-
-
-@dataclass(frozen=True, slots=True)
-class _Logits:
-    name: str
-    align_corners: bool
 
 
 def import_onnx(
@@ -79,16 +74,16 @@ def import_onnx(
     model = load_onnx(path)
     known = _known_spec(path, size, batch, labels)
     image = _image_name(model, path)
-    logits = _find_logits(model, _output_name(model, output, path), path)
+    logits, align_corners = _find_logits(model, _output_name(model, output, path), path)
     _drop_identities(model.graph)
-    _keep_only(model.graph, logits.name)
+    _keep_only(model.graph, logits)
     _refuse_quantised(model.graph, path)
     model = _upgrade(model, path)
-    _rename(model.graph, {image: INPUT_NAME, logits.name: OUTPUT_NAME})
+    _rename(model.graph, {image: INPUT_NAME, logits: OUTPUT_NAME})
     _lift_constants(model.graph)
     _name_nodes(model.graph)
     classes, found = _infer_logits(model, size, batch, path)
-    spec = known or _spec(path, size, batch, classes, found, logits.align_corners, labels)
+    spec = known or _spec(path, size, batch, classes, found, align_corners, labels)
     spec = replace(spec, dynamic=dynamic)
     declare_ends(model.graph, image_shape(spec), logits_shape(spec))
     return finish_network(model, spec), spec
@@ -121,8 +116,8 @@ def _output_name(model: onnx.ModelProto, asked: str | None, path: Path) -> str:
     return asked
 
 
-def _find_logits(model: onnx.ModelProto, output: str, path: Path) -> _Logits:
-    """Walk back from the output over everything that stands behind the logits."""
+def _find_logits(model: onnx.ModelProto, output: str, path: Path) -> tuple[str, bool]:
+    """Walk back from the output to the logits: their name, and whether they align corners."""
     producers = {name: node for node in model.graph.node for name in node.output}
     name, align_corners = output, False
     while (node := producers.get(name)) is not None and node.op_type in _BEHIND_LOGITS:
@@ -131,7 +126,7 @@ def _find_logits(model: onnx.ModelProto, output: str, path: Path) -> _Logits:
         name = node.input[0]
     if node is None:
         raise OnnxError(f"{path} computes nothing between its input and {output!r}")
-    return _Logits(name, align_corners)
+    return name, align_corners
 
 
 def _resize_aligns_corners(node: onnx.NodeProto, path: Path) -> bool:
@@ -167,10 +162,7 @@ def _keep_only(graph: onnx.GraphProto, output: str) -> None:
             needed.update(node.input)
             kept.append(node)
     constants = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    del graph.initializer[:]
-    graph.initializer.extend(constants)
+    replace_content(graph, reversed(kept), constants)
     del graph.output[:]
     graph.output.append(
         onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [None] * 4)
@@ -192,15 +184,12 @@ def _upgrade(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         return model
     del model.graph.value_info[:]
     try:
-        return _with_open_output(onnx.version_converter.convert_version(model, OPSET))
+        model = onnx.version_converter.convert_version(model, OPSET)
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as error:
         raise OnnxError(
             f"{path} (opset {version}) cannot be brought to {OPSET}: {error}"
         ) from error
-
-
-def _with_open_output(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Forget the output's size: the converter writes down the one that the old input gave."""
+    # Forget the output's size: the converter writes down the one that the old input gave.
     for dim in model.graph.output[0].type.tensor_type.shape.dim:
         dim.Clear()
     return model

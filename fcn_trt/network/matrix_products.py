@@ -15,15 +15,7 @@ import numpy as np
 import onnx
 
 from fcn_trt.labels import numbered_label_set
-from fcn_trt.network.contract import (
-    OPSET,
-    declare_ends,
-    finish_network,
-    image_shape,
-    initializer,
-    logits_shape,
-    save_network,
-)
+from fcn_trt.network.contract import initializer, new_network, save_network
 from fcn_trt.network.file import Network
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Size, Spec
 
@@ -54,13 +46,8 @@ def write_product_network(
         OutputError: it cannot be written.
     """
     spec = _spec(size)
-    channels = [_CHANNELS, *[width] * (layers + 1), len(spec.classes)]
-    graph = onnx.helper.make_graph([], spec.model, [], [])
-    _add_products(graph, channels)
-    declare_ends(graph, image_shape(spec), logits_shape(spec))
-    opset = onnx.helper.make_opsetid("", OPSET)
-    model = finish_network(onnx.helper.make_model(graph, opset_imports=[opset]), spec)
-    return save_network(model, spec, path)
+    nodes, constants = _products([_CHANNELS, *[width] * (layers + 1), len(spec.classes)])
+    return save_network(new_network(nodes, constants, spec), spec, path)
 
 
 def _spec(size: Size) -> Spec:
@@ -85,8 +72,9 @@ def _spec(size: Size) -> Spec:
     )
 
 
-def _add_products(graph: onnx.GraphProto, channels: list[int]) -> None:
-    """Convolutions of 1x1, with a ReLU behind each but the last."""
+def _products(channels: list[int]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Convolutions of 1x1, with a ReLU behind each but the last, and their weights."""
+    nodes, constants = [], []
     rng = np.random.default_rng(0)
     tensor = INPUT_NAME
     last = len(channels) - 2
@@ -95,11 +83,10 @@ def _add_products(graph: onnx.GraphProto, channels: list[int]) -> None:
         values = rng.standard_normal((written, read, 1, 1), dtype=np.float32)
         # A ReLU halves the mean square, which the 2 makes good (He et al. 2015, section 2.2).
         values *= np.float32(math.sqrt(2 / read))
-        graph.initializer.append(initializer(f"{name}.weight", values))
+        constants.append(initializer(f"{name}.weight", values))
         out = OUTPUT_NAME if index == last else name
-        graph.node.append(
-            onnx.helper.make_node("Conv", [tensor, f"{name}.weight"], [out], name=name)
-        )
+        nodes.append(onnx.helper.make_node("Conv", [tensor, f"{name}.weight"], [out], name=name))
         if index != last:
             tensor = f"{name}.relu"
-            graph.node.append(onnx.helper.make_node("Relu", [out], [tensor], name=tensor))
+            nodes.append(onnx.helper.make_node("Relu", [out], [tensor], name=tensor))
+    return nodes, constants

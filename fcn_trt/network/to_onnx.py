@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import onnx
@@ -20,14 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fcn_trt.model.checkpoint import LoadedModel
 from fcn_trt.model.fcn import Fcn
-from fcn_trt.network.contract import (
-    OPSET,
-    declare_ends,
-    finish_network,
-    image_shape,
-    initializer,
-    logits_shape,
-)
+from fcn_trt.network.contract import initializer, new_network
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, Size, Spec
 
 __all__ = ["model_spec", "to_onnx"]
@@ -79,10 +71,7 @@ def to_onnx(
     spec = model_spec(model, size=size, batch=batch, dynamic=dynamic)
     writer = _Writer(trace_folded(model.module))
     writer.write()
-    graph = onnx.helper.make_graph(writer.nodes, spec.model, [], [], writer.constants)
-    declare_ends(graph, image_shape(spec), logits_shape(spec))
-    opset = onnx.helper.make_opsetid("", OPSET)
-    return finish_network(onnx.helper.make_model(graph, opset_imports=[opset]), spec), spec
+    return new_network(writer.nodes, writer.constants, spec), spec
 
 
 def trace_folded(module: Fcn) -> fx.GraphModule:
@@ -126,12 +115,14 @@ class _Writer:
                 self.nodes[-1].output[0] = OUTPUT_NAME
             else:
                 self.names[node] = self._name(node)
-                kind = self._kind(node)
-                _EMIT[kind](self, node)
-
-    def _kind(self, node: fx.Node) -> Any:
-        module = _module(self.modules, node)
-        return type(module) if module is not None else node.target
+                module = _module(self.modules, node)
+                if isinstance(module, nn.Conv2d):
+                    self._conv(node, module)
+                elif isinstance(module, nn.MaxPool2d):
+                    self._maxpool(node, module)
+                else:
+                    kind, attributes = _PLAIN[node.target if module is None else type(module)]
+                    self._add(kind, node, **attributes)
 
     def _name(self, node: fx.Node) -> str:
         """The module's path, or its caller's path and the operator; numbered when it repeats."""
@@ -147,65 +138,45 @@ class _Writer:
         self.taken.add(name)
         return name
 
-    def add(self, op: str, node: fx.Node, inputs: list[str], **attributes: Any) -> None:
-        """Append one ONNX node."""
+    def _add(self, op: str, node: fx.Node, *constants: str, **attributes: Any) -> None:
+        """Append one ONNX node, which reads what the traced one does and these constants."""
         name = self.names[node]
+        inputs = [*(self.names[argument] for argument in node.all_input_nodes), *constants]
         self.nodes.append(onnx.helper.make_node(op, inputs, [name], name=name, **attributes))
 
-    def inputs(self, node: fx.Node) -> list[str]:
-        """Names of the tensors that a node reads."""
-        return [self.names[argument] for argument in node.all_input_nodes]
-
-    def conv(self, node: fx.Node) -> None:
+    def _conv(self, node: fx.Node, conv: nn.Conv2d) -> None:
         """Convolution with folded bias."""
-        conv = self.modules[str(node.target)]
-        name = self.names[node]
-        weight = conv.weight.detach().float().numpy()
-        bias = conv.bias.detach().float().numpy()
+        weight, bias = f"{self.names[node]}.weight", f"{self.names[node]}.bias"
         self.constants += [
-            initializer(f"{name}.weight", weight),
-            initializer(f"{name}.bias", bias),
+            initializer(weight, conv.weight.detach().float().numpy()),
+            initializer(bias, conv.bias.detach().float().numpy()),
         ]
-        self.add(
+        self._add(
             "Conv",
             node,
-            [*self.inputs(node), f"{name}.weight", f"{name}.bias"],
+            weight,
+            bias,
             kernel_shape=list(conv.kernel_size),
             strides=list(conv.stride),
             pads=[*conv.padding, *conv.padding],
             dilations=list(conv.dilation),
         )
 
-    def maxpool(self, node: fx.Node) -> None:
+    def _maxpool(self, node: fx.Node, pool: nn.MaxPool2d) -> None:
         """The stem's 3x3 max-pooling."""
-        pool = self.modules[str(node.target)]
-        self.add(
+        self._add(
             "MaxPool",
             node,
-            self.inputs(node),
             kernel_shape=[pool.kernel_size] * 2,
             strides=[pool.stride] * 2,
             pads=[pool.padding] * 4,
         )
 
-    def relu(self, node: fx.Node) -> None:
-        """Rectifier."""
-        self.add("Relu", node, self.inputs(node))
-
-    def sum(self, node: fx.Node) -> None:
-        """Residual addition: convolution branch, then skip branch."""
-        self.add("Add", node, self.inputs(node))
-
-    def concat(self, node: fx.Node) -> None:
-        """Concatenation along channels."""
-        self.add("Concat", node, self.inputs(node), axis=1)
-
 
 _OPERATORS: dict[Any, str] = {operator.add: "add", torch.cat: "cat"}
-_EMIT: dict[Any, Callable[[_Writer, fx.Node], None]] = {
-    nn.Conv2d: _Writer.conv,
-    nn.MaxPool2d: _Writer.maxpool,
-    nn.ReLU: _Writer.relu,
-    operator.add: _Writer.sum,
-    torch.cat: _Writer.concat,
+_PLAIN: dict[Any, tuple[str, dict[str, int]]] = {
+    nn.ReLU: ("Relu", {}),
+    operator.add: ("Add", {}),  # residual: convolution branch, then skip branch
+    torch.cat: ("Concat", {"axis": 1}),
 }
+"""Operators with nothing to look up in their modules."""

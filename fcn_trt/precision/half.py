@@ -24,7 +24,7 @@ import numpy.typing as npt
 import onnx
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.network.contract import OPSET, copy_in_opset, finish_network, opset_of
+from fcn_trt.network.contract import OPSET, copy_in_opset, finish_network, opset_of, replace_content
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec
 
 __all__ = ["FP16_MAX", "HalfPrecision", "to_half"]
@@ -143,10 +143,7 @@ class _Typer:
             self._declare(node, full=is_full)
             self.nodes.append(node)
         self._in_type(OUTPUT_NAME, full=True)
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(self.constants)
+        replace_content(self.graph, self.nodes, self.constants)
 
     def _in_type(self, name: str, *, full: bool) -> str:
         """What a tensor is called in this type; made on first use, from the type it is in."""

@@ -43,7 +43,7 @@ import numpy.typing as npt
 import onnx
 
 from fcn_trt.errors import CalibrationError, OnnxError
-from fcn_trt.network.contract import OPSET, copy_in_opset, finish_network
+from fcn_trt.network.contract import OPSET, copy_in_opset, finish_network, replace_content
 from fcn_trt.precision.half import to_half
 from fcn_trt.precision.qdq import (
     WEIGHT_AXIS,
@@ -146,15 +146,10 @@ def quantize_and_type(
     keep: Set[str] = frozenset(),
     too_large: Set[str] = frozenset(),
 ) -> tuple[onnx.ModelProto, Spec]:
-    """Quantise an FP32 network, and type what is left.
+    """Quantise an FP32 network as `quantize_network` does, and type what is left.
 
     Args:
-        model: As for `quantize_network`.
-        spec: As for `quantize_network`.
-        precision: As for `quantize_network`.
-        amaxes: As for `quantize_network`.
         float_precision: Type of what is not quantised.
-        keep: As for `quantize_network`.
         too_large: Names of nodes that fp16 cannot hold; with it as the rest they stay in fp32.
 
     Raises:
@@ -248,11 +243,9 @@ class _Writer:
             if node.name in self.chosen.convolutions:
                 node.input[1] = self._weight(node.input[1], axis=WEIGHT_AXIS[node.op_type])
             self.nodes.append(node)
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
         read = {name for node in self.nodes for name in node.input}
-        del self.graph.initializer[:]
-        self.graph.initializer.extend(t for t in self.constants.values() if t.name in read)
+        used = [tensor for tensor in self.constants.values() if tensor.name in read]
+        replace_content(self.graph, self.nodes, used)
 
     def _activation(self, name: str) -> str:
         """What an activation is called behind its Q/DQ, which is made on first use."""

@@ -111,21 +111,14 @@ def find_ranges(
     """Find out what a precision has to know: from a calibration, or on images.
 
     Args:
-        model: What it holds.
-        calibration: As for `type_network`.
-        method: As for `type_network`.
-        float_precision: As for `type_network`.
-        images: As for `type_network`.
-        on_image: As for `type_network`.
+        model: What the network's file holds; the others are as for `type_network`.
 
     Raises:
         CalibrationError, OnnxError, ValueError, EngineError: as for `type_network`.
     """
-    if precision == network.spec.precision or (precision not in QUANTISED and images is None):
-        return Ranges()
     if precision == "fp16" and network.spec.precision == "fp32" and images is not None:
         return Ranges(too_large=find_overflows(network, images, on_image=on_image).keys())
-    if precision not in QUANTISED or calibration is None:
+    if precision not in QUANTISED or precision == network.spec.precision or calibration is None:
         return Ranges()
     cache = read_calibration(calibration)
     require_made_for(cache, calibration, model, network.spec)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fcn_trt.labels import label_set
 from fcn_trt.scene.drawing import Colour, Mesh, MeshBuilder, Points
 from fcn_trt.scene.shapes import Corners, on_ground, on_wall, pick, upright
 from fcn_trt.scene.style import Shade
 
 __all__ = ["fence", "hedge", "house", "tree"]
 
-_CLASSES = label_set("camvid").classes
-_BUILDING = _CLASSES.index("building")
-_FENCE = _CLASSES.index("fence")
-_TREE = _CLASSES.index("tree")
 
 _WALLS = (
     (62, 80, 150), (50, 66, 118), (92, 130, 176), (128, 172, 204), (196, 214, 224), (214, 218, 220),
@@ -22,13 +17,8 @@ _WALLS = (
 )  # fmt: skip
 _ROOFS = ((60, 66, 96), (70, 72, 76), (52, 58, 72), (58, 74, 120))
 _FASCIAS = (
-    (40, 40, 150),
-    (120, 60, 30),
-    (50, 90, 40),
-    (30, 30, 34),
-    (30, 110, 190),
-    (150, 140, 40),
-)
+    (40, 40, 150), (120, 60, 30), (50, 90, 40), (30, 30, 34), (30, 110, 190), (150, 140, 40),
+)  # fmt: skip
 _FENCES = (
     (60, 92, 130), (48, 70, 98), (225, 228, 230), (54, 84, 52), (120, 118, 112), (52, 52, 56),
     (90, 130, 160),
@@ -56,13 +46,13 @@ def house(
     wall = pick(rng, _WALLS)
     back = across + outward * 9.0
     light, front = shade.side(-outward), shade.front
-    builder.face(upright(start, across, back, 0.0, top), wall * front, label=_BUILDING)
+    builder.face(upright(start, across, back, 0.0, top), wall * front, label="building")
     if rng.random() < 0.5:
         _add_end_windows(builder, rng, front, (across, start), (floors, storey))
     if rng.random() < 0.55:
         _add_roof(builder, rng, shade, (across, back, top, start, end), wall)
     brick = "brick" if wall[2] > wall[0] * 1.4 else "plaster"
-    builder.face(on_wall(across, 0.0, top, start, end), wall * light, label=_BUILDING, grain=brick)
+    builder.face(on_wall(across, 0.0, top, start, end), wall * light, label="building", grain=brick)
     builder.face(on_wall(across, top - 0.3, top, start, end), wall * light * 0.72)
     first = 1 if rng.random() < 0.45 else 0
     if first:
@@ -107,13 +97,13 @@ def _add_roof(
     middle, ridge = (across + back) / 2, top + rng.uniform(1.8, 3.2)
     tiles = pick(rng, _ROOFS)
     gable = [(across, top, start), (back, top, start), (middle, ridge, start)]
-    builder.face(gable, wall * shade.front, label=_BUILDING)
+    builder.face(gable, wall * shade.front, label="building")
     slope = [(across, top, start), (across, top, end), (middle, ridge, end), (middle, ridge, start)]
-    builder.face(slope, tiles * shade.top, label=_BUILDING)
+    builder.face(slope, tiles * shade.top, label="building")
     if rng.random() < 0.6:
         at = start + rng.uniform(0.3, 0.8) * (end - start)
         stack = upright(at, middle - 0.5, middle + 0.5, ridge - 1.0, ridge + 1.1)
-        builder.face(stack, wall * shade.front * 0.9, label=_BUILDING)
+        builder.face(stack, wall * shade.front * 0.9, label="building")
 
 
 def _add_shop(
@@ -174,8 +164,8 @@ def fence(
     height = rng.uniform(1.2, 2.0)
     colour = pick(rng, _FENCES) * shade.side(-outward)
     ends = upright(start, across, across + outward * 0.12, 0.1, height)
-    builder.face(ends, colour * 0.8, label=_FENCE)
-    builder.face(on_wall(across, 0.1, height, start, end), colour * 0.55, label=_FENCE)
+    builder.face(ends, colour * 0.8, label="fence")
+    builder.face(on_wall(across, 0.1, height, start, end), colour * 0.55, label="fence")
     board = rng.uniform(0.28, 0.45)
     lefts = start + board * np.arange(int((end - start) / board))
     corners = np.full((len(lefts), 4, 3), across)
@@ -201,8 +191,8 @@ def hedge(
     outline = [(across, 0.1, start)]
     outline += [(across, float(t), float(a)) for t, a in zip(tops, alongs, strict=True)]
     outline.append((across, 0.1, end))
-    builder.face(upright(start, across, across + outward * 1.5, 0.1, height), colour, label=_TREE)
-    builder.face(outline, colour, label=_TREE, convex=False)
+    builder.face(upright(start, across, across + outward * 1.5, 0.1, height), colour, label="tree")
+    builder.face(outline, colour, label="tree", convex=False)
     patches = 70
     lows = rng.uniform(0.1, 0.85, patches) * height
     firsts = rng.uniform(start, end - 0.5, patches)
@@ -221,11 +211,11 @@ def tree(rng: np.random.Generator, shade: Shade, *, across: float, along: float)
     middle = rng.uniform(3.4, 4.6) + 0.4 * radius
     half = rng.uniform(0.16, 0.3)
     bark = np.array([52.0, 66.0, 82.0]) * rng.uniform(0.7, 1.3) * shade.front
-    builder.face(upright(along, across - half, across + half, 0.0, middle), bark, label=_TREE)
+    builder.face(upright(along, across - half, across + half, 0.0, middle), bark, label="tree")
     builder.face(upright(along, across, across + half, 0.0, middle), bark * 0.75)
     leaf = pick(rng, _LEAVES)
     outline = _lump(rng, (across, middle, along), radius, radius * rng.uniform(0.8, 1.15), 30)
-    builder.face(outline, leaf * shade.front * 0.75, label=_TREE, convex=False)
+    builder.face(outline, leaf * shade.front * 0.75, label="tree", convex=False)
     _add_clumps(builder, rng, shade, (across, middle, along), radius, leaf)
     shadow = np.array(on_ground(0.02, across - radius, across + radius, along - 1.2, along + 1.2))
     return builder.build(detail_m=0.25, reach_m=110.0, shadow=shadow)

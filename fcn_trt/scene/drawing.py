@@ -7,13 +7,14 @@ line, up from the road surface, along in the direction of travel. Colours are BG
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.labels import label_set
 from fcn_trt.scene.texture import NEUTRAL, TILE_M, TILE_PX, tile
 from fcn_trt.spec import NO_LABEL, Frame, LabelMap, Size
 
@@ -24,6 +25,8 @@ Colour: TypeAlias = npt.NDArray[np.float64]
 Gain: TypeAlias = npt.NDArray[np.uint8]
 """(H, W) brightness factors in units of 1/128."""
 
+LABELS = {name: index for index, name in enumerate(label_set("camvid").classes)}
+"""What the label map says of each class."""
 DETAIL = -1
 """Label of a face that is painted on an object whose label is already in the map."""
 NEAR_M = 1.0
@@ -123,15 +126,8 @@ class Mesh:
     def moved(self, across_m: float, along_m: float) -> Mesh:
         """The same thing somewhere else."""
         offset = np.array([across_m, 0.0, along_m])
-        return Mesh(
-            points=self.points + offset,
-            faces=self.faces,
-            colours=self.colours,
-            reach_m=self.reach_m,
-            detail_m=self.detail_m,
-            grain=self.grain,
-            shadow=None if self.shadow is None else self.shadow + offset,
-        )
+        shadow = None if self.shadow is None else self.shadow + offset
+        return replace(self, points=self.points + offset, shadow=shadow)
 
 
 class MeshBuilder:
@@ -148,14 +144,15 @@ class MeshBuilder:
         corners: Sequence[tuple[float, float, float]],
         colour: Colour,
         *,
-        label: int = DETAIL,
+        label: str = "",
         convex: bool = True,
         grain: str = "",
     ) -> None:
-        """Add a face in front of all faces so far."""
+        """Add a face in front of all faces so far; without a label it is a detail."""
         first = len(self._corners)
         self._corners.extend(corners)
-        self._faces.append((first, len(self._corners), label, convex))
+        code = LABELS[label] if label else DETAIL
+        self._faces.append((first, len(self._corners), code, convex))
         self._colours.append(colour)
         if grain:
             self._grain = (first, grain)
@@ -167,12 +164,8 @@ class MeshBuilder:
             corners: (F, K, 3) street coordinates.
             colours: (F, 3) one per face.
         """
-        count = corners.shape[1]
         for face, colour in zip(corners.tolist(), colours, strict=True):
-            first = len(self._corners)
-            self._corners.extend(face)
-            self._faces.append((first, first + count, DETAIL, True))
-            self._colours.append(colour)
+            self.face(face, colour)
 
     def build(
         self, *, reach_m: float = 1e9, detail_m: float = 0.1, shadow: Points | None = None

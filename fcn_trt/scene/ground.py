@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from fcn_trt.labels import label_set
 from fcn_trt.scene.drawing import (
     NEAR_M,
     Canvas,
@@ -21,6 +20,7 @@ from fcn_trt.scene.drawing import (
     fill_gain,
     multiply,
 )
+from fcn_trt.scene.shapes import on_ground
 from fcn_trt.scene.street import BLOCK_M, SIGHT_M, Plan, Street
 from fcn_trt.scene.style import Style
 from fcn_trt.scene.texture import NEUTRAL, TILE_M, TILE_PX, tile
@@ -28,9 +28,6 @@ from fcn_trt.scene.texture import NEUTRAL, TILE_M, TILE_PX, tile
 KERB_M = 0.13
 _END_M = 240.0
 _OPEN_LAND_M = 90.0
-_CLASSES = label_set("camvid").classes
-_ROAD = _CLASSES.index("road")
-_PAVEMENT = _CLASSES.index("pavement")
 
 
 class Ground:
@@ -59,13 +56,13 @@ class Ground:
             kerb, line = self._plan.kerb(side), self._plan.line(side)
             out = line + side * _OPEN_LAND_M
             self._strip(
-                canvas, view, alongs, ((kerb, KERB_M), (out, KERB_M)), self._paving, _PAVEMENT
+                canvas, view, alongs, ((kerb, KERB_M), (out, KERB_M)), self._paving, "pavement"
             )
         left, right = self._plan.kerb(-1.0), self._plan.kerb(1.0)
-        self._strip(canvas, view, alongs, ((left, 0.0), (right, 0.0)), self._road, _ROAD)
+        self._strip(canvas, view, alongs, ((left, 0.0), (right, 0.0)), self._road, "road")
         for kerb in (left, right):
             kerbstone = self._paving * (0.8 if kerb < 0 else 0.9) + 8
-            self._strip(canvas, view, alongs, ((kerb, 0.0), (kerb, KERB_M)), kerbstone, _PAVEMENT)
+            self._strip(canvas, view, alongs, ((kerb, 0.0), (kerb, KERB_M)), kerbstone, "pavement")
         canvas.paint(
             self._markings(view), view, Haze(colour=self._style.haze.colour, distance_m=60.0)
         )
@@ -82,7 +79,7 @@ class Ground:
         alongs: Points,
         edges: tuple[tuple[float, float], tuple[float, float]],
         colour: Colour,
-        label: int,
+        label: str,
     ) -> None:
         """A surface along the whole street between two (across, up) edges."""
         builder = MeshBuilder()
@@ -112,9 +109,7 @@ class Ground:
     ) -> None:
         half = width / 2
         colour = self._paint if across == 0.0 else self._edge_paint
-        corners = [(across - half, 0.0, start), (across + half, 0.0, start)]
-        corners += [(across + half, 0.0, end), (across - half, 0.0, end)]
-        builder.face(corners, colour)
+        builder.face(on_ground(0.0, across - half, across + half, start, end), colour)
 
     def _joints(self, view: View) -> Mesh:
         """Joints between the slabs of the pavements, near the camera."""
@@ -124,16 +119,11 @@ class Ground:
         for side in (-1.0, 1.0):
             inner, outer = self._plan.kerb(side) + 0.15 * side, self._plan.line(side)
             for along in first + np.arange(2, int(22.0 / self._slab_m)) * self._slab_m:
-                corners = [(inner, KERB_M, along), (outer, KERB_M, along)]
-                corners += [(outer, KERB_M, along + 0.035), (inner, KERB_M, along + 0.035)]
-                builder.face(corners, dark)
+                builder.face(on_ground(KERB_M, inner, outer, along, along + 0.035), dark)
             for across in np.linspace(inner, outer, 4)[:3]:
-                corners = [
-                    (across, KERB_M, view.along_m + 1.5),
-                    (across, KERB_M, view.along_m + 22.0),
-                ]
-                corners += [(across + 0.035, KERB_M, view.along_m + 22.0)]
-                corners += [(across + 0.035, KERB_M, view.along_m + 1.5)]
+                start, end = view.along_m + 1.5, view.along_m + 22.0
+                corners = [(across, KERB_M, start), (across, KERB_M, end)]
+                corners += [(across + 0.035, KERB_M, end), (across + 0.035, KERB_M, start)]
                 builder.face(corners, dark)
         return builder.build(detail_m=1.0)
 
@@ -181,9 +171,7 @@ class Ground:
                 line = self._plan.line(side)
                 tip = line - side * eaves * (0.35 + 0.8 * abs(self._style.sun_side))
                 start, end = index * BLOCK_M, (index + 1) * BLOCK_M
-                corners = np.array(
-                    [(line, 0, start), (tip, 0, start), (tip, 0, end), (line, 0, end)]
-                )
+                corners = np.array(on_ground(0.0, line, tip, start, end))
                 if eaves > 0 and end - view.along_m > 2.0:
                     fill_gain(shadows, view.project(corners) - up, depth)
         for thing in things:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from fcn_trt.labels import label_set
-from fcn_trt.scene.drawing import DETAIL, Colour, Mesh, MeshBuilder
-from fcn_trt.scene.shapes import CLOTHES, DARK, SKIN, WHITE, Corners, on_ground, pick, ring, upright
+from fcn_trt.scene.drawing import Colour, Mesh, MeshBuilder
+from fcn_trt.scene.shapes import (
+    CLOTHES,
+    DARK,
+    SKIN,
+    WHITE,
+    Corners,
+    on_ground,
+    pick,
+    ring,
+    slanted,
+    upright,
+)
 from fcn_trt.scene.style import Shade
 
 __all__ = ["bollard", "lamp", "pedestrian", "sign"]
 
-_CLASSES = label_set("camvid").classes
-_POLE = _CLASSES.index("pole")
-_SIGN = _CLASSES.index("sign")
-_PEDESTRIAN = _CLASSES.index("pedestrian")
 
 _BOARDS = ((36, 36, 190), (170, 80, 20), (60, 120, 30), (40, 200, 235), (30, 120, 235))
 _RED = np.array([40.0, 36.0, 205.0])
@@ -36,26 +42,20 @@ def pedestrian(rng: np.random.Generator, shade: Shade, *, across: float, stride:
     hip, shoulder = 0.5 * tall, 0.84 * tall
     for way in (-1.0, 1.0):
         foot = across + way * (0.1 + 0.16 * stride)
-        leg = [
-            (foot - 0.1, 0.0, 0.0), (foot + 0.1, 0.0, 0.0),
-            (across + way * 0.11 + 0.13, hip + 0.05, 0.0),
-            (across + way * 0.11 - 0.13, hip + 0.05, 0.0),
-        ]  # fmt: skip
-        builder.face(leg, trousers * (1.0 + 0.12 * way), label=_PEDESTRIAN)
+        top = across + way * 0.11
+        leg = slanted((foot - 0.1, foot + 0.1, 0.0, 0.0), (top - 0.13, top + 0.13, hip + 0.05, 0.0))
+        builder.face(leg, trousers * (1.0 + 0.12 * way), label="pedestrian")
         hand = across + way * (half + 0.06 + 0.08 * stride)
-        arm = [
-            (hand - 0.07, hip, 0.0), (hand + 0.07, hip, 0.0),
-            (across + way * half + 0.06, shoulder, 0.0),
-            (across + way * half - 0.06, shoulder, 0.0),
-        ]  # fmt: skip
-        builder.face(arm, coat * 0.8, label=_PEDESTRIAN)
-    torso = [
-        (across - half * 0.85, hip - 0.1, 0.0), (across + half * 0.85, hip - 0.1, 0.0),
-        (across + half, shoulder, 0.0), (across - half, shoulder, 0.0),
-    ]  # fmt: skip
-    builder.face(torso, coat, label=_PEDESTRIAN)
+        top = across + way * half
+        arm = slanted((hand - 0.07, hand + 0.07, hip, 0.0), (top - 0.06, top + 0.06, shoulder, 0.0))
+        builder.face(arm, coat * 0.8, label="pedestrian")
+    torso = slanted(
+        (across - half * 0.85, across + half * 0.85, hip - 0.1, 0.0),
+        (across - half, across + half, shoulder, 0.0),
+    )
+    builder.face(torso, coat, label="pedestrian")
     head = tall - 0.14
-    builder.face(ring((across, head, 0.0), (0.13, 0.17), 10), skin, label=_PEDESTRIAN)
+    builder.face(ring((across, head, 0.0), (0.13, 0.17), 10), skin, label="pedestrian")
     hair = pick(rng, ((24, 30, 40), (40, 70, 110), (110, 120, 125)))
     builder.face(ring((across, head + 0.07, 0.0), (0.135, 0.1), 8), hair * shade.front)
     shadow = np.array(on_ground(0.0, across - 0.4, across + 0.4, -0.2, 0.35))
@@ -68,30 +68,20 @@ def lamp(rng: np.random.Generator, shade: Shade, *, across: float, along: float)
     inward = -1.0 if across > 0 else 1.0
     high, half = rng.uniform(6.0, 8.5), rng.uniform(0.16, 0.21)
     metal = pick(rng, ((150, 152, 150), (110, 112, 112), (64, 68, 66), (58, 78, 60)))
-    post = [
-        (across - half, 0.0, along), (across + half, 0.0, along),
-        (across + half * 0.7, high, along), (across - half * 0.7, high, along),
-    ]  # fmt: skip
-    builder.face(post, metal * shade.front, label=_POLE)
-    dark = [
-        (across, 0.0, along),
-        (across + half, 0.0, along),
-        (across + half * 0.7, high, along),
-        (across, high, along),
-    ]
+    post = slanted(
+        (across - half, across + half, 0.0, along),
+        (across - half * 0.7, across + half * 0.7, high, along),
+    )
+    builder.face(post, metal * shade.front, label="pole")
+    dark = slanted((across, across + half, 0.0, along), (across, across + half * 0.7, high, along))
     builder.face(dark, metal * shade.front * 0.75)
     end = across + inward * 1.7
-    arm = [
-        (across, high - 0.22, along),
-        (across, high, along),
-        (end, high + 0.45, along),
-        (end, high + 0.2, along),
-    ]
-    builder.face(arm, metal * shade.front, label=_POLE)
-    head = upright(
-        along, min(end, end + inward * 0.8), max(end, end + inward * 0.8), high + 0.15, high + 0.5
-    )
-    builder.face(head, metal * 0.8 + 30, label=_POLE)
+    outline = ((across, high - 0.22), (across, high), (end, high + 0.45), (end, high + 0.2))
+    arm = [(x, y, along) for x, y in outline]
+    builder.face(arm, metal * shade.front, label="pole")
+    left, right = sorted((end, end + inward * 0.8))
+    head = upright(along, left, right, high + 0.15, high + 0.5)
+    builder.face(head, metal * 0.8 + 30, label="pole")
     return builder.build(detail_m=0.15, reach_m=26.0)
 
 
@@ -101,11 +91,10 @@ def bollard(rng: np.random.Generator, shade: Shade, *, across: float, along: flo
     half, high = rng.uniform(0.15, 0.19), rng.uniform(0.95, 1.3)
     paint = pick(rng, ((34, 34, 36), (60, 62, 60), (150, 152, 150)))
     post = upright(along, across - half, across + half, 0.0, high)
-    builder.face(post, paint * shade.front, label=_POLE)
+    builder.face(post, paint * shade.front, label="pole")
     builder.face(upright(along, across, across + half, 0.0, high), paint * shade.front * 0.7)
-    builder.face(
-        upright(along, across - half, across + half, high - 0.3, high - 0.12), WHITE * shade.front
-    )
+    band = upright(along, across - half, across + half, high - 0.3, high - 0.12)
+    builder.face(band, WHITE * shade.front)
     return builder.build(detail_m=0.15, reach_m=22.0)
 
 
@@ -115,7 +104,7 @@ def sign(rng: np.random.Generator, shade: Shade, *, across: float, along: float)
     half, metal = rng.uniform(0.13, 0.16), pick(rng, ((140, 142, 140), (80, 82, 82)))
     middle, size = rng.uniform(2.5, 3.1), rng.uniform(0.5, 0.68)
     post = upright(along, across - half, across + half, 0.0, middle)
-    builder.face(post, metal * shade.front, label=_POLE)
+    builder.face(post, metal * shade.front, label="pole")
     kind = int(rng.integers(5))
     light = 0.35 + 0.65 * shade.front
     colour = pick(rng, _BOARDS) * light
@@ -138,7 +127,7 @@ def _add_disc(
 ) -> None:
     """White in a red ring, with a black bar."""
     across, middle, along = centre
-    builder.face(ring(centre, (size, size), 16), _RED * light, label=_SIGN)
+    builder.face(ring(centre, (size, size), 16), _RED * light, label="sign")
     builder.face(ring(centre, (size * 0.7, size * 0.7), 14), WHITE * light)
     builder.face(upright(along, across - 0.08, across + 0.08, middle - 0.2, middle + 0.2), DARK)
 
@@ -148,7 +137,7 @@ def _add_triangle(
 ) -> None:
     """White in a red triangle."""
     across, middle, along = centre
-    for share, paint, label in ((1.0, _RED, _SIGN), (0.6, WHITE, DETAIL)):
+    for share, paint, label in ((1.0, _RED, "sign"), (0.6, WHITE, "")):
         wide, low, high = size * 1.15 * share, size * 0.8 * share, size * 1.1 * share
         base = [(across - wide, middle - low, along), (across + wide, middle - low, along)]
         builder.face([*base, (across, middle + high, along)], paint * light, label=label)
@@ -168,7 +157,7 @@ def _add_plate(
         return upright(along, across - wide, across + wide, middle + low, middle + high)
 
     wide, tall = half
-    builder.face(band(wide, -tall, tall), WHITE * light, label=_SIGN)
+    builder.face(band(wide, -tall, tall), WHITE * light, label="sign")
     builder.face(band(wide - 0.07, 0.07 - tall, tall - 0.07), colour)
     for low in (-0.45, 0.15):
         builder.face(band(0.6 * wide, low * tall, (low + 0.25) * tall), WHITE * light)
@@ -178,11 +167,8 @@ def _add_traffic_light(
     builder: MeshBuilder, rng: np.random.Generator, across: float, middle: float, along: float
 ) -> None:
     """Three lamps in a black box, one of them on."""
-    builder.face(
-        upright(along, across - 0.32, across + 0.32, middle - 0.75, middle + 0.75),
-        DARK * 0.7,
-        label=_SIGN,
-    )
+    box = upright(along, across - 0.32, across + 0.32, middle - 0.75, middle + 0.75)
+    builder.face(box, DARK * 0.7, label="sign")
     lit = int(rng.integers(3))
     lamps = ((30.0, 30.0, 235.0), (30.0, 170.0, 240.0), (120.0, 220.0, 60.0))
     for index, colour in enumerate(lamps):

@@ -10,8 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from fcn_trt.labels import label_set
-from fcn_trt.scene.drawing import Canvas, Mesh, MeshBuilder, View
+from fcn_trt.scene.drawing import LABELS, Canvas, Mesh, MeshBuilder, View
 from fcn_trt.scene.ground import Ground
 from fcn_trt.scene.street import BLOCK_M, SIGHT_M, Street
 from fcn_trt.scene.style import expose, paint_sky, reflect, style_of
@@ -25,11 +24,6 @@ HELD_OUT_SEED = 1_000_000
 SCENE_FRAMES = 300
 """Training draws its frames from the first of each street."""
 
-
-_CLASSES = label_set("camvid").classes
-_SKY = _CLASSES.index("sky")
-_BUILDING = _CLASSES.index("building")
-_TREE = _CLASSES.index("tree")
 _STYLE, _CAMERA, _GROUND, _SKYLINE = 101, 102, 103, 104
 _START_M = 1000.0
 _SKYLINE_M = 300.0
@@ -87,7 +81,7 @@ class StreetScene:
         view = self._view(time_s, size)
         canvas = Canvas(size)
         paint_sky(canvas.frame, view, self._style, drift=0.004 * time_s)
-        canvas.label_map[: int(np.clip(np.ceil(view.horizon_px) + 1, 1, size[0]))] = _SKY
+        canvas.label_map[: int(np.clip(np.ceil(view.horizon_px) + 1, 1, size[0]))] = LABELS["sky"]
         far = replace(view, across_m=0.0, along_m=0.0, bend_per_m=0.0)
         canvas.paint(self._skyline, far, self._style.haze)
         blocks = self._blocks(view, time_s)
@@ -154,12 +148,12 @@ def _skyline(rng: np.random.Generator) -> Mesh:
     while across < 900.0:
         width, high = float(rng.uniform(14, 50)), float(rng.uniform(7, 22))
         if rng.random() < 0.55:
-            colour, label = np.array([80.0, 98.0, 88.0]) * rng.uniform(0.7, 1.2), _TREE
+            colour, label = np.array([80.0, 98.0, 88.0]) * rng.uniform(0.7, 1.2), "tree"
             xs = np.linspace(across - 8, across + width + 8, 10)
             bumps = high * (0.55 + 0.45 * np.sin(np.linspace(0, np.pi, 10))) + rng.normal(0, 1, 10)
             top = [(float(x), float(y), _SKYLINE_M) for x, y in zip(xs, bumps, strict=True)]
         else:
-            colour, label = np.full(3, rng.uniform(90, 150)), _BUILDING
+            colour, label = np.full(3, rng.uniform(90, 150)), "building"
             top = [(across, high, _SKYLINE_M), (across + width, high, _SKYLINE_M)]
         foot = [(top[-1][0], -2.0, _SKYLINE_M), (top[0][0], -2.0, _SKYLINE_M)]
         builder.face(top + foot, colour, label=label, convex=False)

@@ -41,6 +41,15 @@ def on_ground(up: float, left: float, right: float, start: float, end: float) ->
     return [(left, up, start), (right, up, start), (right, up, end), (left, up, end)]
 
 
+def slanted(
+    low: tuple[float, float, float, float], high: tuple[float, float, float, float]
+) -> Corners:
+    """A face between two level edges, each (left, right, up, along)."""
+    left, right, up, along = low
+    high_left, high_right, top, back = high
+    return [(left, up, along), (right, up, along), (high_right, top, back), (high_left, top, back)]
+
+
 def ring(
     centre: tuple[float, float, float],
     radius: tuple[float, float],

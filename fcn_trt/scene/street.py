@@ -153,15 +153,16 @@ class Street:
         cuts = [start, start + BLOCK_M]
         if rng.random() < 0.5:
             cuts.insert(1, start + BLOCK_M * float(rng.uniform(0.4, 0.6)))
-        houses = []
-        for first, last in zip(cuts[-2::-1], cuts[:0:-1], strict=True):
-            floors = max(2, self.plan.floors + int(rng.integers(-1, 2)))
-            houses.append(
-                buildings.house(
-                    rng, self._shade, across=across, start=first, end=last, floors=floors
-                )
+        return [
+            buildings.house(
+                *(rng, self._shade),
+                across=across,
+                start=first,
+                end=last,
+                floors=max(2, self.plan.floors + int(rng.integers(-1, 2))),
             )
-        return houses
+            for first, last in zip(cuts[-2::-1], cuts[:0:-1], strict=True)
+        ]
 
     def _gap(self, rng: np.random.Generator, side: float, start: float) -> list[Mesh]:
         """Trees, perhaps a house set back, and in front of them a fence or a hedge."""
@@ -206,39 +207,34 @@ class Street:
         cars = []
         for slot in (0.5, 6.5):
             if rng.random() < 0.42:
-                car = vehicles.car(
-                    rng,
-                    self._shade,
-                    across=across,
-                    seen_from=self.plan.camera_across_m,
-                    is_oncoming=bool(side != self.plan.own_side),
-                )
+                car = self._car(rng, across, side)
                 cars.append(car.moved(0.0, start + slot + float(rng.uniform(0, 0.8))))
         return cars
+
+    def _car(self, rng: np.random.Generator, across: float, side: float) -> Mesh:
+        return vehicles.car(
+            *(rng, self._shade),
+            across=across,
+            seen_from=self.plan.camera_across_m,
+            is_oncoming=side != self.plan.own_side,
+        )
 
     def _cars(self, along_m: float, time_s: float) -> Iterator[Mesh]:
         """Oncoming cars, and one or two ahead that keep the camera's pace."""
         plan = self.plan
 
-        def make(rng: np.random.Generator, *, is_oncoming: bool) -> Mesh:
-            side = -plan.own_side if is_oncoming else plan.own_side
+        def make(rng: np.random.Generator, side: float) -> Mesh:
             across = side * 0.5 * plan.lane_m + float(rng.normal(0, 0.15))
-            return vehicles.car(
-                rng,
-                self._shade,
-                across=across,
-                seen_from=plan.camera_across_m,
-                is_oncoming=is_oncoming,
-            )
+            return self._car(rng, across, side)
 
         shift = -0.9 * plan.speed_m_s * time_s
         for rng, along in self._column(_TRAFFIC, along_m, shift, spacing_m=plan.cars, reach_m=80.0):
-            yield make(rng, is_oncoming=True).moved(0.0, along)
+            yield make(rng, -plan.own_side).moved(0.0, along)
         rng = np.random.default_rng([self.seed, _TRAFFIC])
         gap_m = float(rng.uniform(11.0, 55.0))
         for _ in range(2):
             sway_m = 3.0 * float(np.sin(0.3 * time_s + rng.uniform(0, 6.3)))
-            yield make(rng, is_oncoming=False).moved(0.0, along_m + gap_m + sway_m)
+            yield make(rng, plan.own_side).moved(0.0, along_m + gap_m + sway_m)
             gap_m += float(rng.uniform(14.0, 40.0))
 
     def _riders(self, along_m: float, time_s: float) -> Iterator[Mesh]:

@@ -9,13 +9,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fcn_trt.labels import label_set
-from fcn_trt.scene.drawing import Colour, Haze, View
+from fcn_trt.scene.drawing import LABELS, Colour, Haze, View
 from fcn_trt.scene.texture import TILE_PX, tile
 from fcn_trt.spec import Frame, LabelMap
 
 _NOISE_PX = 512
-_ROAD = label_set("camvid").classes.index("road")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +157,7 @@ def reflect(frame: Frame, label_map: LabelMap, view: View, style: Style) -> None
     mirrored = cv2.resize(mirrored, (width, height - horizon), interpolation=cv2.INTER_LINEAR)
     ground = frame[horizon:]
     mixed = cv2.addWeighted(ground, 1.0 - 0.5 * style.wet, mirrored, 0.45 * style.wet, 0.0)
-    road = label_map[horizon:] == _ROAD
+    road = label_map[horizon:] == LABELS["road"]
     np.copyto(ground, mixed, where=road[..., None])
 
 
@@ -190,11 +188,9 @@ def expose(frame: Frame, style: Style, *, shift: int) -> Frame:
 
 def _curve(style: Style) -> npt.NDArray[np.uint8]:
     """(1, 256, 3) table from light to pixel value."""
-    light = np.linspace(0.0, 1.0, 256)[:, None] * style.gains
-    table: npt.NDArray[np.uint8] = np.rint(255 * np.clip(light, 0, 1) ** style.gamma).astype(
-        np.uint8
-    )[None]
-    return table
+    light = np.clip(np.linspace(0.0, 1.0, 256)[:, None] * style.gains, 0, 1)
+    table: npt.NDArray[np.uint8] = np.rint(255 * light**style.gamma).astype(np.uint8)
+    return table[None]
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from fcn_trt.labels import label_set
 from fcn_trt.scene.drawing import Colour, Mesh, MeshBuilder
 from fcn_trt.scene.shapes import (
     CLOTHES,
@@ -15,15 +14,13 @@ from fcn_trt.scene.shapes import (
     on_wall,
     pick,
     ring,
+    slanted,
     upright,
 )
 from fcn_trt.scene.style import Shade
 
 __all__ = ["car", "cyclist"]
 
-_CLASSES = label_set("camvid").classes
-_CAR = _CLASSES.index("car")
-_BICYCLIST = _CLASSES.index("bicyclist")
 
 _PAINTS = (
     (30, 30, 34), (70, 66, 62), (150, 150, 150), (196, 198, 198), (230, 232, 232), (36, 32, 160),
@@ -53,7 +50,7 @@ def car(
     side, light = across + facing * half, shade.side(facing)
     waist = 1.15 if is_van else 0.92
     for left in (across - half + 0.05, across + half - 0.3):
-        builder.face(upright(0.3, left, left + 0.25, 0.0, 0.5), DARK, label=_CAR)
+        builder.face(upright(0.3, left, left + 0.25, 0.0, 0.5), DARK, label="car")
     _add_car_side(builder, paint * light, (side, facing, length), (waist, top))
     slope = 1.1 if is_oncoming and not is_van else 0.25
     _add_car_end(
@@ -74,12 +71,12 @@ def _add_car_side(
     side, facing, length = body
     waist, top = heights
     inner = side - facing * 0.16
-    builder.face(on_wall(side, 0.28, waist, 0.0, length), paint, label=_CAR)
+    builder.face(on_wall(side, 0.28, waist, 0.0, length), paint, label="car")
     cabin = [
         (side, waist, 0.1), (side, waist, length * 0.78),
         (inner, top, length * 0.62), (inner, top, length * 0.16),
     ]  # fmt: skip
-    builder.face(cabin, paint, label=_CAR)
+    builder.face(cabin, paint, label="car")
     between = [
         (side - facing * 0.03, waist + 0.05, length * 0.12),
         (side - facing * 0.03, waist + 0.05, length * 0.7),
@@ -90,7 +87,7 @@ def _add_car_side(
     builder.face(on_wall(side, 0.28, 0.4, 0.0, length), paint * 0.55)
     for along in (0.75, length - 0.8):
         wheel = ring((side, 0.32, along), (0.34, 0.34), 12, sideways=True)
-        builder.face(wheel, DARK * 0.8, label=_CAR)
+        builder.face(wheel, DARK * 0.8, label="car")
         builder.face(ring((side, 0.32, along), (0.2, 0.2), 10, sideways=True), WHITE * 0.6)
 
 
@@ -103,45 +100,24 @@ def _add_car_end(
     *,
     is_oncoming: bool,
 ) -> None:
-    """Roof, bonnet, screen, and the near end."""
+    """Roof, bonnet, screen, and the near end with its lights and its plate."""
     across, half, length = body
     waist, top, slope = heights
     low, left, right = waist - (0.12 if is_oncoming else 0.0), across - half, across + half
     roof_left, roof_right, back = left + 0.16, right - 0.16, slope + 0.55
-    roof = [
-        (roof_left, top, back), (roof_right, top, back),
-        (roof_right, top, length * 0.62), (roof_left, top, length * 0.62),
-    ]  # fmt: skip
-    builder.face(roof, paint * shade.top, label=_CAR)
-    bonnet = [(left, low, 0.0), (right, low, 0.0), (right, waist, slope), (left, waist, slope)]
-    builder.face(bonnet, paint * shade.top, label=_CAR)
-    screen = [
-        (left, waist, slope),
-        (right, waist, slope),
-        (roof_right, top, back),
-        (roof_left, top, back),
-    ]
-    builder.face(screen, paint * shade.front, label=_CAR)
-    glass = [
-        (left + 0.13, waist + 0.04, slope + 0.03), (right - 0.13, waist + 0.04, slope + 0.03),
-        (roof_right - 0.08, top - 0.1, back - 0.05), (roof_left + 0.08, top - 0.1, back - 0.05),
-    ]  # fmt: skip
+    roof = on_ground(top, roof_left, roof_right, back, length * 0.62)
+    builder.face(roof, paint * shade.top, label="car")
+    bonnet = slanted((left, right, low, 0.0), (left, right, waist, slope))
+    builder.face(bonnet, paint * shade.top, label="car")
+    screen = slanted((left, right, waist, slope), (roof_left, roof_right, top, back))
+    builder.face(screen, paint * shade.front, label="car")
+    glass = slanted(
+        (left + 0.13, right - 0.13, waist + 0.04, slope + 0.03),
+        (roof_left + 0.08, roof_right - 0.08, top - 0.1, back - 0.05),
+    )
     builder.face(glass, DARK * 1.7)
-    builder.face(upright(0.0, left, right, 0.26, low), paint * shade.front, label=_CAR)
+    builder.face(upright(0.0, left, right, 0.26, low), paint * shade.front, label="car")
     builder.face(upright(0.0, left, right, 0.26, 0.44), paint * 0.4 + 12)
-    _add_lights(builder, shade, (across, half, low), is_oncoming=is_oncoming)
-
-
-def _add_lights(
-    builder: MeshBuilder,
-    shade: Shade,
-    end: tuple[float, float, float],
-    *,
-    is_oncoming: bool,
-) -> None:
-    """Head or tail lights, and the plate."""
-    across, half, low = end
-    left, right = across - half, across + half
     lamp_colour = np.array([225.0, 245.0, 250.0]) if is_oncoming else np.array([30.0, 26.0, 205.0])
     lamp_low = low - (0.24 if is_oncoming else 0.32)
     for edge in (left + 0.04, right - 0.34):
@@ -167,17 +143,16 @@ def cyclist(
     jacket, trousers = pick(rng, _JACKETS) * shade.front, pick(rng, CLOTHES) * shade.front * 0.7
     _add_bicycle(builder, frame, across)
     _add_limbs(builder, (jacket, trousers), across, phase)
-    torso = [
-        (across - 0.22, 0.88, 0.3), (across + 0.22, 0.88, 0.3),
-        (across + 0.29, 1.48, 0.45), (across - 0.29, 1.48, 0.45),
-    ]  # fmt: skip
-    builder.face(torso, jacket, label=_BICYCLIST)
+    torso = slanted(
+        (across - 0.22, across + 0.22, 0.88, 0.3), (across - 0.29, across + 0.29, 1.48, 0.45)
+    )
+    builder.face(torso, jacket, label="bicyclist")
     builder.face(upright(0.29, across - 0.22, across + 0.22, 1.08, 1.2), WHITE * shade.front * 0.9)
     head = pick(rng, SKIN) * shade.front
-    builder.face(ring((across, 1.64, 0.5), (0.14, 0.18), 10), head, label=_BICYCLIST)
+    builder.face(ring((across, 1.64, 0.5), (0.14, 0.18), 10), head, label="bicyclist")
     helmet = pick(rng, _JACKETS) * shade.front
     up = 1.7 if is_oncoming else 1.66
-    builder.face(ring((across, up, 0.5), (0.17, 0.14), 8), helmet, label=_BICYCLIST)
+    builder.face(ring((across, up, 0.5), (0.17, 0.14), 8), helmet, label="bicyclist")
     shadow = np.array(on_ground(0.0, across - 0.4, across + 0.4, -0.3, 1.3))
     return builder.build(detail_m=0.12, reach_m=24.0, shadow=shadow)
 
@@ -186,11 +161,11 @@ def _add_bicycle(builder: MeshBuilder, frame: Colour, across: float) -> None:
     """Two wheels, which stand along the street, the near tyre, frame and handlebars."""
     for along in (1.05, 0.0):
         wheel = ring((across, 0.35, along), (0.36, 0.36), 14, sideways=True)
-        builder.face(wheel, DARK, label=_BICYCLIST)
-    builder.face(upright(0.0, across - 0.09, across + 0.09, 0.0, 0.72), DARK, label=_BICYCLIST)
-    builder.face(on_wall(across, 0.45, 0.62, 0.0, 1.05), frame, label=_BICYCLIST)
+        builder.face(wheel, DARK, label="bicyclist")
+    builder.face(upright(0.0, across - 0.09, across + 0.09, 0.0, 0.72), DARK, label="bicyclist")
+    builder.face(on_wall(across, 0.45, 0.62, 0.0, 1.05), frame, label="bicyclist")
     bars = upright(0.85, across - 0.34, across + 0.34, 0.98, 1.08)
-    builder.face(bars, DARK * 1.3, label=_BICYCLIST)
+    builder.face(bars, DARK * 1.3, label="bicyclist")
 
 
 def _add_limbs(
@@ -202,18 +177,11 @@ def _add_limbs(
     for way in (-1.0, 1.0):
         foot, hip = across + way * 0.17, across + way * 0.12
         low = 0.3 + way * float(turn)
-        leg = [
-            (foot - 0.09, low, 0.45),
-            (foot + 0.09, low, 0.45),
-            (hip + 0.13, 1.0, 0.3),
-            (hip - 0.13, 1.0, 0.3),
-        ]
-        builder.face(leg, trousers * (1.0 + 0.15 * way), label=_BICYCLIST)
+        leg = slanted((foot - 0.09, foot + 0.09, low, 0.45), (hip - 0.13, hip + 0.13, 1.0, 0.3))
+        builder.face(leg, trousers * (1.0 + 0.15 * way), label="bicyclist")
         hand = across + way * 0.32
-        arm = [
-            (hand - 0.07, 1.02, 0.5),
-            (hand + 0.07, 1.02, 0.5),
-            (hand - way * 0.02, 1.45, 0.45),
-            (hand - way * 0.16, 1.45, 0.45),
-        ]
-        builder.face(arm, jacket * 0.8, label=_BICYCLIST)
+        arm = slanted(
+            (hand - 0.07, hand + 0.07, 1.02, 0.5),
+            (hand - way * 0.16, hand - way * 0.02, 1.45, 0.45),
+        )
+        builder.face(arm, jacket * 0.8, label="bicyclist")
