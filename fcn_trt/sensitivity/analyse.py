@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -55,7 +56,6 @@ def analyse(
         network: FP32 ONNX of static shape.
         calibration: Cache that was made for it.
         choice: Images that were not calibrated on, with labels for a bound of mean IoU.
-        question: What is asked.
         out: File of the result, written after each network that was measured; what an earlier run
             with the same inputs measured is read from it. None keeps nothing.
 
@@ -161,31 +161,23 @@ def _key(
     )
 
 
+@dataclass(kw_only=True, eq=False)
 class _Work:
     """One analysis, from the first network that is measured to the last."""
 
-    def __init__(
-        self,
-        *,
-        spec: Spec,
-        layers: tuple[Layer, ...],
-        question: Question,
-        trials: Trials,
-        record: Record,
-        bar: Bar,
-        say: Callable[[str], None],
-    ) -> None:
-        self.spec = spec
-        self.layers = layers
-        self.names = frozenset(layer.name for layer in layers)
-        self.gmac = sum(layer.gmac for layer in layers)
-        self.question = question
-        self.trials = trials
-        self.images = trials.images
-        self.record = record
-        self.bar = bar
-        self.say = say
-        self.tried: set[frozenset[str]] = set()
+    spec: Spec
+    layers: tuple[Layer, ...]
+    question: Question
+    trials: Trials
+    record: Record
+    bar: Bar
+    say: Callable[[str], None]
+    tried: set[frozenset[str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.names = frozenset(layer.name for layer in self.layers)
+        self.gmac = sum(layer.gmac for layer in self.layers)
+        self.images = self.trials.images
 
     def run(self) -> Sensitivity:
         self._measure_each()

@@ -42,8 +42,7 @@ def write_keep_float(recipe: Path, names: Sequence[str]) -> None:
     """
     text = set_keep_float(_read(recipe), names, recipe)
     with atomic_path(recipe) as temporary:
-        temporary.write_bytes(text.encode())
-        _require_recipe(temporary, recipe)
+        _write_recipe(temporary, text, recipe)
 
 
 def check_recipe(
@@ -74,9 +73,7 @@ def check_recipe(
         )
     text = set_keep_float(_read(recipe), names, recipe)
     with temporary_folder() as folder:
-        trial = folder / recipe.name
-        trial.write_bytes(text.encode())
-        _require_recipe(trial, recipe)
+        _write_recipe(folder / recipe.name, text, recipe)
 
 
 def _same_content(first: Path, second: Path) -> bool:
@@ -101,7 +98,10 @@ def set_keep_float(text: str, names: Sequence[str], recipe: Path) -> str:
     Raises:
         RecipeError: the text is no TOML, or the key has no place that can be found.
     """
-    content = _parse(text, recipe)
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{recipe} is not a TOML file: {error}") from error
     wanted = {key: value for key, value in content.items() if key != KEY}
     if names:
         wanted[KEY] = list(names)
@@ -140,17 +140,11 @@ def _statements(lines: Sequence[str], key: str) -> Iterator[tuple[int, int]]:
     starts = re.compile(rf"""[ \t]*["']?{key}["']?[ \t]*=""")
     for start, line in enumerate(lines):
         if starts.match(line):
-            end = _end(lines, start)
-            if end is not None:
-                yield start, end
-
-
-def _end(lines: Sequence[str], start: int) -> int | None:
-    """Behind the last line of a statement: where it first is TOML for itself."""
-    for end in range(start + 1, len(lines) + 1):
-        if _loads("".join(lines[start:end])) is not None:
-            return end
-    return None
+            for end in range(start + 1, len(lines) + 1):
+                # It ends where it first is TOML for itself.
+                if _loads("".join(lines[start:end])) is not None:
+                    yield start, end
+                    break
 
 
 def _comment(lines: Sequence[str]) -> str:
@@ -192,13 +186,6 @@ def _loads(text: str) -> dict[str, Any] | None:
         return None
 
 
-def _parse(text: str, recipe: Path) -> dict[str, Any]:
-    try:
-        return dict(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{recipe} is not a TOML file: {error}") from error
-
-
 def _read(recipe: Path) -> str:
     """The text with its ends of line as they are."""
     try:
@@ -209,9 +196,10 @@ def _read(recipe: Path) -> str:
         raise RecipeError(f"{recipe} is not a TOML file: {error}") from error
 
 
-def _require_recipe(written: Path, recipe: Path) -> None:
-    """Refuse what is no recipe, by the name of the one that it was to replace."""
+def _write_recipe(path: Path, text: str, recipe: Path) -> None:
+    """Write what is to replace a recipe, and refuse by that one's name what is none."""
+    path.write_bytes(text.encode())
     try:
-        read_recipe(written)
+        read_recipe(path)
     except RecipeError as error:
-        raise RecipeError(str(error).replace(str(written), str(recipe))) from error
+        raise RecipeError(str(error).replace(str(path), str(recipe))) from error

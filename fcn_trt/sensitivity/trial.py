@@ -16,7 +16,7 @@ from fcn_trt.evaluation.metrics import ConfusionMatrix
 from fcn_trt.files import temporary_folder
 from fcn_trt.sensitivity.layers import find_layers
 from fcn_trt.sensitivity.result import Score
-from fcn_trt.spec import FloatPrecision, LabelMap, QuantisedPrecision, Size, Spec
+from fcn_trt.spec import FloatPrecision, Frame, LabelMap, QuantisedPrecision, Size, Spec
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import preprocess
 
@@ -43,7 +43,6 @@ class Trials:
         model: FP32 ONNX that keeps the contract, of static shape.
         images: At least one.
         float_precision: What everything else does.
-        ranges: Of its tensors.
         on_image: Called after each image that FP32 has labelled.
 
     Raises:
@@ -74,7 +73,14 @@ class Trials:
         self._tensors: list[Tensor] = []
         self._sizes: list[Size] = []
         self._truths: list[LabelMap | None] = []
-        self._read()
+        # Every image is read once here, and all are kept if there is room for them.
+        size = spec.input_size
+        has_room = len(images) * 3 * size[0] * size[1] * 4 <= KEPT_BYTES
+        for image in images:
+            self._sizes.append((image.frame.shape[0], image.frame.shape[1]))
+            self._truths.append(image.truth)
+            if has_room:
+                self._tensors.append(self._prepare(image.frame))
         self._labels: list[LabelMap] = []
         for found in self._run(model, spec):
             self._labels.append(found)
@@ -100,26 +106,14 @@ class Trials:
         """
         return self._score(self._run(*self._typed(keep)), on_image)
 
-    def _read(self) -> None:
-        """Read every image once, and keep of it what there is room for."""
-        size = self._spec.input_size
-        has_room = len(self._images) * 3 * size[0] * size[1] * 4 <= KEPT_BYTES
-        for image in self._images:
-            self._sizes.append((image.frame.shape[0], image.frame.shape[1]))
-            self._truths.append(image.truth)
-            if has_room:
-                mean, std = self._spec.mean, self._spec.std
-                self._tensors.append(preprocess(image.frame, size, mean=mean, std=std))
-
     def _prepared(self) -> Iterator[Tensor]:
         """(3, H, W) of each image."""
         if self._tensors:
-            yield from self._tensors
-            return
-        for image in self._images:
-            yield preprocess(
-                image.frame, self._spec.input_size, mean=self._spec.mean, std=self._spec.std
-            )
+            return iter(self._tensors)
+        return (self._prepare(image.frame) for image in self._images)
+
+    def _prepare(self, frame: Frame) -> Tensor:
+        return preprocess(frame, self._spec.input_size, mean=self._spec.mean, std=self._spec.std)
 
     def _typed(self, keep: frozenset[str]) -> tuple[onnx.ModelProto, Spec]:
         """The network to run; it is not quantised at all where every convolution is kept."""
