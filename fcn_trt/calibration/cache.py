@@ -131,11 +131,9 @@ class CalibrationCache(_Provenance):
         Raises:
             CalibrationError: the cache has no histograms to choose from.
         """
-        if method is None and (self.method != "mse" or precision == "int8"):
-            return {name: tensor.amax for name, tensor in self.tensors.items()}
-        return {
-            name: tensor.amax for name, tensor in self.chosen(method or "mse", precision).items()
-        }
+        is_kept = method is None and (self.method != "mse" or precision == "int8")
+        tensors = self.tensors if is_kept else self.chosen(method or "mse", precision)
+        return {name: tensor.amax for name, tensor in tensors.items()}
 
     def with_method(self, method: Method) -> CalibrationCache:
         """The same cache with amax chosen in another way, for INT8.
@@ -168,8 +166,16 @@ class CalibrationCache(_Provenance):
 
     def to_json(self) -> str:
         """The cache as it stands on disk."""
-        packed: dict[str, Any] = TypeAdapter(_Content).dump_python(_pack(self), mode="json")
-        content = {"format": FORMAT} | packed
+        tensors = {
+            name: _Tensor(
+                maximum=tensor.maximum,
+                amax=tensor.amax,
+                counts=pack_histogram(tensor.histogram) if tensor.histogram else None,
+            )
+            for name, tensor in self.tensors.items()
+        }
+        packed = _Content(**self.provenance(), tensors=tensors)
+        content = {"format": FORMAT} | TypeAdapter(_Content).dump_python(packed, mode="json")
         return json.dumps(content | {DIGEST: _digest(content)}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -263,18 +269,6 @@ class _Content(_Provenance):
     __pydantic_config__ = _STRICT
 
     tensors: dict[str, _Tensor]
-
-
-def _pack(cache: CalibrationCache) -> _Content:
-    tensors = {
-        name: _Tensor(
-            maximum=tensor.maximum,
-            amax=tensor.amax,
-            counts=pack_histogram(tensor.histogram) if tensor.histogram else None,
-        )
-        for name, tensor in cache.tensors.items()
-    }
-    return _Content(**cache.provenance(), tensors=tensors)
 
 
 def _unpack(name: str, tensor: _Tensor, path: Path) -> TensorRange:

@@ -25,13 +25,12 @@ from fcn_trt.calibration.amax import Method
 from fcn_trt.calibration.cache import CalibrationCache, network_sha256
 from fcn_trt.calibration.histogram import Histogram
 from fcn_trt.calibration.state import CalibrationState, StateSaver, load_state
-from fcn_trt.calibration.tensor_values import TensorValues
+from fcn_trt.calibration.tensor_values import TensorValues, batches
 from fcn_trt.engine.openvino.builder import openvino_version
 from fcn_trt.errors import EngineError, OnnxError
 from fcn_trt.network.contract import load_onnx
 from fcn_trt.network.file import Network
 from fcn_trt.spec import INPUT_NAME, Frame, Spec
-from fcn_trt.stages.preprocess import preprocess_into
 from fcn_trt.version import __version__
 
 __all__ = ["CalibrationImages", "calibrate", "measured_tensors", "tensor_names", "today"]
@@ -207,17 +206,12 @@ def _measure_all(
     on_image: Callable[[], None],
     saver: StateSaver,
 ) -> CalibrationState:
-    spec = run.network.spec
-    tensor = np.empty((spec.batch, 3, *spec.input_size), dtype=np.float32)
+    frames = (images[place] for place in range(state.done, len(images)))
     try:
-        while state.done < len(images):
-            places = range(state.done, min(state.done + spec.batch, len(images)))
-            for row, place in zip(tensor, places, strict=False):
-                preprocess_into(row, images[place], mean=spec.mean, std=spec.std)
-            tensor[len(places) :] = tensor[len(places) - 1]  # so that maxima do not change
-            state = state.after(len(places), *run.measure(tensor, len(places)))
+        for tensor, count in batches(frames, run.network.spec):
+            state = state.after(count, *run.measure(tensor, count))
             saver.save(state, due_only=True)
-            for _ in places:
+            for _ in range(count):
                 on_image()
     except KeyboardInterrupt:
         saver.save(state, due_only=False)

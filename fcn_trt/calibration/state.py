@@ -86,7 +86,20 @@ class StateSaver:
         now = time.perf_counter()
         if self.path is None or not state.done or (due_only and now - self.saved_s < self.every_s):
             return
-        _save(self.path, self.key, state)
+        names = list(state.histograms)
+        meta = {
+            "format": FORMAT,
+            "key": self.key,
+            "created": state.created,
+            "done": state.done,
+            "maxima": state.maxima,
+            "limits": [state.histograms[name].limit for name in names],
+            "names": names,
+        }
+        counts = np.stack([state.histograms[name].counts for name in names])
+        text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
+        with atomic_path(self.path, durable=False) as temporary, temporary.open("wb") as file:
+            np.savez(file, meta=text, counts=counts)
         self.saved_s = now
 
 
@@ -117,23 +130,6 @@ def load_state(path: Path, key: str, model: str) -> CalibrationState | None:
             e,
         )
         return None
-
-
-def _save(path: Path, key: str, state: CalibrationState) -> None:
-    names = list(state.histograms)
-    meta = {
-        "format": FORMAT,
-        "key": key,
-        "created": state.created,
-        "done": state.done,
-        "maxima": state.maxima,
-        "limits": [state.histograms[name].limit for name in names],
-        "names": names,
-    }
-    counts = np.stack([state.histograms[name].counts for name in names])
-    text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    with atomic_path(path, durable=False) as temporary, temporary.open("wb") as file:
-        np.savez(file, meta=text, counts=counts)
 
 
 def _checked_state(

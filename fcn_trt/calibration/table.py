@@ -129,7 +129,8 @@ def table_of(
 def format_table(table: CalibrationTable) -> str:
     """The text of the file; one line per tensor, eight lower-case digits each."""
     header = f"TRT-{_version_code(table.version)}-{table.algorithm}\n"
-    return header + "".join(f"{name}: {_to_hex(scale)}\n" for name, scale in table.scales.items())
+    rows = (f"{name}: {struct.pack('>f', scale).hex()}\n" for name, scale in table.scales.items())
+    return header + "".join(rows)
 
 
 def read_table(path: Path) -> CalibrationTable:
@@ -269,10 +270,6 @@ def _parse_line(line: str, path: Path, number: int) -> tuple[str, float]:
     if not 0 <= scale < math.inf:
         raise _refused(path, f"line {number} gives {name!r} the scale {scale}")
     return name, scale
-
-
-def _to_hex(scale: float) -> str:
-    return struct.pack(">f", scale).hex()
 
 
 def _short(text: str) -> str:

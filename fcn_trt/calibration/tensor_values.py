@@ -10,7 +10,7 @@ Source: OpenVINO, "Custom Python operations".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +23,10 @@ from openvino import opset13
 
 from fcn_trt.engine.openvino.builder import openvino_core, openvino_errors
 from fcn_trt.errors import EngineError
-from fcn_trt.spec import INPUT_NAME, Spec
+from fcn_trt.spec import INPUT_NAME, Frame, Spec
+from fcn_trt.stages.preprocess import preprocess_into
 
-__all__ = ["Maxima", "OnTensor", "TensorValues"]
+__all__ = ["Maxima", "OnTensor", "TensorValues", "batches"]
 
 Maxima: TypeAlias = dict[str, float]
 """By the ONNX name of a float tensor that is no constant: its largest magnitude."""
@@ -101,6 +102,24 @@ class TensorValues:
                 self._request.wait()
             results = self._request.results
         return {name: float(results[place]) for place, names in self._rest for name in names}
+
+
+def batches(images: Iterable[Frame], spec: Spec) -> Iterator[tuple[Values, int]]:
+    """Full batches and the number of new frames in each; the last one repeats its last frame.
+
+    Each batch is gone when the next one comes, as both are the same array.
+    """
+    frames = iter(images)
+    tensor = np.empty((spec.batch, 3, *spec.input_size), dtype=np.float32)
+    while True:
+        count = 0
+        for row, frame in zip(tensor, frames, strict=False):
+            preprocess_into(row, frame, mean=spec.mean, std=spec.std)
+            count += 1
+        if not count:
+            return
+        tensor[count:] = tensor[count - 1]  # so that maxima do not change
+        yield tensor, count
 
 
 @dataclass(slots=True)

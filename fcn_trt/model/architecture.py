@@ -87,7 +87,15 @@ class Architecture:
 
 
 def _architectures() -> dict[str, Architecture]:
-    known = [_torchvision("fcn_resnet50"), _torchvision("fcn_resnet101"), _auto_drive()]
+    known = [_torchvision("fcn_resnet50", 50), _torchvision("fcn_resnet101", 101)]
+    known.append(
+        replace(
+            known[-1],
+            name="pad_fcn_resnet101",
+            family="pytorch-auto-drive",
+            align_corners=True,
+        )
+    )
     for suffix in ("", "_769x769"):
         for b in ("", "b"):
             known += [_mmsegmentation(f"fcn_r{depth}{b}-d8{suffix}") for depth in (18, 50, 101)]
@@ -95,25 +103,16 @@ def _architectures() -> dict[str, Architecture]:
     return {entry.name: entry for entry in known}
 
 
-def _torchvision(name: str) -> Architecture:
+def _torchvision(name: str, depth: Depth) -> Architecture:
     return Architecture(
         name=name,
         family="torchvision",
-        depth=101 if name.endswith("101") else 50,
+        depth=depth,
         stem="7x7",
         strides=(1, 2, 1, 1),
         dilations=(1, 1, 2, 4),
         head=Head(convs=1),
         align_corners=False,
-    )
-
-
-def _auto_drive() -> Architecture:
-    return replace(
-        _torchvision("fcn_resnet101"),
-        name="pad_fcn_resnet101",
-        family="pytorch-auto-drive",
-        align_corners=True,
     )
 
 

@@ -107,8 +107,8 @@ def load_checkpoint(
     tensors = _translate(tensors, file.path)
     mean, std = _normalisation(config, file.path)
     arch = _architecture(tensors, meta, config, file, model)
-    classes, base_width = _shape(tensors)
-    module = Fcn(arch, classes, base_width=base_width)
+    classes = tensors["decode_head.conv_seg.weight"].shape[0]
+    module = Fcn(arch, classes, base_width=tensors["backbone.layer1.0.conv1.weight"].shape[0])
     _assign(module, tensors, file.path)
     return LoadedModel(
         module=module.eval(),
@@ -136,14 +136,6 @@ def _translate(tensors: Tensors, path: Path) -> Tensors:
             f"{found}"
         )
     return ours
-
-
-def _shape(tensors: Tensors) -> tuple[int, int]:
-    """(classes, base width) of translated tensors."""
-    return (
-        tensors["decode_head.conv_seg.weight"].shape[0],
-        tensors["backbone.layer1.0.conv1.weight"].shape[0],
-    )
 
 
 def _normalisation(config: dict[str, Any], path: Path) -> tuple[Rgb, Rgb]:
@@ -176,12 +168,10 @@ def _architecture(
                 f"(`fcn-trt export NAME --weights {file.path}`)"
             )
         return hinted[0]
-    chosen = next((a for a in said if a.name == model), None)
-    if chosen is None:
-        raise CheckpointError(
-            f"{file.path} is not {model}; it is {' or '.join(a.name for a in said)}"
-        )
-    return chosen
+    for arch in said:
+        if arch.name == model:
+            return arch
+    raise CheckpointError(f"{file.path} is not {model}; it is {' or '.join(a.name for a in said)}")
 
 
 def _fitting(tensors: Tensors) -> list[Architecture]:
@@ -245,7 +235,10 @@ def _labels(classes: int, meta: dict[str, Any], file: WeightsFile, asked: str | 
 
 
 def _own_labels(meta: dict[str, Any]) -> LabelSet | None:
-    """The classes and colours that MMSegmentation 0.x or 1.x wrote into the checkpoint."""
+    """The classes and colours that MMSegmentation 0.x or 1.x wrote into the checkpoint.
+
+    Where a known label set has these classes, it is that one.
+    """
     own = meta.get("dataset_meta")
     own = own if isinstance(own, dict) else {}
     names = own.get("classes") or meta.get("CLASSES")
@@ -258,13 +251,9 @@ def _own_labels(meta: dict[str, Any]) -> LabelSet | None:
         else hub_palette(len(names))
     )
     classes = tuple(str(name).strip() for name in names)  # ADE20K is published with "bed "
-    return _named(LabelSet(name="custom", classes=classes, palette=palette))
-
-
-def _named(labels: LabelSet) -> LabelSet:
-    """The known label set with these classes, else these."""
+    own_set = LabelSet(name="custom", classes=classes, palette=palette)
     known = (label_set(name) for name in label_set_names())
-    return next((k for k in known if k.classes == labels.classes), labels)
+    return next((k for k in known if k.classes == classes), own_set)
 
 
 def _assign(module: Fcn, tensors: Tensors, path: Path) -> None:
@@ -275,17 +264,18 @@ def _assign(module: Fcn, tensors: Tensors, path: Path) -> None:
         if not name.endswith("num_batches_tracked")
     }
     given = {name: t for name, t in tensors.items() if not TRAINING_ONLY.fullmatch(name)}
+    both = sorted(wanted.keys() & given.keys())
     problems = [
         *(f"{name} is missing" for name in sorted(wanted.keys() - given.keys())),
         *(f"{name} is left over" for name in sorted(given.keys() - wanted.keys())),
         *(
             f"{name} is {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
-            for name in sorted(wanted.keys() & given.keys())
+            for name in both
             if given[name].shape != wanted[name].shape
         ),
         *(
             f"{name} holds values that are not finite"
-            for name in sorted(wanted.keys() & given.keys())
+            for name in both
             if not torch.isfinite(given[name]).all()
         ),
     ]

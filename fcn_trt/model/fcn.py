@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from fcn_trt.model.architecture import Architecture, Head
-from fcn_trt.model.layers import BLOCKS
+from fcn_trt.model.layers import BLOCKS, stem_plan
 
 __all__ = ["Fcn"]
 
@@ -44,10 +44,8 @@ class Fcn(nn.Module):
         self.backbone = Backbone(arch, base_width)
         channels = 8 * base_width * arch.expansion
         self.decode_head = FcnHead(channels, num_classes, arch.head)
-        auxiliary_head = Head(convs=1)
-        self.auxiliary_head = (
-            FcnHead(channels // 2, num_classes, auxiliary_head) if auxiliary else None
-        )
+        third = channels // 2
+        self.auxiliary_head = FcnHead(third, num_classes, Head(convs=1)) if auxiliary else None
 
     def forward(self, image: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Logits of a batch of normalised images.
@@ -70,7 +68,7 @@ class Backbone(nn.Module):
 
     def __init__(self, arch: Architecture, base_width: int) -> None:
         super().__init__()
-        self.stem = _stem(arch.stem, base_width)
+        self.stem = _stem(arch, base_width)
         self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         block = BasicBlock if arch.depth == 18 else Bottleneck
         inputs = base_width
@@ -92,25 +90,15 @@ class Backbone(nn.Module):
         return third, self.layer4(third)
 
 
-def _stem(kind: str, width: int) -> nn.Sequential:
-    if kind == "7x7":
-        return nn.Sequential(
-            nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False),
-            nn.BatchNorm2d(width),
+def _stem(arch: Architecture, width: int) -> nn.Sequential:
+    modules: list[nn.Module] = []
+    for inputs, outputs, kernel, stride in stem_plan(arch, width):
+        modules += [
+            nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
             nn.ReLU(),
-        )
-    half = width // 2
-    return nn.Sequential(
-        nn.Conv2d(3, half, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(half),
-        nn.ReLU(),
-        nn.Conv2d(half, half, 3, padding=1, bias=False),
-        nn.BatchNorm2d(half),
-        nn.ReLU(),
-        nn.Conv2d(half, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-    )
+        ]
+    return nn.Sequential(*modules)
 
 
 class BasicBlock(nn.Module):

@@ -13,7 +13,7 @@ from typing import Literal
 from fcn_trt.model.architecture import Architecture
 from fcn_trt.spec import Size
 
-__all__ = ["BLOCKS", "Layer", "auxiliary_parameters", "layers"]
+__all__ = ["BLOCKS", "Layer", "auxiliary_parameters", "layers", "stem_plan"]
 
 BLOCKS = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Residual blocks of the four stages, by depth (He et al., 2015, table 1)."""
@@ -108,19 +108,18 @@ def auxiliary_parameters(arch: Architecture, *, num_classes: int, base_width: in
     return convolution + num_classes * (channels + 1)
 
 
-def _stem(arch: Architecture, size: Size, width: int) -> Iterator[Layer]:
+def stem_plan(arch: Architecture, width: int) -> list[tuple[int, int, int, int]]:
+    """(inputs, outputs, kernel, stride) of each convolution of the stem."""
     half = width // 2
-    plan = (
-        [("0", 3, width, 7, 2)]
-        if arch.stem == "7x7"
-        else [("0", 3, half, 3, 2), ("3", half, half, 3, 1), ("6", half, width, 3, 1)]
-    )
-    for index, inputs, outputs, kernel, stride in plan:
-        layer = _convolution(
-            *(f"backbone.stem.{index}", "stem", size, inputs, outputs),
-            kernel=kernel,
-            stride=stride,
-        )
+    if arch.stem == "7x7":
+        return [(3, width, 7, 2)]
+    return [(3, half, 3, 2), (half, half, 3, 1), (half, width, 3, 1)]
+
+
+def _stem(arch: Architecture, size: Size, width: int) -> Iterator[Layer]:
+    for index, (inputs, outputs, kernel, stride) in enumerate(stem_plan(arch, width)):
+        name = f"backbone.stem.{3 * index}"  # between them are normalisation and ReLU
+        layer = _convolution(name, "stem", size, inputs, outputs, kernel=kernel, stride=stride)
         yield layer
         size = layer.output_size
     yield Layer(
@@ -137,7 +136,6 @@ def _stem(arch: Architecture, size: Size, width: int) -> Iterator[Layer]:
 
 
 def _stages(arch: Architecture, size: Size, base_width: int) -> Iterator[Layer]:
-    block = _basic_block if arch.depth == 18 else _bottleneck
     inputs = base_width
     for index, blocks in enumerate(BLOCKS[arch.depth]):
         width = base_width << index
@@ -147,36 +145,36 @@ def _stages(arch: Architecture, size: Size, base_width: int) -> Iterator[Layer]:
         for number in range(blocks):
             name = f"backbone.layer{index + 1}.{number}"
             stride = arch.strides[index] if number == 0 else 1
-            made = block(name, size, inputs, width, stride, dilation if number else first)
+            spread = dilation if number else first
+            plan = [(inputs, width, 3, stride, spread), (width, width, 3, 1, 1)]
+            if arch.depth != 18:
+                plan = [
+                    (inputs, width, 1, 1, 1),
+                    (width, width, 3, stride, spread),
+                    (width, 4 * width, 1, 1, 1),
+                ]
+            made = _block(name, size, plan, stride)
             yield from made
             size, inputs = made[-1].output_size, made[-1].outputs
 
 
-def _basic_block(
-    name: str, size: Size, inputs: int, width: int, stride: int, dilation: int
+def _block(
+    name: str, size: Size, plan: list[tuple[int, int, int, int, int]], stride: int
 ) -> list[Layer]:
+    """A residual block of (inputs, outputs, kernel, stride, dilation) of each convolution."""
     stage = name.split(".")[1]
-    first = _convolution(
-        *(f"{name}.conv1", stage, size, inputs, width), kernel=3, stride=stride, dilation=dilation
-    )
-    second = _convolution(
-        *(f"{name}.conv2", stage, first.output_size, width, width), kernel=3, is_activated=False
-    )
-    return [first, second, *_residual(name, stage, size, inputs, second, stride)]
-
-
-def _bottleneck(
-    name: str, size: Size, inputs: int, width: int, stride: int, dilation: int
-) -> list[Layer]:
-    stage = name.split(".")[1]
-    first = _convolution(f"{name}.conv1", stage, size, inputs, width)
-    second = _convolution(
-        *(f"{name}.conv2", stage, size, width, width), kernel=3, stride=stride, dilation=dilation
-    )
-    third = _convolution(
-        *(f"{name}.conv3", stage, second.output_size, width, 4 * width), is_activated=False
-    )
-    return [first, second, third, *_residual(name, stage, size, inputs, third, stride)]
+    made: list[Layer] = []
+    for number, (inputs, outputs, kernel, step, dilation) in enumerate(plan, start=1):
+        layer = _convolution(
+            *(f"{name}.conv{number}", stage, made[-1].output_size if made else size),
+            *(inputs, outputs),
+            kernel=kernel,
+            stride=step,
+            dilation=dilation,
+            is_activated=number < len(plan),
+        )
+        made.append(layer)
+    return [*made, *_residual(name, stage, size, plan[0][0], made[-1], stride)]
 
 
 def _residual(

@@ -106,13 +106,10 @@ def _unpickle(path: Path) -> Any:
             "be harmful; save only its state_dict with torch.save and load that"
         ) from error
     except _DAMAGE as error:
+        first_sentence = re.split(r"\n|\. ", str(error))[0][:120]
         raise CheckpointError(
-            f"{path} is damaged or truncated ({_first_sentence(error)}); fetch it again"
+            f"{path} is damaged or truncated ({first_sentence}); fetch it again"
         ) from error
-
-
-def _first_sentence(error: Exception) -> str:
-    return re.split(r"\n|\. ", str(error))[0][:120]
 
 
 class HistoryBuffer:

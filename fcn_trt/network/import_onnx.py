@@ -77,7 +77,8 @@ def import_onnx(
     logits, align_corners = _find_logits(model, _output_name(model, output, path), path)
     _drop_identities(model.graph)
     _keep_only(model.graph, logits)
-    _refuse_quantised(model.graph, path)
+    if quantised := [n.op_type for n in model.graph.node if _QUANTISED.fullmatch(n.op_type)]:
+        raise OnnxError(f"{path} is quantised ({quantised[0]}); import the float32 file instead")
     model = _upgrade(model, path)
     _rename(model.graph, {image: INPUT_NAME, logits: OUTPUT_NAME})
     _lift_constants(model.graph)
@@ -167,14 +168,6 @@ def _keep_only(graph: onnx.GraphProto, output: str) -> None:
     graph.output.append(
         onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, [None] * 4)
     )
-
-
-def _refuse_quantised(graph: onnx.GraphProto, path: Path) -> None:
-    for node in graph.node:
-        if _QUANTISED.fullmatch(node.op_type):
-            raise OnnxError(
-                f"{path} is quantised ({node.op_type}); import the float32 file instead"
-            )
 
 
 def _upgrade(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:

@@ -5,19 +5,15 @@ The FP32 network says how large its tensors get; nodes at which they get too lar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 
-from fcn_trt.calibration.tensor_values import Maxima, TensorValues
+from fcn_trt.calibration.tensor_values import Maxima, TensorValues, batches
 from fcn_trt.network.contract import load_onnx
 from fcn_trt.network.file import Network
 from fcn_trt.precision.half import FP16_MAX
-from fcn_trt.spec import Frame, Spec
-from fcn_trt.stages.preprocess import preprocess_into
+from fcn_trt.spec import Frame
 
 __all__ = ["FP16_LIMIT", "find_overflows", "overflowing_nodes"]
 
@@ -51,7 +47,7 @@ def find_overflows(
     spec = network.spec
     values = TensorValues(network.path, spec)
     largest: Maxima = {}
-    for tensor, count in _batches(images, spec):
+    for tensor, count in batches(images, spec):
         for name, value in values.measure(tensor).items():
             largest[name] = max(value, largest.get(name, 0.0))
         for _ in range(count):
@@ -62,29 +58,9 @@ def find_overflows(
 
 
 def overflowing_nodes(graph: onnx.GraphProto, largest: Mapping[str, float]) -> dict[str, float]:
-    """The nodes that read or write what is too large for FP16.
-
-    Args:
-        graph: Of the FP32 network.
-        largest: By tensor, its largest magnitude.
-
-    Returns:
-        In the order of the graph, each node's largest magnitude where that is beyond `FP16_LIMIT`.
-    """
+    """As `find_overflows`, from the largest magnitude of each tensor of the FP32 network."""
     found = {
         node.name: max(largest.get(name, 0.0) for name in (*node.input, *node.output))
         for node in graph.node
     }
     return {name: value for name, value in found.items() if value > FP16_LIMIT}
-
-
-def _batches(images: Iterable[Frame], spec: Spec) -> Iterator[tuple[npt.NDArray[np.float32], int]]:
-    """Full batches and the number of new frames in each; the last one repeats its last frame."""
-    frames = iter(images)
-    tensor = np.empty((spec.batch, 3, *spec.input_size), dtype=np.float32)
-    while batch := list(islice(frames, spec.batch)):
-        count = len(batch)
-        batch += batch[-1:] * (spec.batch - count)
-        for image, frame in zip(tensor, batch, strict=True):
-            preprocess_into(image, frame, mean=spec.mean, std=spec.std)
-        yield tensor, count

@@ -86,7 +86,7 @@ def to_half(
     if unknown:
         raise ValueError(f"{spec.model} has no node {unknown[0]!r} to keep in FP32")
     if precision == "fp16":
-        keep = keep | _with_weights_beyond(model.graph, FP16_MAX)
+        keep = keep | _with_weights_beyond_fp16(model.graph)
     typed = copy_in_opset(model, max(_HALVES[precision].opset, opset_of(model)))
     _Typer(typed.graph, keep, precision).write()
     exceptions: dict[str, Precision] = dict.fromkeys(spec.exceptions, precision)
@@ -99,13 +99,13 @@ def to_half(
     return finish_network(typed, typed_spec), typed_spec
 
 
-def _with_weights_beyond(graph: onnx.GraphProto, limit: float) -> set[str]:
-    """Names of the nodes that read a float constant with a value beyond a limit."""
+def _with_weights_beyond_fp16(graph: onnx.GraphProto) -> set[str]:
+    """Names of the nodes that read a float constant with a value beyond float16."""
     large = {
         tensor.name
         for tensor in graph.initializer
         if tensor.data_type == _FLOAT
-        and np.abs(onnx.numpy_helper.to_array(tensor)).max(initial=0) > limit
+        and np.abs(onnx.numpy_helper.to_array(tensor)).max(initial=0) > FP16_MAX
     }
     return {node.name for node in graph.node if large.intersection(node.input)}
 
@@ -166,8 +166,7 @@ class _Typer:
         return target
 
     def _cast(self, name: str, source: str, *, full: bool) -> str:
-        is_end = full and name == OUTPUT_NAME
-        target = name if is_end else self._suffixed(name, full=full)
+        target = name if full and name == OUTPUT_NAME else self._suffixed(name, full=full)
         to = _FLOAT if full else self.half.onnx
         self.nodes.append(onnx.helper.make_node("Cast", [source], [target], name=target, to=to))
         return target

@@ -6,6 +6,7 @@ quantize.py says why.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
@@ -47,10 +48,7 @@ def find_qdq_nodes(graph: onnx.GraphProto, names: Set[str], keep: Set[str]) -> Q
     constants = {tensor.name for tensor in graph.initializer}
     convolutions = frozenset(names)
     producers = {name: node for node in graph.node for name in node.output}
-    readers: dict[str, int] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers[name] = readers.get(name, 0) + 1
+    readers = Counter(name for node in graph.node for name in node.input)
     skips = {}
     for node in graph.node:
         is_sum = node.op_type == "Add" and constants.isdisjoint(node.input)
@@ -114,8 +112,8 @@ def _way_back(tensor: str, producers: Mapping[str, onnx.NodeProto]) -> dict[str,
         found[name] = depth
         node = producers.get(name)
         if node is not None:
-            step = 1 if node.op_type in WEIGHT_AXIS else 0
-            waiting += [(before, depth + step) for before in node.input]
+            depth += node.op_type in WEIGHT_AXIS
+            waiting += [(before, depth) for before in node.input]
     return found
 
 
