@@ -18,7 +18,7 @@ import rich.progress
 from rich.console import Console
 from rich.markup import escape
 
-from fcn_trt.calibration.amax import DEFAULT_METHOD, Method
+from fcn_trt.calibration.amax import CALIBRATION_IMAGES, DEFAULT_METHOD, Method
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import BuildOptions
@@ -55,9 +55,6 @@ FilePath: TypeAlias = str | PathLike[str]
 Progress: TypeAlias = bool | Callable[[str, int, int | None], None]
 """True shows a bar on stderr. A function is called with what is being done, how much of it is done,
 and how much there is, None where nobody knows."""
-
-CALIBRATION_IMAGES = 200
-"""Images that `calibrate` takes at most, unless another number is asked for."""
 
 
 def export(

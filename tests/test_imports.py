@@ -16,7 +16,7 @@ import fcn_trt
 
 HEAVY = (
     *("torch", "torchvision", "tensorrt", "pycuda", "onnx", "openvino", "cv2", "safetensors"),
-    "matplotlib",
+    *("matplotlib", "fcn_trt.pipeline.plan"),
 )
 NEEDS_EXTRA = (
     *("fcn_trt.model.", "fcn_trt.network.", "fcn_trt.calibration.", "fcn_trt.precision."),

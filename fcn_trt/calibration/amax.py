@@ -20,13 +20,16 @@ import numpy.typing as npt
 from fcn_trt.calibration.histogram import Histogram
 from fcn_trt.spec import QuantisedPrecision
 
-__all__ = ["DEFAULT_METHOD", "METHODS", "ZERO_AMAX", "Method", "find_amax"]
+__all__ = ["CALIBRATION_IMAGES", "DEFAULT_METHOD", "METHODS", "ZERO_AMAX", "Method", "find_amax"]
 
 Method: TypeAlias = Literal["entropy", "minmax", "percentile", "mse"]
 """How amax is chosen."""
 
 DEFAULT_METHOD: Method = "mse"
 """The one that kept most labels of CamVid, beside percentile; README, "INT8 and FP8"."""
+
+CALIBRATION_IMAGES = 200
+"""Images that `calibrate` takes at most, unless another number is asked for."""
 
 METHODS: tuple[Method, ...] = get_args(Method)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -24,11 +24,11 @@ from fcn_trt.cli.common import (
     refuse,
     run_plan,
 )
-from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.options import BuildOptions, parse_bytes
-from fcn_trt.network.file import Network
-from fcn_trt.pipeline.plan import Compile, Plan, StepName
-from fcn_trt.pipeline.run import Made
+
+if TYPE_CHECKING:
+    from fcn_trt.pipeline.plan import StepName
+    from fcn_trt.pipeline.run import Made
 
 __all__ = ["build"]
 
@@ -87,6 +87,10 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Compile a recipe or an ONNX file, prove its precision, and write an engine bundle."""
+    from fcn_trt.engine.bundle import Bundle
+    from fcn_trt.network.file import Network
+    from fcn_trt.pipeline.plan import Compile, Plan
+
     limits: dict[str, Any] = {
         "compute_capabilities": tuple(compute_capability) if compute_capability else None,
         "workspace_bytes": workspace,

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
-from fcn_trt.api import CALIBRATION_IMAGES
-from fcn_trt.calibration.amax import DEFAULT_METHOD, Method
+from fcn_trt.calibration.amax import CALIBRATION_IMAGES, DEFAULT_METHOD, Method
 from fcn_trt.cli import terminal
 from fcn_trt.cli.common import JsonOption, bad_option, parse_method, print_json
 from fcn_trt.errors import CalibrationError, OutputError

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -16,9 +16,11 @@ from fcn_trt.calibration.amax import METHODS, Method
 from fcn_trt.cli import terminal
 from fcn_trt.engine.manifest import Target
 from fcn_trt.errors import PlanError
-from fcn_trt.pipeline.plan import Plan, Type
-from fcn_trt.pipeline.run import Made, rebuild, run
 from fcn_trt.spec import NO_LABEL, FloatPrecision, Precision, Size, parse_size
+
+if TYPE_CHECKING:
+    from fcn_trt.pipeline.plan import Plan, Type
+    from fcn_trt.pipeline.run import Made
 
 __all__ = [
     "BundleArgument",
@@ -175,6 +177,8 @@ def parse_type(
         refuse("it needs --precision", **{name: value or None for name, value in given.items()})
         return None
     with in_words_of_options():
+        from fcn_trt.pipeline.plan import Type
+
         return Type(precision=asked, **cast(Any, given))
 
 
@@ -218,6 +222,8 @@ def run_plan(plan: Plan, out: Path) -> Made:
     Args:
         out: The ONNX file or the folder of the bundle.
     """
+    from fcn_trt.pipeline.run import run
+
     with terminal.watch(says_steps=False) as watcher:
         return run(plan, out, watcher=watcher)
 
@@ -226,6 +232,7 @@ def rebuild_here(bundle: Path) -> None:
     """Build a bundle again for this machine, unless it runs here as it is."""
     from fcn_trt.engine.bundle import load_bundle
     from fcn_trt.engine.preflight import obstacle
+    from fcn_trt.pipeline.run import rebuild
 
     found = load_bundle(bundle)
     stands = obstacle(found)

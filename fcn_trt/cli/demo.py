@@ -10,7 +10,6 @@ import typer
 from fcn_trt.cli import terminal
 from fcn_trt.cli.common import JsonOption, SizeOption, parse_precision, print_json
 from fcn_trt.cli.evaluate import figures_table
-from fcn_trt.pipeline.run import Watcher
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,6 +32,7 @@ def demo(
     """Do the whole main job with nothing but this package."""
     asked = parse_precision(precision)
     from fcn_trt.demo.job import run_demo
+    from fcn_trt.pipeline.run import Watcher
 
     with terminal.loop_bar("segmenting") as bar:
         done = run_demo(

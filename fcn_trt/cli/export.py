@@ -16,7 +16,6 @@ from fcn_trt.cli.common import (
     print_json,
     run_plan,
 )
-from fcn_trt.pipeline.plan import Export, Plan
 from fcn_trt.spec import MAX_BATCH
 
 __all__ = ["export"]
@@ -46,6 +45,8 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Write a checkpoint, or an existing ONNX file, as FP32 ONNX that ends at its logits."""
+    from fcn_trt.pipeline.plan import Export, Plan
+
     with in_words_of_options():
         step = Export(
             model=model,

@@ -18,8 +18,6 @@ from fcn_trt.cli.common import (
     print_json,
     run_plan,
 )
-from fcn_trt.network.file import Network
-from fcn_trt.pipeline.plan import Plan
 
 __all__ = ["quantize"]
 
@@ -41,6 +39,9 @@ def quantize(
     as_json: JsonOption = False,
 ) -> None:
     """Write an FP32 ONNX file as typed ONNX; both ends stay float32."""
+    from fcn_trt.network.file import Network
+    from fcn_trt.pipeline.plan import Plan
+
     asked = parse_type(
         precision,
         images=images,

@@ -43,6 +43,7 @@ def _launches(
         made = describe(*args, **kwargs)
         stages._kernels[made.kernel].launch(stream, made.grid, made.block, *made.arguments)
 
+    launch.__doc__ = describe.__doc__
     return launch
 
 
