@@ -11,14 +11,18 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import re
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 __all__ = [
     "DISTRIBUTIONS",
+    "OPENCV_DISTRIBUTIONS",
     "Gpu",
     "Machine",
     "installed_version",
+    "installed_versions",
     "read_system_file",
     "this_machine",
 ]
@@ -44,6 +48,14 @@ DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "openvino": ("openvino",),
 }
 """Packages that bring a library, those with the module itself first."""
+
+OPENCV_DISTRIBUTIONS = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+"""Packages that bring cv2 by pip."""
 
 _JETPACK = {
     "32.7.1": "4.6.1",
@@ -146,7 +158,7 @@ def this_machine(root: Path = Path("/"), *, driver_library: str = "libcuda.so.1"
         jetpack=_JETPACK.get(jetson_linux or ""),
         power_mode=_power_mode(root, modes),
         power_modes=modes,
-        libraries=_libraries(),
+        libraries=installed_versions(DISTRIBUTIONS),
     )
 
 
@@ -248,22 +260,18 @@ def _power_mode(root: Path, modes: dict[int, str]) -> str | None:
     return modes.get(int(match[1]), f"mode {int(match[1])}") if match else None
 
 
-def _libraries() -> dict[str, str]:
-    found: dict[str, str] = {}
-    for library, distributions in DISTRIBUTIONS.items():
-        versions = (installed_version(name) for name in distributions)
-        version = next((version for version in versions if version), None)
-        if version:
-            found[library] = version
-    return found
+def installed_versions(libraries: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Versions of those libraries that are installed, each by the packages that may bring it."""
+    found = {name: installed_version(*packages) for name, packages in libraries.items()}
+    return {name: version for name, version in found.items() if version}
 
 
-def installed_version(distribution: str) -> str | None:
-    """Version of an installed package, by its metadata; None if it is not installed."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def installed_version(*distributions: str) -> str | None:
+    """Version of the first of some packages that is installed, by its metadata; None if none is."""
+    for name in distributions:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(name)
+    return None
 
 
 def read_system_file(path: Path) -> str:

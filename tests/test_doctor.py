@@ -377,7 +377,7 @@ class TestOpenCv:
         self, found, system_python, monkeypatch
     ):
         system_python("cv2", seen=True)
-        monkeypatch.setattr("fcn_trt.doctor.opencv._WHEELS", ())
+        monkeypatch.setattr("fcn_trt.doctor.opencv.OPENCV_DISTRIBUTIONS", ())
         assert found(ORIN)["OpenCV"].advice.startswith("sudo apt-get install nvidia-opencv")
 
     @WITHOUT_GSTREAMER

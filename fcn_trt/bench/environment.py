@@ -14,7 +14,12 @@ import numpy as np
 from pydantic import ConfigDict, Field
 
 from fcn_trt.bench.clocks import clocks_mhz, cpu_governor, output_of
-from fcn_trt.machine import installed_version, read_system_file, this_machine
+from fcn_trt.machine import (
+    OPENCV_DISTRIBUTIONS,
+    installed_versions,
+    read_system_file,
+    this_machine,
+)
 from fcn_trt.version import __version__
 
 __all__ = [
@@ -33,12 +38,7 @@ INSTRUCTION_SETS = (
 """Those of x86-64 and arm64 that decide how fast a convolution can be, as Linux calls them."""
 
 _DISTRIBUTIONS = {
-    "opencv": (
-        "opencv-python",
-        "opencv-python-headless",
-        "opencv-contrib-python",
-        "opencv-contrib-python-headless",
-    ),
+    "opencv": OPENCV_DISTRIBUTIONS,
     "torch": ("torch",),
     "torchvision": ("torchvision",),
     "onnx": ("onnx",),
@@ -133,7 +133,7 @@ def this_environment(root: Path = Path("/")) -> Environment:
         versions={
             "python": platform.python_version(),
             "numpy": np.__version__,
-            **_versions(),
+            **installed_versions(_DISTRIBUTIONS),
             **machine.libraries,
         },
         fcn_trt=__version__,
@@ -210,12 +210,3 @@ def _load_average() -> float | None:
         return os.getloadavg()[0]
     except (AttributeError, OSError):
         return None
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for library, distributions in _DISTRIBUTIONS.items():
-        version = next((v for name in distributions if (v := installed_version(name))), None)
-        if version:
-            found[library] = version
-    return found

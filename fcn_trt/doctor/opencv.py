@@ -8,16 +8,10 @@ from pathlib import Path
 
 from fcn_trt.doctor.finding import CANNOT_LOAD, Finding, broken
 from fcn_trt.doctor.jetson import from_jetpack
-from fcn_trt.machine import Machine, installed_version
+from fcn_trt.machine import OPENCV_DISTRIBUTIONS, Machine, installed_version
 
 __all__ = ["opencv_finding"]
 
-_WHEELS = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-)
 _JETPACK_PACKAGE = "nvidia-opencv"
 
 
@@ -56,7 +50,7 @@ def _repair(error: Exception, root: Path, machine: Machine) -> str:
 
 def _gstreamer(root: Path, machine: Machine) -> str:
     """How to put an OpenCV with GStreamer in the place of one without."""
-    wheels = [name for name in _WHEELS if installed_version(name)]
+    wheels = [name for name in OPENCV_DISTRIBUTIONS if installed_version(name)]
     uninstall = f"pip uninstall -y {' '.join(wheels)}; then " if wheels else ""
     if not machine.is_jetson:
         return (

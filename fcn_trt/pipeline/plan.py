@@ -29,7 +29,12 @@ from fcn_trt.engine.manifest import TARGET_MODULES, Target
 from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions, require_capability
 from fcn_trt.errors import PlanError, WeightsError
 from fcn_trt.files import require_folder_of, sha256
-from fcn_trt.machine import DISTRIBUTIONS, installed_version, this_machine
+from fcn_trt.machine import (
+    DISTRIBUTIONS,
+    OPENCV_DISTRIBUTIONS,
+    installed_version,
+    this_machine,
+)
 from fcn_trt.model.weights import ModelSource, find_model
 from fcn_trt.network.file import Network, content_sha256
 from fcn_trt.spec import QUANTISED, FloatPrecision, Precision, ShapeRange, Size
@@ -563,12 +568,7 @@ _NO_MATTER = {"platformdirs", "pydantic"}
 _DISTRIBUTIONS = {
     **DISTRIBUTIONS,
     "nvrtc": ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"),
-    "cv2": (
-        "opencv-python",
-        "opencv-python-headless",
-        "opencv-contrib-python",
-        "opencv-contrib-python-headless",
-    ),
+    "cv2": OPENCV_DISTRIBUTIONS,
     "google": ("protobuf",),
 }
 """Packages that bring a module, where it is not called as the one that does."""
@@ -576,8 +576,7 @@ _DISTRIBUTIONS = {
 
 def _version(module: str) -> str | None:
     """Version of the first package that brings a module; None where none is installed."""
-    names = _DISTRIBUTIONS.get(module, (module,))
-    return next((v for name in names if (v := installed_version(name))), None)
+    return installed_version(*_DISTRIBUTIONS.get(module, (module,)))
 
 
 def _file_sha256(what: str, path: Path) -> str:
