@@ -30,8 +30,7 @@ def code_sha256(*modules: str, alone: bool = False) -> str:
         ValueError: there is no such module, as after a file was renamed.
     """
     digest = hashlib.sha256()
-    own = [path for path in map(_file, modules) if path is not None]
-    for path in own if alone else code_files(*modules):
+    for path in map(_own_file, modules) if alone else code_files(*modules):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"{path.relative_to(PACKAGE).as_posix()} {content}\n".encode())
     return digest.hexdigest()
@@ -68,10 +67,7 @@ def libraries(*modules: str) -> set[str]:
 def _closure(modules: tuple[str, ...]) -> set[Path]:
     """The modules' files and those of everything that they import, directly or not."""
     found: set[Path] = set()
-    waiting = [path for module in modules for path in _files(module)]
-    if len({_file(module) for module in modules} - {None}) < len(set(modules)):
-        missing = next(module for module in modules if _file(module) is None)
-        raise ValueError(f"there is no module {missing!r}")
+    waiting = [path for module in modules for path in (_own_file(module), *_files(module))]
     while waiting:
         path = waiting.pop()
         if path not in found:
@@ -93,6 +89,14 @@ def _files(name: str) -> Iterator[Path]:
         path = _file(".".join(parts[:length]))
         if path is not None:
             yield path
+
+
+def _own_file(module: str) -> Path:
+    """The file of a module that has to be there."""
+    path = _file(module)
+    if path is None:
+        raise ValueError(f"there is no module {module!r}")
+    return path
 
 
 def _file(name: str) -> Path | None:

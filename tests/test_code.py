@@ -102,3 +102,5 @@ def test_imports_for_annotations_do_not_count(tmp_path, monkeypatch):
 def test_module_that_is_not_there_is_an_error():
     with pytest.raises(ValueError, match=r"there is no module 'fcn_trt\.stage\.decode'"):
         code_sha256("fcn_trt.timing", "fcn_trt.stage.decode")
+    with pytest.raises(ValueError, match=r"there is no module 'fcn_trt\.stage'"):
+        code_sha256("fcn_trt.stage", alone=True)
