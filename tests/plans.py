@@ -1,11 +1,15 @@
-"""Short ways for tests to make networks."""
+"""Short ways for tests to make networks and bundles."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.manifest import Manifest
+from fcn_trt.engine.options import BuildOptions
 from fcn_trt.files import sha256
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import Export, Plan
@@ -57,3 +61,24 @@ def as_results(pairs: Iterable[tuple[Frame, LabelMap]]) -> Iterator[Result]:
     """Frames with their label maps, as a model gives them."""
     for index, (frame, label_map) in enumerate(pairs):
         yield Result(frame=frame, label_map=label_map, index=index)
+
+
+LIMITED = BuildOptions(compute_capabilities=("8.6",), workspace_bytes=64 << 20)
+
+
+def build_limited(network: Path, out: Path) -> Bundle:
+    """A bundle of TensorRT-RTX with limits and the key of a recipe."""
+    from fcn_trt.engine.build import build_engine
+
+    return build_engine(
+        as_network(network),
+        out,
+        target="tensorrt-rtx",
+        options=LIMITED,
+        inputs_sha256="of a recipe",
+    )
+
+
+def without_time(bundle: Bundle) -> Manifest:
+    """All that a bundle is, but when it was built."""
+    return replace(bundle.manifest, created="")

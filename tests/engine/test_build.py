@@ -1,7 +1,6 @@
 """One way in for every target."""
 
 import sys
-from dataclasses import replace
 
 import pytest
 
@@ -11,26 +10,12 @@ from fcn_trt.engine.openvino.builder import computes
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import EngineError, MissingExtraError
 from fcn_trt.machine import this_machine
-from tests.plans import as_network
-
-TOLD = BuildOptions(compute_capabilities=("8.6",), workspace_bytes=64 << 20)
+from tests.plans import LIMITED, as_network, build_limited, without_time
 
 
 @pytest.fixture
 def rtx_bundle(rtx, tiny_network, tmp_path):
-    out = tmp_path / "rtx"
-    return build_engine(
-        as_network(tiny_network),
-        out,
-        target="tensorrt-rtx",
-        options=TOLD,
-        inputs_sha256="of a recipe",
-    )
-
-
-def without_time(bundle):
-    """All that a bundle is, but when it was built."""
-    return replace(bundle.manifest, created="")
+    return build_limited(tiny_network, tmp_path / "rtx")
 
 
 def test_openvino_bundle_is_that_of_its_builder(tiny_network, tiny_bundle, tmp_path):
@@ -41,13 +26,13 @@ def test_openvino_bundle_is_that_of_its_builder(tiny_network, tiny_bundle, tmp_p
 
 
 def test_rtx_bundle_keeps_its_limits_and_the_key_of_its_recipe(rtx_bundle):
-    assert (rtx_bundle.manifest.target, rtx_bundle.manifest.options) == ("tensorrt-rtx", TOLD)
+    assert (rtx_bundle.manifest.target, rtx_bundle.manifest.options) == ("tensorrt-rtx", LIMITED)
     assert rtx_bundle.manifest.inputs_sha256 == "of a recipe"
     assert load_bundle(rtx_bundle.path) == rtx_bundle
 
 
 @pytest.mark.parametrize(
-    "options", [TOLD, BuildOptions(strip=True), BuildOptions(timing_cache=False)]
+    "options", [LIMITED, BuildOptions(strip=True), BuildOptions(timing_cache=False)]
 )
 def test_limits_of_a_device_are_refused_for_openvino(tiny_network, tmp_path, options):
     with pytest.raises(EngineError, match="are for TensorRT; leave them out for openvino"):
@@ -58,7 +43,7 @@ def test_limits_of_a_device_are_refused_for_openvino(tiny_network, tmp_path, opt
 class TestRefusedBeforeLongWork:
     def test_what_can_be_built_is_not(self, rtx):
         require_buildable("openvino", "fp32", BuildOptions())
-        require_buildable("tensorrt-rtx", "fp16", TOLD)
+        require_buildable("tensorrt-rtx", "fp16", LIMITED)
 
     @pytest.mark.parametrize("precision", ["fp16", "bf16"])
     def test_type_that_this_cpu_does_not_compute(self, precision):
@@ -70,12 +55,12 @@ class TestRefusedBeforeLongWork:
 
     def test_gpu_that_lacks_the_type(self):
         with pytest.raises(EngineError, match=r"fp8 needs a GPU of compute capability 8\.9 or mor"):
-            require_buildable("tensorrt-rtx", "fp8", TOLD)
+            require_buildable("tensorrt-rtx", "fp8", LIMITED)
 
     def test_library_that_is_not_installed(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
         with pytest.raises(MissingExtraError, match="TensorRT-RTX cannot be loaded"):
-            require_buildable("tensorrt-rtx", "fp16", TOLD)
+            require_buildable("tensorrt-rtx", "fp16", LIMITED)
 
     def test_tensorrt_without_a_gpu(self):
         if this_machine().gpu is not None:

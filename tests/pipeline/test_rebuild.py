@@ -12,9 +12,7 @@ from fcn_trt.errors import BundleError, PlanError
 from fcn_trt.machine import Gpu, Machine
 from fcn_trt.pipeline import run as module
 from fcn_trt.pipeline.run import Watcher, rebuild
-from tests.plans import as_network
-
-TOLD = BuildOptions(compute_capabilities=("8.6",), workspace_bytes=64 << 20)
+from tests.plans import LIMITED, as_network, build_limited, without_time
 
 
 @pytest.fixture
@@ -32,19 +30,7 @@ def machine(monkeypatch):
 
 @pytest.fixture
 def rtx_bundle(rtx, tiny_network, tmp_path):
-    out = tmp_path / "rtx"
-    return build_engine(
-        as_network(tiny_network),
-        out,
-        target="tensorrt-rtx",
-        options=TOLD,
-        inputs_sha256="of a recipe",
-    )
-
-
-def without_time(bundle):
-    """All that a bundle is, but when it was built."""
-    return replace(bundle.manifest, created="")
+    return build_limited(tiny_network, tmp_path / "rtx")
 
 
 def test_openvino_bundle_is_rebuilt_to_an_equal_one(tiny_network, tmp_path):
@@ -62,7 +48,7 @@ def test_rtx_bundle_is_rebuilt_for_the_gpu_of_this_machine(rtx_bundle, machine):
     phases: list[BuildPhase] = []
     again = rebuild(rtx_bundle, watcher=Watcher(on_phase=phases.append))
     assert again.manifest.compute_capabilities == ("8.9",)
-    assert again.manifest.options == replace(TOLD, compute_capabilities=("8.9",))
+    assert again.manifest.options == replace(LIMITED, compute_capabilities=("8.9",))
     assert load_bundle(rtx_bundle.path) == again
     assert phases
 
