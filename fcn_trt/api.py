@@ -14,10 +14,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import rich.progress
-from rich.console import Console
-from rich.markup import escape
-
 from fcn_trt.calibration.amax import CALIBRATION_IMAGES, DEFAULT_METHOD, Method
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.manifest import Target
@@ -29,9 +25,10 @@ from fcn_trt.pipeline.run import run as run_plan
 from fcn_trt.spec import FloatPrecision, Frame, Precision, Result, Size
 
 if TYPE_CHECKING:
+    import rich.progress
+
     from fcn_trt.comparison.measure import Comparison
     from fcn_trt.engine.tensorrt.progress import BuildPhase
-    from fcn_trt.evaluation.sample import IndexedImages
     from fcn_trt.evaluation.scores import Evaluation
     from fcn_trt.runtime.segmenter import Segmenter
     from fcn_trt.video.loop import LoopReport
@@ -255,11 +252,11 @@ def build(
         BundleError: the folder holds files that are no bundle's.
         OutputError: the bundle cannot be written.
     """
+    from fcn_trt.pipeline.recipe import build_recipe, is_recipe, read_recipe
+
     with _Progress(progress) as shown:
         watcher = Watcher(images_bar=shown.images, on_phase=shown.phase)
-        if not isinstance(source, Network) and Path(source).suffix == ".toml":
-            from fcn_trt.pipeline.recipe import build_recipe, read_recipe
-
+        if not isinstance(source, Network) and is_recipe(source):
             if target != "openvino" or options is not None:
                 raise ValueError("a recipe says everything itself; edit it, or build an ONNX file")
             folder = None if out is None else Path(out)
@@ -401,25 +398,19 @@ def evaluate(
         Mean IoU, accuracies and boundary F-score, over all and per class.
 
     Raises:
+        ValueError: the data set is not known, needs a folder, or takes none.
         DatasetError: the data set has another layout, or the network predicts other classes.
         OutputError: `out` is something else, or cannot be written.
         BundleError, EngineError, MissingExtraError: as for `load`.
     """
-    from fcn_trt.evaluation.datasets import open_dataset
     from fcn_trt.evaluation.measure import measure
-    from fcn_trt.evaluation.request import EvaluationOptions, prepare_evaluation
-    from fcn_trt.evaluation.scenes import HeldOutScenes
+    from fcn_trt.evaluation.request import EvaluationOptions, open_images, prepare_evaluation
     from fcn_trt.runtime.segmenter import Segmenter
 
     with ExitStack() as stack:
         loaded = bundle if isinstance(bundle, Segmenter) else stack.enter_context(load(bundle))
-        images: IndexedImages
-        if dataset == "scene":
-            images = HeldOutScenes(size=loaded.spec.input_size)
-        elif root is None:
-            raise ValueError(f"{dataset} needs the folder of its images: root=...")
-        else:
-            images = open_dataset(dataset, Path(root))
+        folder = None if root is None else Path(root)
+        images = open_images(dataset, folder, size=loaded.spec.input_size)
         asked = EvaluationOptions(limit=limit)
         file = None if out is None else Path(out)
         plan = prepare_evaluation(loaded, images, options=asked, out=file)
@@ -481,6 +472,7 @@ def compare(
         ignore=NO_LABEL if ignore is None else ignore,
         limit=limit,
     )
+    choice.paths()  # what is missing there is said before engines are built
     names = (_name(first), _name(second))
     with (
         open_predictors(*names, size=size, weights=weights) as (a, b),
@@ -514,6 +506,9 @@ class _Progress(AbstractContextManager["_Progress"]):
         self._call = None if isinstance(wanted, bool) else wanted
         self._bar: rich.progress.Progress | None = None
         if wanted is True:
+            import rich.progress  # here, since a program that shows its own does without
+            from rich.console import Console
+
             self._bar = rich.progress.Progress(console=Console(stderr=True), transient=True)
         self._tasks: dict[str, rich.progress.TaskID] = {}
         self._what, self._done, self._total = "", 0, 0
@@ -533,6 +528,8 @@ class _Progress(AbstractContextManager["_Progress"]):
             self._call(what, done, total)
         elif self._bar is not None:
             if what not in self._tasks:
+                from rich.markup import escape
+
                 self._tasks[what] = self._bar.add_task(escape(what), total=total)
             self._bar.update(self._tasks[what], completed=done, total=total)
 

@@ -181,6 +181,8 @@ def test_evaluate_and_compare_measure(tiny_bundle, tiny_network, images, tmp_pat
     assert fcn_trt.evaluate(tiny_bundle, dataset="generic", root=root, out=out) == scores
     with pytest.raises(ValueError, match="root="):
         fcn_trt.evaluate(tiny_bundle, dataset="generic")
+    with pytest.raises(ValueError, match="scene draws its own images"):
+        fcn_trt.evaluate(tiny_bundle, dataset="scene", root=root)
     alike = fcn_trt.compare(tiny_bundle, tiny_network, images=root / "images", limit=2)
     assert (alike.images, alike.pixels) == (2, 1.0)
 

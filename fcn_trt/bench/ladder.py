@@ -15,7 +15,7 @@ from fcn_trt.bench.worker import measure_in_process
 from fcn_trt.engine.manifest import Target, read_manifest
 from fcn_trt.errors import BundleError, FcnTrtError
 from fcn_trt.pipeline.plan import float_beside
-from fcn_trt.pipeline.recipe import build_recipe, read_recipe
+from fcn_trt.pipeline.recipe import build_recipe, is_recipe, read_recipe
 from fcn_trt.spec import LADDER, QUANTISED, Precision, Size
 
 __all__ = [
@@ -25,7 +25,6 @@ __all__ = [
     "Outcome",
     "achieved",
     "ceilings_of",
-    "is_recipe",
     "jobs_of",
     "run_job",
     "types_of",
@@ -172,11 +171,6 @@ def ceilings_of(
         else:
             found[target] = measure_device_ceiling(types, target, seconds=seconds)
     return found
-
-
-def is_recipe(target: str | Path) -> bool:
-    """Whether a target is the file of a recipe."""
-    return Path(target).suffix == ".toml"
 
 
 def run_job(

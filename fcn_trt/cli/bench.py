@@ -163,8 +163,8 @@ def _tell(
 
 def _check_usage(targets: list[str], **given: object) -> None:
     """Refuse names of nothing, and options that would change nothing."""
-    from fcn_trt.bench.ladder import is_recipe
     from fcn_trt.model.architecture import ARCHITECTURES
+    from fcn_trt.pipeline.recipe import is_recipe
 
     models = [text for text in targets if not Path(text).is_dir() and not is_recipe(text)]
     for text in models:

@@ -90,6 +90,7 @@ def build(
     from fcn_trt.engine.bundle import Bundle
     from fcn_trt.network.file import Network
     from fcn_trt.pipeline.plan import Compile, Plan
+    from fcn_trt.pipeline.recipe import is_recipe
 
     limits: dict[str, Any] = {
         "compute_capabilities": tuple(compute_capability) if compute_capability else None,
@@ -103,7 +104,7 @@ def build(
     given = {name: value for name, value in limits.items() if value is not None}
     if source.is_dir():
         raise bad_option("SOURCE", f"{source} is a folder; give a RECIPE.toml or an ONNX file")
-    if source.suffix.lower() == ".toml":
+    if is_recipe(source):
         if given or target or precision or images or calibration or method or keep_float:
             raise bad_option(
                 "SOURCE", "a recipe says everything itself; edit it, or build an ONNX file"

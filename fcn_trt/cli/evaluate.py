@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from fcn_trt.evaluation.protocol import Slide
     from fcn_trt.evaluation.record import Record
     from fcn_trt.evaluation.request import EvaluationOptions
-    from fcn_trt.evaluation.sample import IndexedImages
     from fcn_trt.evaluation.scores import Evaluation
 
 __all__ = ["evaluate"]
@@ -121,18 +120,12 @@ def _measure(
     out: Path | None,
 ) -> Record:
     """Measure what the record does not have yet."""
-    from fcn_trt.evaluation.datasets import open_dataset
     from fcn_trt.evaluation.measure import measure
-    from fcn_trt.evaluation.request import prepare_evaluation
-    from fcn_trt.evaluation.scenes import HeldOutScenes
+    from fcn_trt.evaluation.request import open_images, prepare_evaluation
     from fcn_trt.runtime.segmenter import Segmenter
 
     with Segmenter.load(bundle) as segmenter:
-        images: IndexedImages = (
-            HeldOutScenes(size=segmenter.spec.input_size)
-            if root is None
-            else open_dataset(dataset, root, split=split)
-        )
+        images = open_images(dataset, root, split=split, size=segmenter.spec.input_size)
         plan = prepare_evaluation(segmenter, images, options=options, out=out)
         terminal.step(segmenter.description)
         terminal.step(plan.protocol.sentence())

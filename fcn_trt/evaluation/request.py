@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcn_trt.engine.manifest import Manifest
+from fcn_trt.evaluation.datasets import open_dataset
 from fcn_trt.evaluation.family import ProtocolName, altered, protocol_for
 from fcn_trt.evaluation.measure import Segments, spread
 from fcn_trt.evaluation.protocol import Protocol, Slide
 from fcn_trt.evaluation.record import Record, about, key_of
 from fcn_trt.evaluation.sample import IndexedImages, check_classes
+from fcn_trt.evaluation.scenes import HeldOutScenes
+from fcn_trt.spec import Size
 
-__all__ = ["EvaluationOptions", "Task", "prepare_evaluation"]
+__all__ = ["EvaluationOptions", "Task", "open_images", "prepare_evaluation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,30 @@ class Described(Segments, typing.Protocol):
     @property
     def description(self) -> str:
         """The engine's library, its version, the processor and the precision."""
+
+
+def open_images(
+    dataset: str, root: Path | None, *, size: Size, split: str | None = None
+) -> IndexedImages:
+    """The labelled images to evaluate on.
+
+    Args:
+        dataset: Name of a layout, or "scene" for streets that are drawn.
+        root: Folder of the data set; streets have none.
+        size: (height, width) of streets in pixels.
+        split: As for `open_dataset`.
+
+    Raises:
+        ValueError: the data set is not known, needs a folder, or takes none.
+        DatasetError, MissingExtraError: as for `open_dataset`.
+    """
+    if dataset == "scene":
+        if root is not None:
+            raise ValueError("scene draws its own images; leave root out")
+        return HeldOutScenes(size=size)
+    if root is None:
+        raise ValueError(f"{dataset} needs the folder of its images: root=...")
+    return open_dataset(dataset, root, split=split)
 
 
 def prepare_evaluation(

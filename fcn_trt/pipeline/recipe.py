@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from os import PathLike
 from pathlib import Path
-from typing import TypeVar
 
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import OnnxError, PlanError, RecipeError
@@ -32,9 +32,7 @@ from fcn_trt.pipeline.recipe_file import (
 from fcn_trt.pipeline.run import SILENT, Made, Watcher, run
 from fcn_trt.pipeline.store import Store
 
-__all__ = ["Recipe", "build_recipe", "read_recipe"]
-
-T = TypeVar("T")
+__all__ = ["Recipe", "build_recipe", "is_recipe", "read_recipe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +165,11 @@ def build_recipe(
             watcher=watcher,
             name=f"the network of {recipe.path}",
         )
+
+
+def is_recipe(path: str | PathLike[str]) -> bool:
+    """Whether a name is that of a recipe's file."""
+    return Path(path).suffix.lower() == ".toml"
 
 
 def read_recipe(path: Path) -> Recipe:
