@@ -63,7 +63,7 @@ class LoopReport:
     a file it begins when the model took the frame, as to have read ahead is no delay.
 
     Attributes:
-        frames: Label maps made.
+        frames: Frames whose label maps every sink has taken.
         dropped: Frames of a live source that were not waited for.
         elapsed_s: From the first read to sinks closed.
         rate_fps: Label maps per second over the last 65,536; 0.0 for fewer than two.
@@ -169,6 +169,7 @@ class _Loop:
         self._stamps: deque[float] = deque(maxlen=REMEMBERED_FRAMES)
         self._recent: deque[float] = deque(maxlen=RECENT_FRAMES)
         self._count = 0
+        self._written = 0  # of the writer thread, which no signal interrupts
 
     def run(self) -> LoopReport:
         started = time.perf_counter()
@@ -236,6 +237,7 @@ class _Loop:
             for result in self._results:
                 for sink in self._sinks:
                     sink.write(result)
+                self._written += 1
                 if any(sink.has_ended for sink in self._sinks):
                     self._stop = "closed"
                     self._end()
@@ -270,7 +272,7 @@ class _Loop:
         p50, p90, p99 = percentiles(self._latencies_ms) if self._latencies_ms else (0.0, 0.0, 0.0)
         interrupted = isinstance(self._error, KeyboardInterrupt)
         report = LoopReport(
-            frames=self._count,
+            frames=self._written,
             dropped=self._reader.dropped,
             elapsed_s=elapsed_s,
             rate_fps=rate_fps(self._stamps),

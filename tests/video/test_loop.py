@@ -465,7 +465,8 @@ def test_ctrl_c_ends_the_loop_and_carries_the_report(where, tmp_path):
     timer.join()
     assert isinstance(caught.value, KeyboardInterrupt)
     assert caught.value.report.stop == "interrupted"
-    assert caught.value.report.frames >= 2
+    # Some label maps wait for a slow sink, and are thrown away: they are not counted.
+    assert caught.value.report.frames == len(sink.results) >= 1
     assert f"after {caught.value.report.frames} frames" in str(caught.value)
     assert sink.closed == 1
 
