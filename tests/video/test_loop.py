@@ -422,7 +422,7 @@ def test_a_window_that_is_closed_ends_the_loop_without_an_error(period_s):
     window, video = Results(end_at=5, period_s=period_s), Results()
     report = finish(lambda: run_loop(Frames(), model(), [window, video], queue_size=1))
     assert report.stop == "closed"
-    assert len(window.results) == len(video.results) == 5
+    assert report.frames == len(window.results) == len(video.results) == 5
     assert window.closed == video.closed == 1
 
 
@@ -430,7 +430,7 @@ def test_a_window_that_is_closed_after_the_model_has_ended_ends_the_loop():
     window = Results(end_at=1, period_s=0.05)
     report = finish(lambda: run_loop(Frames(3), model(), [window], queue_size=4))
     assert report.stop == "closed"
-    assert len(window.results) == 1
+    assert report.frames == len(window.results) == 1
 
 
 def test_a_reader_that_hangs_is_abandoned_with_a_warning(monkeypatch, caplog):
