@@ -13,10 +13,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.labels import LabelSet
+from fcn_trt.type_adapter import type_adapter
 
 __all__ = [
     "LADDER",
@@ -211,7 +212,7 @@ class Spec:
 
     def to_json(self) -> str:
         """The spec as JSON, keys in the order of the attributes."""
-        return spec_adapter().dump_json(self).decode()
+        return type_adapter(Spec).dump_json(self).decode()
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain Python values."""
@@ -244,11 +245,6 @@ def _check_most(name: str, values: tuple[int, ...], most: int) -> None:
     if max(values) > most:
         shown = "x".join(map(str, values))
         raise ValueError(f"{name} {shown} is too large; {most} is the most")
-
-
-def spec_adapter() -> TypeAdapter[Spec]:
-    """Reader and writer of specs; made on use, because making it costs milliseconds at import."""
-    return TypeAdapter(Spec)
 
 
 def parse_size(text: str) -> Size:
@@ -311,7 +307,7 @@ def parse_spec(data: bytes, path: Path) -> Spec:
             f"`fcn-trt export {path} --size HxW --out M.onnx`"
         )
     try:
-        return spec_adapter().validate_json(text)
+        return type_adapter(Spec).validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "its top level"

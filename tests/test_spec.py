@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.spec import METADATA_KEY, ShapeRange, Spec, parse_size, read_spec, spec_adapter
+from fcn_trt.spec import METADATA_KEY, ShapeRange, Spec, parse_size, read_spec
+from fcn_trt.type_adapter import type_adapter
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def written(tmp_path):
 class TestSpec:
     def test_json_round_trip_is_exact(self, spec):
         text = spec.to_json()
-        assert spec_adapter().validate_json(text) == spec
+        assert type_adapter(Spec).validate_json(text) == spec
         assert list(json.loads(text)) == list(spec.to_dict())
 
     def test_dict_round_trip_is_exact(self, spec):
@@ -93,12 +94,12 @@ class TestSpec:
     def test_range_and_exceptions_survive_json_and_dict(self, spec, shapes):
         dynamic = replace(spec, dynamic=shapes, exceptions={"conv": "fp32", "add": "bf16"})
         for text in (dynamic.to_json(), json.dumps(dynamic.to_dict())):
-            assert spec_adapter().validate_json(text) == dynamic
+            assert type_adapter(Spec).validate_json(text) == dynamic
 
     def test_what_was_written_before_there_were_ranges_is_read(self, spec):
         content = spec.to_dict()
         del content["dynamic"], content["exceptions"]
-        assert spec_adapter().validate_json(json.dumps(content)) == spec
+        assert type_adapter(Spec).validate_json(json.dumps(content)) == spec
 
     @pytest.mark.parametrize(
         ("change", "message"),

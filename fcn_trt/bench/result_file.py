@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from fcn_trt.bench.environment import Environment, Text
 from fcn_trt.errors import ResultFileError
 from fcn_trt.files import write_atomic
+from fcn_trt.type_adapter import type_adapter
 
 __all__ = [
     "FORMAT",
@@ -103,7 +104,7 @@ def read_result(path: Path) -> ResultFile:
 
 def _parse(data: bytes, name: str) -> ResultFile:
     try:
-        return TypeAdapter(ResultFile).validate_json(data)
+        return type_adapter(ResultFile).validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -15,11 +15,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from fcn_trt.bench.measurement import Measurement, measure_bundle
 from fcn_trt.errors import EngineError, FcnTrtError
 from fcn_trt.spec import Size, parse_size
+from fcn_trt.type_adapter import type_adapter
 
 __all__ = ["measure_in_process"]
 
@@ -42,7 +43,7 @@ def measure_in_process(bundle: Path, *, frame_size: Size | None, seconds: float)
     if done.returncode == 0:
         last = (done.stdout.splitlines() or [b""])[-1]  # a library may print something before
         try:
-            return TypeAdapter(Measurement).validate_json(last)
+            return type_adapter(Measurement).validate_json(last)
         except ValidationError as error:
             raise EngineError(f"measuring {bundle} ended without a result; report this") from error
     raise EngineError(_reason(bundle, done.returncode, done.stderr.decode(errors="replace")))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import onnx
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from fcn_trt.calibration.amax import ZERO_AMAX, Method, find_amax
 from fcn_trt.calibration.histogram import MAX_LIMIT, Histogram, pack_histogram, unpack_histogram
@@ -22,6 +22,7 @@ from fcn_trt.errors import CalibrationError
 from fcn_trt.files import write_atomic
 from fcn_trt.network.identity import network_sha256
 from fcn_trt.spec import QuantisedPrecision, Size, Spec
+from fcn_trt.type_adapter import type_adapter
 
 __all__ = [
     "FORMAT",
@@ -175,7 +176,7 @@ class CalibrationCache(_Provenance):
             for name, tensor in self.tensors.items()
         }
         packed = _Content(**self.provenance(), tensors=tensors)
-        content = {"format": FORMAT} | TypeAdapter(_Content).dump_python(packed, mode="json")
+        content = {"format": FORMAT} | type_adapter(_Content).dump_python(packed, mode="json")
         return json.dumps(content | {DIGEST: _digest(content)}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -237,7 +238,7 @@ def read_calibration(path: Path) -> CalibrationCache:
     """
     content = _checked_content(path, _read(path))
     try:
-        packed = TypeAdapter(_Content).validate_json(json.dumps(content))
+        packed = type_adapter(_Content).validate_json(json.dumps(content))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import BundleError
 from fcn_trt.files import sha256
 from fcn_trt.spec import Precision, Spec
+from fcn_trt.type_adapter import type_adapter
 
 __all__ = [
     "FORMAT",
@@ -151,7 +152,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """The manifest as it stands on disk."""
-        plain: dict[str, Any] = TypeAdapter(Manifest).dump_python(self, mode="json")
+        plain: dict[str, Any] = type_adapter(Manifest).dump_python(self, mode="json")
         return json.dumps(plain | {DIGEST: _digest(plain)}, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -179,7 +180,7 @@ def read_manifest(bundle: Path) -> Manifest:
     content = _checked_content(path, data)
     try:
         # From JSON and not from Python values, whose lists would not do as tuples.
-        return TypeAdapter(Manifest).validate_json(json.dumps(content), strict=True)
+        return type_adapter(Manifest).validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from fcn_trt.errors import DatasetError, MissingExtraError
 from fcn_trt.evaluation.label_files import file_keys, read_frame
@@ -27,6 +27,7 @@ from fcn_trt.evaluation.layouts import require_images, require_split
 from fcn_trt.evaluation.sample import Sample
 from fcn_trt.labels import LabelSet, label_set
 from fcn_trt.spec import NO_LABEL, LabelMap, Size
+from fcn_trt.type_adapter import type_adapter
 
 __all__ = ["CATEGORIES", "CocoImages", "open_coco"]
 
@@ -140,7 +141,7 @@ def _read_instances(path: Path, expected: str) -> _Instances:
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror}); {expected}") from error
     try:
-        instances = TypeAdapter(_Instances).validate_json(content)
+        instances = type_adapter(_Instances).validate_json(content)
     except ValidationError as error:
         found = error.errors()[0]
         where = ".".join(map(str, found["loc"])) or "the file"

@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from fcn_trt.spec import NO_LABEL, LabelMap
+from fcn_trt.type_adapter import type_adapter
 
 __all__ = ["ConfusionMatrix", "mean_of_known", "ratio", "read_stored"]
 
@@ -131,7 +132,7 @@ def read_stored(kind: type[Stored], value: Any, *, refusal: str, whole: str = "i
         ValueError: the value has another form.
     """
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return type_adapter(kind).validate_python(value)
     except ValidationError as error:
         found = error.errors()[0]
         where = ".".join(map(str, found["loc"])) or whole

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar, get_args
 
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from fcn_trt.calibration.amax import Method
@@ -17,6 +17,7 @@ from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import HardwareCompatibility, parse_bytes, parse_capability
 from fcn_trt.errors import RecipeError
 from fcn_trt.spec import Precision, Size, parse_size
+from fcn_trt.type_adapter import type_adapter
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -142,7 +143,7 @@ def read_table(path: Path) -> RecipeTable:
     except ValueError as error:  # no TOML, or not even UTF-8
         raise RecipeError(f"{path} is not a TOML file: {error}") from error
     try:
-        return TypeAdapter(RecipeTable).validate_python(content)
+        return type_adapter(RecipeTable).validate_python(content)
     except ValidationError as error:
         raise _refusal(path, error) from error
 

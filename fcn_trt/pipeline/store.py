@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from fcn_trt.engine.bundle import Bundle, load_bundle
 from fcn_trt.engine.manifest import MANIFEST_NAME, read_manifest
@@ -24,6 +24,7 @@ from fcn_trt.errors import BundleError, OnnxError, OutputError
 from fcn_trt.files import write_atomic
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import CODE, Plan, StepName
+from fcn_trt.type_adapter import type_adapter
 
 __all__ = ["LIMIT_BYTES", "KeyedStep", "Record", "Standing", "Store", "keyed_steps"]
 
@@ -156,7 +157,7 @@ class Store:
     def record(self, key: str) -> Record | None:
         """What is known of the result of a key; None where that is nothing."""
         try:
-            return TypeAdapter(Record).validate_json(self._record_path(key).read_bytes())
+            return type_adapter(Record).validate_json(self._record_path(key).read_bytes())
         except (OSError, ValidationError):
             return None
 

@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from fcn_trt.errors import OutputError
 from fcn_trt.files import write_atomic
 from fcn_trt.sensitivity.result import Score
+from fcn_trt.type_adapter import type_adapter
 
 __all__ = ["FORMAT", "Record"]
 
@@ -92,7 +93,7 @@ class Record:
             content = json.loads(self.path.read_bytes())
             if content["format"] != FORMAT or content["key"] != self.key:
                 return {}
-            read = TypeAdapter(Score).validate_python
+            read = type_adapter(Score).validate_python
             return {
                 self._kept(found): read({name: found[name] for name in ("agreement", "miou")})
                 for found in content["measurements"]
