@@ -123,7 +123,8 @@ def _imports(path: Path) -> frozenset[str]:
         elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             waiting += node.orelse
         else:
-            waiting += ast.iter_child_nodes(node)
+            # No expression holds a statement.
+            waiting += (c for c in ast.iter_child_nodes(node) if not isinstance(c, ast.expr))
     return frozenset(found)
 
 
