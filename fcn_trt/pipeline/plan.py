@@ -14,6 +14,7 @@ is read, the code of this package that runs, and the versions of the libraries t
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -574,6 +575,7 @@ _DISTRIBUTIONS = {
 """Packages that bring a module, where it is not called as the one that does."""
 
 
+@functools.cache  # a module that is loaded stays what it is, whatever is installed meanwhile
 def _version(module: str) -> str | None:
     """Version of the first package that brings a module; None where none is installed."""
     return installed_version(*_DISTRIBUTIONS.get(module, (module,)))
