@@ -105,17 +105,25 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def make_model() -> Callable[..., LoadedModel]:
-    """An `Fcn` of any model with an eighth of the channels, random batch-norm included."""
+    """An `Fcn` of any model with an eighth of the channels, random batch-norm included.
+
+    A short one has the first block of each stage alone.
+    """
     torch = pytest.importorskip("torch", reason=NEEDS_EXPORT)
     from fcn_trt.labels import numbered_label_set
     from fcn_trt.model.architecture import architecture
     from fcn_trt.model.checkpoint import LoadedModel
     from fcn_trt.model.fcn import Fcn
 
-    def make(model: str = "fcn_r18-d8", classes: int = 3, *, seed: int = 0) -> LoadedModel:
+    def make(
+        model: str = "fcn_r18-d8", classes: int = 3, *, seed: int = 0, is_short: bool = False
+    ) -> LoadedModel:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             module = Fcn(architecture(model), classes, base_width=8).eval()
+            if is_short:
+                for stage in (f"layer{number}" for number in range(1, 5)):
+                    setattr(module.backbone, stage, getattr(module.backbone, stage)[:1])
             for layer in module.modules():
                 if isinstance(layer, torch.nn.BatchNorm2d):
                     torch.nn.init.normal_(layer.running_mean, std=0.1)
@@ -170,6 +178,22 @@ def tiny_network(
 ) -> Path:
     """The tiny model as FP32 ONNX, 64x96, batch 1. Read only."""
     return write_network(tiny_model, tmp_path_factory.mktemp("tiny") / "tiny.onnx")
+
+
+@pytest.fixture(scope="session")
+def short_model(make_model: Callable[..., LoadedModel]) -> LoadedModel:
+    """The tiny model with one block in each stage, for what builds an engine per convolution."""
+    return make_model(is_short=True)
+
+
+@pytest.fixture(scope="session")
+def short_network(
+    short_model: LoadedModel,
+    write_network: Callable[..., Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The short model as FP32 ONNX, 64x96, batch 1. Read only."""
+    return write_network(short_model, tmp_path_factory.mktemp("short") / "short.onnx")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The tiny network with labelled images, its calibration, and one analysis of it."""
+"""A short network with labelled images, its calibration, and one analysis of it."""
 
 from __future__ import annotations
 
@@ -85,16 +85,16 @@ def write_calibration() -> Callable[[Path, Path, Path], Path]:
 
 
 @pytest.fixture(scope="session")
-def calibration(tiny_network, labelled, write_calibration, tmp_path_factory) -> Path:
-    """Of the tiny network. Read only."""
+def calibration(short_network, labelled, write_calibration, tmp_path_factory) -> Path:
+    """Of a short network. Read only."""
     out = tmp_path_factory.mktemp("calibration") / "tiny.json"
-    made: Path = write_calibration(tiny_network, labelled / "images", out)
+    made: Path = write_calibration(short_network, labelled / "images", out)
     return made
 
 
 @pytest.fixture(scope="session")
-def analysed(tiny_network, calibration, choice, tmp_path_factory) -> tuple[Any, Path]:
-    """An undisturbed analysis of the tiny network, and its file. Read only."""
+def analysed(short_network, calibration, choice, tmp_path_factory) -> tuple[Any, Path]:
+    """An undisturbed analysis of a short network, and its file. Read only."""
     from fcn_trt.sensitivity.analyse import analyse
     from fcn_trt.sensitivity.result import Bound, Question
 
@@ -102,6 +102,6 @@ def analysed(tiny_network, calibration, choice, tmp_path_factory) -> tuple[Any, 
     said: list[str] = []
     question = Question(precision="int8", bound=Bound(min_agreement=96.8))
     found = analyse(
-        tiny_network, calibration, choice, question, out=out, bar=Bars(), say=said.append
+        short_network, calibration, choice, question, out=out, bar=Bars(), say=said.append
     )
     return found, out
