@@ -100,7 +100,7 @@ def analysed(short_network, calibration, choice, tmp_path_factory) -> tuple[Any,
 
     out = tmp_path_factory.mktemp("analysed") / "result.json"
     said: list[str] = []
-    question = Question(precision="int8", bound=Bound(min_agreement=96.8))
+    question = Question(precision="int8", bound=Bound(min_agreement=97.6))
     found = analyse(
         short_network, calibration, choice, question, out=out, bar=Bars(), say=said.append
     )

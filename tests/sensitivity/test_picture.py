@@ -25,7 +25,7 @@ def test_picture_shows_the_points_the_bound_and_the_set(analysed):
     grown = lines["the most useful ones in float"]
     assert values(grown.get_xdata()) == [point.quantised_share for point in found.points]
     assert values(grown.get_ydata()) == [point.score.agreement for point in found.points]
-    assert values(lines["bound"].get_ydata()) == [96.8, 96.8]
+    assert values(lines["bound"].get_ydata()) == [found.question.bound.min_agreement] * 2
     assert values(lines["FP32"].get_ydata()) == [100, 100]
     star = lines[f"smallest set: {len(found.chosen.kept)} in float"]
     assert values(star.get_xdata()) == [found.chosen.quantised_share]
