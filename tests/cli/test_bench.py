@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from fcn_trt.bench import ladder
+from fcn_trt.bench.ceiling import measure_ceiling
 from fcn_trt.bench.result_file import read_result
 from fcn_trt.cli import bench as module
 from fcn_trt.machine import this_machine
@@ -28,8 +31,12 @@ main()
 
 @pytest.fixture(autouse=True)
 def quick_ceiling(monkeypatch):
-    """Ceilings are measured as always, but not for long."""
+    """Ceilings are measured as always, but not for long, and each of them once."""
     monkeypatch.setattr(module, "CEILING_S", 0.05)
+    monkeypatch.setattr(ladder, "measure_ceiling", lambda types, **how: _once(tuple(types), **how))
+
+
+_once = functools.cache(measure_ceiling)
 
 
 @pytest.fixture
