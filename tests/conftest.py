@@ -93,6 +93,29 @@ def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kernels_compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """NVRTC compiles the kernels for a GPU once for all workers, as that takes 2 s."""
+    from fcn_trt.cuda import nvrtc
+    from fcn_trt.files import combined_sha256, write_atomic
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cubins"
+    folder.mkdir(exist_ok=True)
+    compile_source = nvrtc.compile_source
+
+    def once(source: str, file: str, capability: str) -> bytes:
+        parts = nvrtc.kernel_sources_sha256(), source, file, capability
+        path = folder / f"{combined_sha256(parts)}.cubin"
+        if not path.exists():
+            write_atomic(path, compile_source(source, file, capability))
+        return path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nvrtc, "compile_source", once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The data folder that lies beside the checkout, or where FCN_TRT_SHARED says."""

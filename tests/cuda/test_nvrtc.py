@@ -25,8 +25,9 @@ CUDA_MACHINE = 190  # EM_CUDA, of the ELF header
 
 
 @pytest.fixture(autouse=True)
-def nvrtc():
-    """NVRTC, or the reason why there is none."""
+def nvrtc(monkeypatch):
+    """NVRTC, which compiles each time it is asked to, or the reason why there is none."""
+    monkeypatch.setattr("fcn_trt.cuda.nvrtc.compile_source", compile_source)
     try:
         module = importlib.import_module("cuda.bindings.nvrtc")
         module.nvrtcVersion()

@@ -108,10 +108,11 @@ def compile_tensorrt(
     """
     device = find_device(target, spec.precision, options)
     library = load_library(target)
+    level = _compatibility_level(library, options)
     kernels = {c: compile_kernels(c) for c in _kernel_capabilities(device, options)}
     try:
         with collector_paused():
-            found = _Compiler(library, name, spec, options, device).run(network, on_phase)
+            found = _Compiler(library, name, spec, options, device, level).run(network, on_phase)
             return replace(found, kernels=kernels, kernels_sha256=kernel_sources_sha256())
     except FcnTrtError:
         raise
@@ -132,6 +133,24 @@ def _kernel_capabilities(device: Device, options: BuildOptions) -> list[str]:
     return chosen
 
 
+def _compatibility_level(library: TensorRtLibrary, options: BuildOptions) -> Any:
+    """The library's own word for `hardware_compatibility`; None for "none".
+
+    Raises:
+        EngineError: it does not know it.
+    """
+    if options.hardware_compatibility == "none":
+        return None
+    levels = library.trt.HardwareCompatibilityLevel.__members__
+    level = levels.get(options.hardware_compatibility.upper())
+    if library.target == "tensorrt-rtx" or level is None:
+        raise EngineError(
+            f"{library.name} does not know hardware_compatibility "
+            f"{options.hardware_compatibility!r}; leave it out"
+        )
+    return level
+
+
 class _Compiler:
     """One build: the library's objects in the order in which they need each other."""
 
@@ -142,9 +161,11 @@ class _Compiler:
         spec: Spec,
         options: BuildOptions,
         device: Device,
+        compatibility_level: Any,
     ) -> None:
         self._library, self._name = library, name
         self._spec, self._options, self._device = spec, options, device
+        self._compatibility_level = compatibility_level
         self._trt: TensorRt = library.trt
         self._messages = Log()
         self._logger = self._messages.logger(self._trt)
@@ -188,16 +209,8 @@ class _Compiler:
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
             if self._library.target == "tensorrt-rtx":  # which has no lean runtime to put in
                 config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
-        if options.hardware_compatibility == "none":
-            return
-        level = options.hardware_compatibility.upper()
-        levels = trt.HardwareCompatibilityLevel.__members__
-        if self._library.target == "tensorrt-rtx" or level not in levels:
-            raise EngineError(
-                f"{self._library.name} does not know hardware_compatibility "
-                f"{options.hardware_compatibility!r}; leave it out"
-            )
-        config.hardware_compatibility_level = levels[level]
+        if self._compatibility_level is not None:
+            config.hardware_compatibility_level = self._compatibility_level
 
     def _add_profile(self, config: IBuilderConfig) -> None:
         """One optimization profile: the shapes that the network takes, and the one to optimise."""
