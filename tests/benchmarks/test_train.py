@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -52,6 +53,12 @@ def start(tmp_path: Path) -> Path:
     return tmp_path / "start.pth"
 
 
+@pytest.fixture
+def small_streets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streets of a few pixels; that they are otherwise those of `eval` has a test of its own."""
+    monkeypatch.setattr(script, "HeldOutScenes", partial(HeldOutScenes, size=(32, 64)))
+
+
 def run(*arguments: object) -> tuple[int, str]:
     app = typer.Typer()
     app.command()(script.main)
@@ -59,6 +66,7 @@ def run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.usefixtures("small_streets")
 def test_script_trains_writes_float16_weights_and_resumes(
     start: Path, camvid: Path, tmp_path: Path
 ) -> None:
@@ -87,6 +95,7 @@ def test_script_trains_writes_float16_weights_and_resumes(
     assert out.stat().st_size < 8_000_000
 
 
+@pytest.mark.usefixtures("small_streets")
 def test_a_stopped_run_ends_with_the_weights_of_an_unbroken_one(
     start: Path, camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
