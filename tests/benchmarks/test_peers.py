@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.exhaustive
 def test_peers_give_the_same_label_maps_and_the_file_says_on_what(tmp_path):
     out = tmp_path / "peers.json"
-    names = ("torch eager", "ONNX Runtime", "OpenVINO fp32", "OpenVINO no aux")
-    names += ("fcn_trt fp32", "fcn_trt int8")
+    names = ["torch eager", "ONNX Runtime", "OpenVINO fp32", "OpenVINO no aux"]
+    names += ["fcn_trt fp32", "fcn_trt int8"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.peers", "--size", "96x160", "--runs", "1"]
         + [word for name in names for word in ("--only", name)]
@@ -39,7 +39,7 @@ def test_peers_give_the_same_label_maps_and_the_file_says_on_what(tmp_path):
     assert found.command.startswith("python -m benchmarks.peers --size 96x160 --runs 1 --only")
     assert str(tmp_path) not in found.command
     (row,) = found.results
-    assert list(row["cases"]) == list(names)
+    assert list(row["cases"]) == names
     same = {name: case["labels_as_torch"] for name, case in row["cases"].items()}
     assert same["torch eager"] == 1
     for name in set(names) - {"fcn_trt int8"}:

@@ -155,7 +155,7 @@ def test_unknown_label_is_said_without_options_of_other_commands(cli, tiny_bundl
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_interrupted_run_is_gone_on_with(own_process, tiny_bundle, dataset, tmp_path):
-    root, out = dataset(40, size=(160, 240)), tmp_path / "r.json"
+    root, out = dataset(24, size=(160, 240)), tmp_path / "r.json"
     arguments = [*of_generic(tiny_bundle, root, "--slide", 40, "--slide-stride", 12, "--out", out)]
     command = [sys.executable, "-m", "fcn_trt", *map(str, arguments)]
     process = subprocess.Popen(
@@ -169,10 +169,10 @@ def test_interrupted_run_is_gone_on_with(own_process, tiny_bundle, dataset, tmp_
     assert process.returncode == 130
     assert "Traceback" not in error
     part = json.loads(out.read_bytes())
-    assert 0 < part["images"] < 40
+    assert 0 < part["images"] < 24
     done = own_process(*arguments, "--json")
-    assert f":: {out} has {part['images']} of 40 images already" in done.err
-    assert (done.json["finished"], done.json["images"]) == (True, 40)
+    assert f":: {out} has {part['images']} of 24 images already" in done.err
+    assert (done.json["finished"], done.json["images"]) == (True, 24)
 
 
 def test_windows_scales_and_mirroring_are_what_the_result_says(cli, tiny_bundle, dataset):
@@ -265,7 +265,7 @@ def test_family_without_a_protocol_is_said(cli, tiny_bundle, dataset):
 
 
 def test_run_that_was_killed_goes_on_to_the_same_bytes(own_process, tiny_bundle, dataset, tmp_path):
-    root = dataset(40, size=(160, 240))
+    root = dataset(24, size=(160, 240))
     arguments = [*of_generic(tiny_bundle, root), "--slide", 40, "--slide-stride", 12]
     killed, whole = tmp_path / "killed.json", tmp_path / "whole.json"
     command = [sys.executable, "-m", "fcn_trt", *map(str, arguments), "--out", str(killed)]
@@ -279,10 +279,10 @@ def test_run_that_was_killed_goes_on_to_the_same_bytes(own_process, tiny_bundle,
         process.wait()
     part = json.loads(killed.read_bytes())
     assert not part["finished"]
-    assert 0 < part["images"] < 40
+    assert 0 < part["images"] < 24
     assert own_process(*arguments, "--out", whole).status == 0
     done = own_process(*arguments, "--out", killed)
-    assert f":: {killed} has {part['images']} of 40 images already" in done.err
+    assert f":: {killed} has {part['images']} of 24 images already" in done.err
     assert without_times(killed) == without_times(whole)
     assert json.loads(killed.read_bytes())["elapsed_s"] > part["elapsed_s"]
 
