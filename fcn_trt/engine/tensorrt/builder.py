@@ -108,11 +108,12 @@ def compile_tensorrt(
     """
     device = find_device(target, spec.precision, options)
     library = load_library(target)
-    level = _compatibility_level(library, options)
-    kernels = {c: compile_kernels(c) for c in _kernel_capabilities(device, options)}
     try:
         with collector_paused():
-            found = _Compiler(library, name, spec, options, device, level).run(network, on_phase)
+            compiler = _Compiler(library, name, spec, options, device)
+            compiler.prepare(network)
+            kernels = {c: compile_kernels(c) for c in _kernel_capabilities(device, options)}
+            found = compiler.run(on_phase)
             return replace(found, kernels=kernels, kernels_sha256=kernel_sources_sha256())
     except FcnTrtError:
         raise
@@ -133,24 +134,6 @@ def _kernel_capabilities(device: Device, options: BuildOptions) -> list[str]:
     return chosen
 
 
-def _compatibility_level(library: TensorRtLibrary, options: BuildOptions) -> Any:
-    """The library's own word for `hardware_compatibility`; None for "none".
-
-    Raises:
-        EngineError: it does not know it.
-    """
-    if options.hardware_compatibility == "none":
-        return None
-    levels = library.trt.HardwareCompatibilityLevel.__members__
-    level = levels.get(options.hardware_compatibility.upper())
-    if library.target == "tensorrt-rtx" or level is None:
-        raise EngineError(
-            f"{library.name} does not know hardware_compatibility "
-            f"{options.hardware_compatibility!r}; leave it out"
-        )
-    return level
-
-
 class _Compiler:
     """One build: the library's objects in the order in which they need each other."""
 
@@ -161,30 +144,31 @@ class _Compiler:
         spec: Spec,
         options: BuildOptions,
         device: Device,
-        compatibility_level: Any,
     ) -> None:
         self._library, self._name = library, name
         self._spec, self._options, self._device = spec, options, device
-        self._compatibility_level = compatibility_level
         self._trt: TensorRt = library.trt
         self._messages = Log()
         self._logger = self._messages.logger(self._trt)
         self._builder: Builder = self._trt.Builder(self._logger)
         self._network: INetworkDefinition = strongly_typed_network(self._trt, self._builder)
+        self._config: IBuilderConfig = self._builder.create_builder_config()
 
-    def run(self, data: bytes, on_phase: OnPhase) -> Compiled:
-        """The whole build of an ONNX file, but for the kernels."""
+    def prepare(self, data: bytes) -> None:
+        """Read an ONNX file and all options: what is refused is refused here, in a second."""
         parse_network(self._library, self._network, self._logger, data, self._name)
-        config = self._configure()
-        plan = self._compile(config, on_phase)
+        self._configure(self._config)
+
+    def run(self, on_phase: OnPhase) -> Compiled:
+        """The build of what was prepared, but for the kernels."""
+        plan = self._compile(self._config, on_phase)
         if self._device.gpu is not None and self._options.timing_cache:
-            keep_timing_cache(config, self._library, self._device.gpu)
+            keep_timing_cache(self._config, self._library, self._device.gpu)
         return self._prove(plan)
 
-    def _configure(self) -> IBuilderConfig:
+    def _configure(self, config: IBuilderConfig) -> None:
         """Set every limit and promise; what is computed stands in the network already."""
         trt, options, device = self._trt, self._options, self._device
-        config = self._builder.create_builder_config()
         # TensorFloat-32 is on by default, and would make FP32 mean something else.
         config.clear_flag(trt.BuilderFlag.TF32)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -201,7 +185,6 @@ class _Compiler:
             limit_capabilities(trt, config, device.compute_capabilities)
         elif device.gpu is not None and options.timing_cache:
             use_timing_cache(config, self._library, device.gpu)
-        return config
 
     def _set_compatibility(self, config: IBuilderConfig) -> None:
         trt, options = self._trt, self._options
@@ -209,8 +192,16 @@ class _Compiler:
             config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
             if self._library.target == "tensorrt-rtx":  # which has no lean runtime to put in
                 config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
-        if self._compatibility_level is not None:
-            config.hardware_compatibility_level = self._compatibility_level
+        if options.hardware_compatibility == "none":
+            return
+        level = options.hardware_compatibility.upper()
+        levels = trt.HardwareCompatibilityLevel.__members__
+        if self._library.target == "tensorrt-rtx" or level not in levels:
+            raise EngineError(
+                f"{self._library.name} does not know hardware_compatibility "
+                f"{options.hardware_compatibility!r}; leave it out"
+            )
+        config.hardware_compatibility_level = levels[level]
 
     def _add_profile(self, config: IBuilderConfig) -> None:
         """One optimization profile: the shapes that the network takes, and the one to optimise."""
