@@ -283,4 +283,5 @@ def initializer(name: str, values: npt.NDArray[np.float32]) -> onnx.TensorProto:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:160]
+    # As much as names two files in deep folders.
+    return str(error).strip().partition("\n")[0][:400]

@@ -234,7 +234,7 @@ class TestLoading:
             size_threshold=0,
         )
         (tmp_path / "n.weights").unlink()
-        with pytest.raises(OnnxError, match=r"n\.onnx cannot be read as ONNX: .*n\.weight"):
+        with pytest.raises(OnnxError, match=r"n\.onnx cannot be read as ONNX: .*n\.weights"):
             load_onnx(tmp_path / "n.onnx")
 
 
