@@ -8,14 +8,13 @@ convolutions in float64.
 
 from __future__ import annotations
 
-import copy
 import operator
 from typing import Any
 
 import onnx
 import torch
 from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from fcn_trt.model.checkpoint import LoadedModel
 from fcn_trt.model.fcn import Fcn
@@ -69,45 +68,49 @@ def to_onnx(
         ValueError: a side is less than 1, or `size` and `batch` are not within `dynamic`.
     """
     spec = model_spec(model, size=size, batch=batch, dynamic=dynamic)
-    writer = _Writer(trace_folded(model.module))
+    writer = _Writer(model.module)
     writer.write()
     return new_network(writer.nodes, writer.constants, spec), spec
 
 
-def trace_folded(module: Fcn) -> fx.GraphModule:
-    """Trace the module in float64 and fold each batch normalisation into its convolution."""
-    traced = fx.symbolic_trace(copy.deepcopy(module).double().eval())
-    modules = dict(traced.named_modules())
-    for node in traced.graph.nodes:
-        if isinstance(_module(modules, node), nn.BatchNorm2d):
-            conv = node.args[0]
-            folded = fuse_conv_bn_eval(modules[conv.target], modules[node.target])
-            traced.set_submodule(conv.target, folded)
-            node.replace_all_uses_with(conv)
-            traced.graph.erase_node(node)
-    traced.graph.lint()
-    traced.recompile()
-    return traced
-
-
-def _module(modules: dict[str, nn.Module], node: fx.Node) -> nn.Module | None:
-    return modules[str(node.target)] if node.op == "call_module" else None
-
-
 class _Writer:
-    """Turns a traced graph into ONNX nodes and constants."""
+    """Turns a module into ONNX nodes and constants."""
 
-    def __init__(self, traced: fx.GraphModule) -> None:
-        self.traced = traced
-        self.modules = dict(traced.named_modules())
+    def __init__(self, module: Fcn) -> None:
+        self.graph = fx.Tracer().trace(module)
+        self.modules = dict(module.named_modules())
+        self.folded = self._fold()
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.names: dict[fx.Node, str] = {}
         self.taken: set[str] = set()
 
+    def _fold(self) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Take each batch normalisation out of the graph, into its convolution's weight and bias.
+
+        The module keeps its own: only the sums are new, in float64.
+        """
+        folded = {}
+        for node in self.graph.nodes:
+            norm = self._module(node)
+            if isinstance(norm, nn.BatchNorm2d):
+                conv = node.args[0]
+                weight = self.modules[conv.target].weight
+                terms = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+                mean, variance, scale, shift = (term.double() for term in terms)
+                folded[conv.target] = fuse_conv_bn_weights(
+                    weight.double(), None, mean, variance, norm.eps, scale, shift
+                )
+                node.replace_all_uses_with(conv)
+                self.graph.erase_node(node)
+        return folded
+
+    def _module(self, node: fx.Node) -> nn.Module | None:
+        return self.modules[str(node.target)] if node.op == "call_module" else None
+
     def write(self) -> None:
         """Write every node, in order."""
-        for node in self.traced.graph.nodes:
+        for node in self.graph.nodes:
             if node.op == "placeholder":
                 self.names[node] = INPUT_NAME
             elif node.op == "output":
@@ -115,7 +118,7 @@ class _Writer:
                 self.nodes[-1].output[0] = OUTPUT_NAME
             else:
                 self.names[node] = self._name(node)
-                module = _module(self.modules, node)
+                module = self._module(node)
                 if isinstance(module, nn.Conv2d):
                     self._conv(node, module)
                 elif isinstance(module, nn.MaxPool2d):
@@ -147,9 +150,10 @@ class _Writer:
     def _conv(self, node: fx.Node, conv: nn.Conv2d) -> None:
         """Convolution with folded bias."""
         weight, bias = f"{self.names[node]}.weight", f"{self.names[node]}.bias"
+        values = self.folded.get(str(node.target), (conv.weight, conv.bias))
         self.constants += [
-            initializer(weight, conv.weight.detach().float().numpy()),
-            initializer(bias, conv.bias.detach().float().numpy()),
+            initializer(name, tensor.detach().float().numpy())
+            for name, tensor in zip((weight, bias), values, strict=True)
         ]
         self._add(
             "Conv",

@@ -40,9 +40,11 @@ def entropy_by_hand(histogram):
     bins[0] = bins[1]
     best, chosen = np.inf, used
     for keep in range(128, used + 1):
-        levels = [[b for b in range(keep) if b * 128 // keep == level] for level in range(128)]
+        levels = {}
+        for b in range(keep):
+            levels.setdefault(b * 128 // keep, []).append(b)
         q = np.zeros(keep)
-        for level in levels:
+        for level in levels.values():
             filled = [b for b in level if bins[b]]
             for b in filled:
                 q[b] = sum(bins[c] for c in filled) / len(filled)

@@ -31,8 +31,9 @@ def oracle(label_map, truth, index):
     tolerance = 0.0075 * np.hypot(*truth.shape) + 1e-9
     near_true = distance_to(~true) <= tolerance
     near_predicted = distance_to(~predicted) <= tolerance
-    precision = metrics.precision_score(near_true.ravel(), predicted.ravel())
-    recall = metrics.recall_score(true.ravel(), near_predicted.ravel())
+    found, missed = predicted | near_true, true | near_predicted  # the rest counts for neither
+    precision = metrics.precision_score(near_true[found], predicted[found])
+    recall = metrics.recall_score(true[missed], near_predicted[missed])
     return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -761,9 +762,9 @@ class Simulation:
     """
 
     def __init__(self, model, graph, amaxes, precision):
-        from fcn_trt.network.to_onnx import trace_folded
+        from torch.fx.experimental.optimization import fuse
 
-        self.traced = trace_folded(model.module).float()
+        self.traced = fuse(copy.deepcopy(model.module).double().eval()).float()
         steps = [step for step in self.traced.graph.nodes if step.op != "output"]
         self.names = dict(zip(steps, ["image", *(n.output[0] for n in graph.node)], strict=True))
         self.amaxes = dict(amaxes)
