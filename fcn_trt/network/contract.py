@@ -75,10 +75,16 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 def copy_in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """A copy, for its graph to be changed in, in another opset."""
-    if opset != opset_of(model):
-        return onnx.version_converter.convert_version(model, opset)
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
+    if opset == opset_of(model):
+        copied = onnx.ModelProto()
+        copied.CopyFrom(model)
+        return copied
+    copied = onnx.version_converter.convert_version(_without_weights(model), opset)
+    del copied.graph.input[len(model.graph.input) :]
+    names = {tensor.name for tensor in model.graph.initializer}
+    added = [tensor for tensor in copied.graph.initializer if tensor.name not in names]
+    del copied.graph.initializer[:]
+    copied.graph.initializer.extend([*model.graph.initializer, *added])
     return copied
 
 
@@ -121,7 +127,7 @@ def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that has large constants as inputs of their shape.
 
-    Shapes do not depend on their values, and passing 200 MB to and fro takes seconds.
+    Neither shapes nor opsets depend on their values, and passing 200 MB to and fro takes seconds.
     """
     light = onnx.ModelProto(ir_version=model.ir_version)
     light.opset_import.extend(model.opset_import)
