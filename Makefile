@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
            --constraint .ci/constraints.txt
 
-.PHONY: demo test test-all lint bindings test-families test-gpu bench clean
+.PHONY: demo test test-all checks lint bindings test-families test-gpu bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/fcn-trt demo --out demo_out
@@ -14,13 +14,17 @@ demo: $(VENV)/installed
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-test: lint bindings
+test: checks
 	$(PYTEST) -m "not exhaustive"
 
 # Also what takes minutes: every model at every size in every type, all figures of the README's
 # tables on all of CamVid; and what of the package's lines no test runs.
-test-all: lint bindings
+test-all: checks
 	$(PYTEST) --cov --cov-report=term
+
+# Side by side, as each takes half a minute of one core where nothing is cached.
+checks: $(VENV)/installed-dev
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target lint bindings
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -181,8 +181,8 @@ def make_model() -> Callable[..., LoadedModel]:
 
 @pytest.fixture(scope="session")
 def tiny_model(make_model: Callable[..., LoadedModel]) -> LoadedModel:
-    """fcn_r18-d8 with 3 classes and base width 8."""
-    return make_model()
+    """fcn_r18-d8 with 3 classes, base width 8 and one block in each stage: 18 convolutions."""
+    return make_model(seed=2, is_short=True)
 
 
 @pytest.fixture(scope="session")
@@ -209,22 +209,6 @@ def tiny_network(
 ) -> Path:
     """The tiny model as FP32 ONNX, 64x96, batch 1. Read only."""
     return write_network(tiny_model, tmp_path_factory.mktemp("tiny") / "tiny.onnx")
-
-
-@pytest.fixture(scope="session")
-def short_model(make_model: Callable[..., LoadedModel]) -> LoadedModel:
-    """The tiny model with one block in each stage, for what builds an engine per convolution."""
-    return make_model(seed=2, is_short=True)
-
-
-@pytest.fixture(scope="session")
-def short_network(
-    short_model: LoadedModel,
-    write_network: Callable[..., Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """The short model as FP32 ONNX, 64x96, batch 1. Read only."""
-    return write_network(short_model, tmp_path_factory.mktemp("short") / "short.onnx")
 
 
 @pytest.fixture(scope="session")

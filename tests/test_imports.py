@@ -7,12 +7,14 @@ import json
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import pytest
 
 import fcn_trt
+from tests.conftest import Done
 
 HEAVY = (
     *("torch", "torchvision", "tensorrt", "pycuda", "onnx", "openvino", "cv2", "safetensors"),
@@ -32,6 +34,7 @@ MODULES = [
 
 BLOCKED = f"""
 import sys
+from collections.abc import Sequence
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {EXTRA!r}:
@@ -45,9 +48,27 @@ def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def without_extra(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command line in a process that cannot import what the export extra brings."""
-    return python(f"{BLOCKED}\nfrom fcn_trt.cli.app import main\nmain()", *arguments)
+EACH = f"""
+{BLOCKED}
+import contextlib, io, json
+from fcn_trt.cli.app import main
+for command in json.loads(sys.argv[1]):
+    sys.argv = ["fcn-trt", *command]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+    print(json.dumps([status, out.getvalue(), err.getvalue()]))
+"""
+
+
+def without_extra(*commands: Sequence[object]) -> list[Done]:
+    """Command lines, one after the other, where nothing of the export extra can be imported."""
+    done = python(EACH, json.dumps([[str(word) for word in command] for command in commands]))
+    assert done.stderr == ""
+    return [Done(*json.loads(line)) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -77,21 +98,21 @@ def test_run_eval_inspect_and_help_work_without_the_export_extra(tiny_bundle, tm
         (tmp_path / kind).mkdir()
         cv2.imwrite(str(tmp_path / kind / "a.png"), np.zeros((64, 96), dtype=np.uint8))
     (tmp_path / "classes.txt").write_text("\n".join(names))
-    for arguments in (
+    *works, helps = without_extra(
         ["run", tiny_bundle.path, "--source", "scene:1:64x96", "--limit", 2, "--json"],
         ["eval", tiny_bundle.path, "--dataset", "generic", "--root", tmp_path, "--json"],
         ["inspect", tiny_bundle.path, "--json"],
         ["compare", *[tiny_bundle.path] * 2, "--images", tmp_path / "images", "--json"],
-    ):
-        done = without_extra(*arguments)
-        assert done.returncode == 0, done.stderr
-        json.loads(done.stdout)
-    assert "Usage: fcn-trt" in without_extra("--help").stdout
+        ["--help"],
+    )
+    assert len(works) == 4
+    assert all(done.json for done in works)
+    assert "Usage: fcn-trt" in helps.out
 
 
 def test_fp32_bundle_is_built_without_the_export_extra(tiny_network, tmp_path):
-    done = without_extra("build", tiny_network, "--out", tmp_path / "bundle")
-    assert done.returncode == 0, done.stderr
+    (done,) = without_extra(["build", tiny_network, "--out", tmp_path / "bundle"])
+    assert done.status == 0, done.err
     assert (tmp_path / "bundle" / "manifest.json").is_file()
 
 
@@ -101,30 +122,28 @@ def test_recipe_that_begins_with_a_typed_network_needs_no_export_extra(tiny_netw
     recipe.write_text(
         'model = "fcn_r18-d8"\nsize = "64x96"\nprecision = "fp32"\ntarget = "openvino"\n'
     )
-    first, second = (without_extra("build", recipe, "--network", tiny_network) for _ in range(2))
-    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
-    assert ":: nothing to do: " in second.stderr
+    first, second = without_extra(*[["build", recipe, "--network", tiny_network]] * 2)
+    assert first.status == second.status == 0, first.err + second.err
+    assert ":: nothing to do: " in second.err
     assert (tmp_path / "street" / "manifest.json").is_file()
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
+def test_what_needs_the_export_extra_says_how_to_install_it(tiny_network, tmp_path, monkeypatch):
+    commands = (
         "export fcn_r18-d8 --weights random --size 64x96 --out m.onnx",
         "calibrate {network} --scenes 1 --out c.json",
         "quantize {network} --precision bf16 --out m.onnx",
         "build {network} --precision fp32 --out bundle",
         "demo --size 64x128 --out out",
-    ],
-)
-def test_what_needs_the_export_extra_says_how_to_install_it(
-    command, tiny_network, tmp_path, monkeypatch
-):
+    )
     monkeypatch.chdir(tmp_path)
-    done = without_extra(*command.format(network=tiny_network).split())
-    assert done.returncode == 1
-    assert done.stdout == ""
-    assert "needs the package " in done.stderr
-    assert done.stderr.endswith("; install the export extra with `pip install 'fcn-trt[export]'`\n")
-    assert done.stderr.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
+    found = without_extra(*[command.format(network=tiny_network).split() for command in commands])
+    assert len(found) == len(commands)
+    for done in found:
+        assert (done.status, done.out) == (1, "")
+        assert "needs the package " in done.err
+        assert done.err.endswith(
+            "; install the export extra with `pip install 'fcn-trt[export]'`\n"
+        )
+        assert done.err.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []

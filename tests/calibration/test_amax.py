@@ -40,7 +40,7 @@ def entropy_by_hand(histogram):
     bins[0] = bins[1]
     best, chosen = np.inf, used
     for keep in range(128, used + 1):
-        levels = {}
+        levels: dict[int, list[int]] = {}
         for b in range(keep):
             levels.setdefault(b * 128 // keep, []).append(b)
         q = np.zeros(keep)

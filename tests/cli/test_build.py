@@ -314,7 +314,7 @@ class TestRtx:
         assert (
             f"{RTX} {rtx.__version__} for any RTX GPU of compute capability 8.6, 12.0" in done.out
         )
-        assert "26 fp32 (100.0 % of GMAC); read from the typed ONNX" in done.out
+        assert "18 fp32 (100.0 % of GMAC); read from the typed ONNX" in done.out
         assert "no: built for sm_86, sm_120 with TensorRT-RTX" in done.out
         kernels = [
             f"{k}-{c}.cubin" for k in ("decode", "overlay", "preprocess") for c in gpus[1::2]
@@ -338,7 +338,7 @@ class TestRtx:
             "strip": False,
             "timing_cache": True,
         }
-        assert manifest["precision_proven"]["convolutions"] == {"bf16": 26}
+        assert manifest["precision_proven"]["convolutions"] == {"bf16": 18}
         assert (manifest["precision_asked"], manifest["inputs_sha256"]) == ("bf16", "")
         assert (
             json.loads((here / "rtx" / "manifest.json").read_text())["options"]
@@ -404,7 +404,7 @@ class TestRecipe:
             ":: street is built: made export, type, build",
         ]
         assert times == [":: export", ":: type", ":: build"]
-        assert "26 fp32 (100.0 % of GMAC); read from the engine" in done.out
+        assert "18 fp32 (100.0 % of GMAC); read from the engine" in done.out
         assert names(here) == ["m.onnx", "r.toml", "street"]
 
     def test_second_time_nothing_is_done(self, cli, here):
@@ -466,7 +466,7 @@ class TestRecipe:
             device={"compute_capability": "8.6"},
         )
         found = cli("build", "r.toml", "--json").json["manifest"]
-        assert found["precision_proven"]["convolutions"] == {"fp16": 26}
+        assert found["precision_proven"]["convolutions"] == {"fp16": 18}
         assert len(found["inputs_sha256"]) == 64
 
 
@@ -526,7 +526,7 @@ class TestQuantize:
             ":: checking what fits fp16 on 8 drawn streets",
             "wrote the bundle to rtx",
         ]
-        assert "26 fp16 (100.0 % of GMAC)" in done.out
+        assert "18 fp16 (100.0 % of GMAC)" in done.out
         assert (here / "m.onnx").read_bytes() == before
         assert names(here) == ["m.onnx", "rtx"]
 

@@ -110,13 +110,14 @@ def test_kept_thresholds_end_well(cli, tiny_bundle, tiny_network, folders):
 
 
 def test_checkpoint_is_compared_at_the_size_of_the_other_side(
-    cli, tiny_model, tiny_network, folders
+    cli, make_model, write_network, folders
 ):
     torch = pytest.importorskip("torch")
-    meta = {"model": "fcn_r18-d8"}
-    torch.save({"state_dict": tiny_model.module.state_dict(), "meta": meta}, folders / "t.pth")
+    model, meta = make_model(), {"model": "fcn_r18-d8"}
+    torch.save({"state_dict": model.module.state_dict(), "meta": meta}, folders / "t.pth")
+    network = write_network(model, folders / "t.onnx")
     done = cli(
-        *("compare", folders / "t.pth", tiny_network, "--images", folders / "images", "--json"),
+        *("compare", folders / "t.pth", network, "--images", folders / "images", "--json"),
         *("--min-agreement", 99.9),
     )
     assert done.json["a"]["kind"] == "torch"

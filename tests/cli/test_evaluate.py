@@ -264,9 +264,9 @@ def test_family_without_a_protocol_is_said(cli, tiny_bundle, dataset):
     assert "mmsegmentation publishes no accuracy of fcn_r18-d8 on generic" in done.sentence
 
 
-def test_run_that_was_killed_goes_on_to_the_same_bytes(own_process, tiny_bundle, dataset, tmp_path):
+def test_run_that_was_killed_goes_on_to_the_same_bytes(cli, tiny_bundle, dataset, tmp_path):
     root = dataset(24, size=(160, 240))
-    arguments = [*of_generic(tiny_bundle, root), "--slide", 40, "--slide-stride", 12]
+    arguments = [*of_generic(tiny_bundle, root), "--slide", 40, "--slide-stride", 20]
     killed, whole = tmp_path / "killed.json", tmp_path / "whole.json"
     command = [sys.executable, "-m", "fcn_trt", *map(str, arguments), "--out", str(killed)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -280,8 +280,8 @@ def test_run_that_was_killed_goes_on_to_the_same_bytes(own_process, tiny_bundle,
     part = json.loads(killed.read_bytes())
     assert not part["finished"]
     assert 0 < part["images"] < 24
-    assert own_process(*arguments, "--out", whole).status == 0
-    done = own_process(*arguments, "--out", killed)
+    assert cli(*arguments, "--out", whole).status == 0
+    done = cli(*arguments, "--out", killed)
     assert f":: {killed} has {part['images']} of 24 images already" in done.err
     assert without_times(killed) == without_times(whole)
     assert json.loads(killed.read_bytes())["elapsed_s"] > part["elapsed_s"]

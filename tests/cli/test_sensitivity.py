@@ -24,7 +24,7 @@ target = "openvino"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, make_frame, own_process, short_network) -> Path:
+def folder(tmp_path_factory, make_frame, own_process, tiny_network) -> Path:
     """images/, labels/, a calibration c.json, and the result.json of a first run."""
     path: Path = tmp_path_factory.mktemp("sensitivity")
     rng = np.random.default_rng(0)
@@ -35,11 +35,11 @@ def folder(tmp_path_factory, make_frame, own_process, short_network) -> Path:
         truth = rng.choice(np.array([0, 1, 2, 9], dtype=np.uint8), size=(64, 96))
         cv2.imwrite(str(path / "labels" / f"{index}.png"), truth)
     done = own_process(
-        *("calibrate", short_network, "--images", path / "images", "--method", "minmax"),
+        *("calibrate", tiny_network, "--images", path / "images", "--method", "minmax"),
         *("--out", path / "c.json"),
     )
     assert done.status == 0, done.err
-    done = own_process(*_arguments(short_network, path), "--out", path / "result.json", "--json")
+    done = own_process(*_arguments(tiny_network, path), "--out", path / "result.json", "--json")
     assert done.status == 0, done.err
     (path / "printed.json").write_text(done.out)
     return path
@@ -52,9 +52,9 @@ def result(folder, tmp_path) -> Path:
 
 
 @pytest.fixture
-def ask(cli, short_network, folder) -> Callable[..., Any]:
+def ask(cli, tiny_network, folder) -> Callable[..., Any]:
     def run(*more: object) -> Any:
-        return cli(*_arguments(short_network, folder), *more)
+        return cli(*_arguments(tiny_network, folder), *more)
 
     return run
 
@@ -96,7 +96,7 @@ def test_tables_and_picture_are_for_people(ask, result, tmp_path):
     assert np.asarray(cv2.imread(str(tmp_path / "p.png"))).shape == (750, 1200, 3)
 
 
-def test_set_is_written_into_the_recipe(ask, folder, result, tmp_path, short_network, cli):
+def test_set_is_written_into_the_recipe(ask, folder, result, tmp_path, tiny_network, cli):
     shutil.copy(folder / "c.json", tmp_path)
     recipe = tmp_path / "r.toml"
     recipe.write_text(RECIPE + 'keep_float = ["old"]\n')
@@ -104,7 +104,7 @@ def test_set_is_written_into_the_recipe(ask, folder, result, tmp_path, short_net
     assert recipe.read_text() == RECIPE  # nothing has to stay in float
     # Agreement of the best convolution's network, as measured, is a bound that needs it.
     best = json.loads(result.read_text())["result"]["effects"][0]
-    arguments = _arguments(short_network, folder)[:-2]
+    arguments = _arguments(tiny_network, folder)[:-2]
     done = cli(
         *arguments,
         *("--min-agreement", best["score"]["agreement"], "--out", result, "--recipe", recipe),
@@ -128,7 +128,7 @@ def test_recipe_that_could_not_take_the_key_is_refused_before_the_work(ask, resu
 
 
 def test_bound_that_nothing_keeps_is_an_error_behind_the_tables(
-    cli, short_network, folder, tmp_path
+    cli, tiny_network, folder, tmp_path
 ):
     # Every set of this file agrees in 99 % of the pixels, but all in float agree wholly.
     path = tmp_path / "r.json"
@@ -146,7 +146,7 @@ def test_bound_that_nothing_keeps_is_an_error_behind_the_tables(
     recipe = tmp_path / "r.toml"
     recipe.write_text(RECIPE)
     done = cli(
-        *_arguments(short_network, folder)[:-2],
+        *_arguments(tiny_network, folder)[:-2],
         *("--min-agreement", 100, "--out", path, "--recipe", recipe),
     )
     assert done.status == 1
@@ -177,9 +177,9 @@ def test_wrong_usage_is_named(ask, more, says):
 @pytest.mark.parametrize(
     ("more", "option"), [(["--ignore", 9], "--ignore"), (["--max-drop", 1], "--max-drop")]
 )
-def test_what_needs_labels_says_so(cli, short_network, folder, more, option):
+def test_what_needs_labels_says_so(cli, tiny_network, folder, more, option):
     done = cli(
-        *("sensitivity", short_network, "--calibration", folder / "c.json"),
+        *("sensitivity", tiny_network, "--calibration", folder / "c.json"),
         *("--images", folder / "images", *more),
     )
     assert done.status == 2

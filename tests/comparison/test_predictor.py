@@ -9,33 +9,52 @@ import onnx
 import pytest
 
 from fcn_trt.comparison.predictor import kind_of, open_predictors
+from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.openvino.builder import build_openvino
 from fcn_trt.errors import BundleError, FcnTrtError, OnnxError
+from tests.plans import as_network
 
 
-@pytest.fixture(scope="session")
-def checkpoint(tiny_model, tmp_path_factory) -> Path:
-    """The tiny model as a checkpoint that says what it is."""
+@pytest.fixture(scope="module")
+def model(make_model):
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model, tmp_path_factory) -> Path:
+    """The model as a checkpoint that says what it is."""
     torch = pytest.importorskip("torch")
     path: Path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth"
     meta = {"model": "fcn_r18-d8"}
-    torch.save({"state_dict": tiny_model.module.state_dict(), "meta": meta}, path)
+    torch.save({"state_dict": model.module.state_dict(), "meta": meta}, path)
     return path
 
 
-def test_kind_is_told_by_the_name(tiny_bundle, tiny_network, checkpoint):
-    assert kind_of(str(tiny_bundle.path)) == "bundle"
-    assert kind_of(str(tiny_network)) == "onnx"
+@pytest.fixture(scope="module")
+def network(model, write_network, tmp_path_factory) -> Path:
+    """The same model as FP32 ONNX."""
+    path: Path = write_network(model, tmp_path_factory.mktemp("network") / "tiny.onnx")
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(network) -> Bundle:
+    """The same model as an OpenVINO bundle."""
+    return build_openvino(as_network(network), network.with_suffix(""))
+
+
+def test_kind_is_told_by_the_name(bundle, network, checkpoint):
+    assert kind_of(str(bundle.path)) == "bundle"
+    assert kind_of(str(network)) == "onnx"
     assert kind_of("missing.ONNX") == "onnx"
     assert kind_of(str(checkpoint)) == "torch"
     assert kind_of("fcn_resnet50") == "torch"
 
 
 @pytest.mark.parametrize("other", ["network", "bundle"])
-def test_checkpoint_onnx_and_bundle_label_alike(
-    checkpoint, tiny_network, tiny_bundle, make_frame, other
-):
+def test_checkpoint_onnx_and_bundle_label_alike(checkpoint, network, bundle, make_frame, other):
     frames = [make_frame((70, 90), seed=seed) for seed in range(4)]
-    path = tiny_network if other == "network" else tiny_bundle.path
+    path = network if other == "network" else bundle.path
     with open_predictors(str(checkpoint), str(path)) as (first, second):
         assert first.spec.input_size == second.spec.input_size == (64, 96)
         assert (first.kind, second.kind) == ("torch", "onnx" if other == "network" else "bundle")
@@ -49,19 +68,19 @@ def test_checkpoint_onnx_and_bundle_label_alike(
     assert np.mean(np.stack(here) == np.stack(there)) > 0.9995
 
 
-def test_order_and_size_are_as_asked(checkpoint, tiny_network):
-    with open_predictors(str(tiny_network), str(checkpoint), size=(32, 48)) as (first, second):
+def test_order_and_size_are_as_asked(checkpoint, network):
+    with open_predictors(str(network), str(checkpoint), size=(32, 48)) as (first, second):
         assert (first.kind, second.kind) == ("onnx", "torch")
         assert first.spec.input_size == (64, 96)
         assert second.spec.input_size == (32, 48)
 
 
-def test_a_model_by_name_takes_weights(checkpoint, tiny_network, make_frame):
+def test_a_model_by_name_takes_weights(checkpoint, network, make_frame):
     frames = [make_frame()]
     names = ("fcn_r18-d8", str(checkpoint))
     with pytest.raises(ValueError, match="two checkpoints have no input size"):
         open_predictors("fcn_r18-d8", "fcn_r18-d8", weights=str(checkpoint)).__enter__()
-    with open_predictors(names[0], str(tiny_network), weights=names[1]) as (first, second):
+    with open_predictors(names[0], str(network), weights=names[1]) as (first, second):
         (_, here), (_, there) = *first.process(frames), *second.process(frames)
         assert np.mean(here == there) > 0.999
 

@@ -25,15 +25,21 @@ CUDA_MACHINE = 190  # EM_CUDA, of the ELF header
 
 
 @pytest.fixture(autouse=True)
-def nvrtc(monkeypatch):
-    """NVRTC, which compiles each time it is asked to, or the reason why there is none."""
-    monkeypatch.setattr("fcn_trt.cuda.nvrtc.compile_source", compile_source)
+def nvrtc():
+    """NVRTC, or the reason why there is none."""
     try:
         module = importlib.import_module("cuda.bindings.nvrtc")
         module.nvrtcVersion()
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"needs NVRTC, which has wheels for x86-64 Linux and Windows: {error}")
     return module
+
+
+@pytest.fixture
+def always_compiled(monkeypatch):
+    """Take no kernel from what this run of the tests has compiled already."""
+    monkeypatch.setattr("fcn_trt.cuda.nvrtc.compile_source", compile_source)
+    compile_kernel.cache_clear()
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
@@ -47,6 +53,7 @@ def test_all_kernels_compile(capability):
         assert kernel.encode() in cubins[f"{kernel.partition('_')[0]}.cubin"]
 
 
+@pytest.mark.usefixtures("always_compiled")
 def test_the_same_source_makes_the_same_cubin():
     first = compile_kernel("overlay", "8.7")
     compile_kernel.cache_clear()
@@ -108,9 +115,9 @@ def test_hash_is_of_names_and_contents(tmp_path, monkeypatch):
     assert kernel_sources_sha256() != before
 
 
+@pytest.mark.usefixtures("always_compiled")
 def test_missing_bindings_are_one_sentence_with_the_way_out(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.bindings.nvrtc", None)
     message = r"cannot be compiled here \(.*\); install NVRTC with `pip install 'fcn-trt\["
-    compile_kernel.cache_clear()
     with pytest.raises(MissingExtraError, match=message):
         compile_kernel("overlay", "8.7")

@@ -135,7 +135,7 @@ def test_proof_comes_from_the_engine_where_the_library_reports_it(
         options=options_for(target, machine),
     )
     proof = bundle.manifest.precision_proven
-    assert proof.convolutions == {"fp32": 26}
+    assert proof.convolutions == {"fp32": 18}
     assert proof.source == ("engine" if target == "tensorrt" else "network")
 
 

@@ -127,8 +127,8 @@ def test_nodes_are_called_as_the_modules_are(make_model, name):
     assert names[-1] == "decode_head.conv_seg"
 
 
-def test_graph_has_the_operators_of_an_fcn_and_nothing_else(tiny_model):
-    model, _ = to_onnx(tiny_model, size=(64, 96))
+def test_graph_has_the_operators_of_an_fcn_and_nothing_else(make_model):
+    model, _ = to_onnx(make_model(), size=(64, 96))
     assert Counter(node.op_type for node in model.graph.node) == {
         "Conv": 26,
         "Relu": 22,

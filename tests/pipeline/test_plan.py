@@ -267,7 +267,7 @@ class TestQuantisation:
         assert (spec.precision, spec.float_precision) == (precision, rest)
         left = set(convolutions_of(model)) - set(convolution_names(fp32, precision))
         assert spec.exceptions == dict.fromkeys(left, rest)
-        assert len(left) == {"int8": 0, "fp8": 26 - 8}[precision]  # 8 have 32 channels and more
+        assert len(left) == {"int8": 0, "fp8": 18 - 4}[precision]  # 4 have 32 channels and more
         assert spec.calibration_sha256 == sha256(calibration)
         weights = weights_of(model)
         scale = weights["backbone.layer4.0.relu.scale"]
@@ -314,7 +314,7 @@ class TestQuantisation:
         self, make_model, write_network, quantise, tmp_path
     ):
         other = write_network(make_model(seed=5), tmp_path / "other.onnx")
-        message = r"ranges\.json was made for another network, fcn_r18-d8 with random \(seed 0\)"
+        message = r"ranges\.json was made for another network, fcn_r18-d8 with random \(seed 2\)"
         with pytest.raises(CalibrationError, match=message):
             quantise(network=other)
         assert not (tmp_path / "typed.onnx").exists()
@@ -345,7 +345,6 @@ class TestQuantisationOfWhatDoesNotFitFp16:
             ("backbone.stem.6.weight", 1e6),
             ("backbone.stem.6.bias", 1e6),
             ("backbone.layer1.0.conv1.weight", 1e-6),
-            ("backbone.layer1.1.conv1.weight", 1e-6),
             ("backbone.layer2.0.conv1.weight", 1e-6),
             ("backbone.layer2.0.downsample.0.weight", 1e-6),
         ):
@@ -362,9 +361,6 @@ class TestQuantisationOfWhatDoesNotFitFp16:
         "backbone.layer1.0.conv1",
         "backbone.layer1.0.add",
         "backbone.layer1.0.relu.2",
-        "backbone.layer1.1.conv1",
-        "backbone.layer1.1.add",
-        "backbone.layer1.1.relu.2",
         "backbone.layer2.0.conv1",
         "backbone.layer2.0.downsample.0",
     )

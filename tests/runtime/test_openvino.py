@@ -62,7 +62,7 @@ def test_description_says_what_computes_where_and_in_which_type(tiny_bundle):
     backend = OpenVinoBackend(tiny_bundle)
     assert manifest.device in backend.description
     assert manifest.target_version in backend.description
-    assert "26 fp32" in backend.description
+    assert "18 fp32" in backend.description
     assert "\n" not in backend.description
     backend.close()
 

@@ -315,7 +315,7 @@ class TestClose:
         with Segmenter.load(tiny_bundle.path) as segmenter:
             label_map = segmenter.segment(make_frame())
         assert segmenter.spec == tiny_bundle.manifest.spec
-        assert "26 fp32" in segmenter.description
+        assert "18 fp32" in segmenter.description
         assert segmenter.render(make_frame(), label_map).shape == (64, 96, 3)
 
     def test_ends_a_stream_that_is_still_open(self, tiny_bundle, make_frame):

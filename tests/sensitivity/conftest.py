@@ -85,15 +85,15 @@ def write_calibration() -> Callable[[Path, Path, Path], Path]:
 
 
 @pytest.fixture(scope="session")
-def calibration(short_network, labelled, write_calibration, tmp_path_factory) -> Path:
+def calibration(tiny_network, labelled, write_calibration, tmp_path_factory) -> Path:
     """Of a short network. Read only."""
     out = tmp_path_factory.mktemp("calibration") / "tiny.json"
-    made: Path = write_calibration(short_network, labelled / "images", out)
+    made: Path = write_calibration(tiny_network, labelled / "images", out)
     return made
 
 
 @pytest.fixture(scope="session")
-def analysed(short_network, calibration, choice, tmp_path_factory) -> tuple[Any, Path]:
+def analysed(tiny_network, calibration, choice, tmp_path_factory) -> tuple[Any, Path]:
     """An undisturbed analysis of a short network, and its file. Read only."""
     from fcn_trt.sensitivity.analyse import analyse
     from fcn_trt.sensitivity.result import Bound, Question
@@ -102,6 +102,6 @@ def analysed(short_network, calibration, choice, tmp_path_factory) -> tuple[Any,
     said: list[str] = []
     question = Question(precision="int8", bound=Bound(min_agreement=97.6))
     found = analyse(
-        short_network, calibration, choice, question, out=out, bar=Bars(), say=said.append
+        tiny_network, calibration, choice, question, out=out, bar=Bars(), say=said.append
     )
     return found, out

@@ -28,9 +28,9 @@ QUESTION = Question(precision="int8", bound=Bound(min_agreement=BOUND))
 
 
 @pytest.fixture
-def ask(short_network, calibration, choice, bars):
+def ask(tiny_network, calibration, choice, bars):
     def call(question=QUESTION, *, out=None, **changes: Any):
-        inputs = {"network": short_network, "calibration": calibration, "choice": choice} | changes
+        inputs = {"network": tiny_network, "calibration": calibration, "choice": choice} | changes
         bar = inputs.pop("bar", None) or bars()
         said: list[str] = []
         found = analyse(question=question, out=out, bar=bar, say=said.append, **inputs)
@@ -201,13 +201,13 @@ def test_rows_show_what_was_found(analysed):
 
 
 def test_what_cannot_be_analysed_is_refused(
-    ask, short_model, make_model, write_network, calibration, choice, tmp_path, bars
+    ask, tiny_model, make_model, write_network, calibration, choice, tmp_path, bars
 ):
     other = write_network(make_model(seed=1), tmp_path / "other.onnx")
     with pytest.raises(CalibrationError, match="was made for another network"):
         ask(network=other)
     half = tmp_path / "half.onnx"
-    type_network(as_network(write_network(short_model, tmp_path / "m.onnx")), half, "fp16")
+    type_network(as_network(write_network(tiny_model, tmp_path / "m.onnx")), half, "fp16")
     with pytest.raises(OnnxError, match=r"half\.onnx is fp16 already; start from the FP32 ONNX"):
         ask(network=half)
     with pytest.raises(ValueError, match="needs labels"):
@@ -224,9 +224,9 @@ def test_what_cannot_be_analysed_is_refused(
         ask(choice=replace(choice, labels=blank))
 
 
-def test_dynamic_shape_is_refused(ask, short_model, tmp_path):
+def test_dynamic_shape_is_refused(ask, tiny_model, tmp_path):
     sizes = ShapeRange(min_size=(64, 96), max_size=(128, 96), min_batch=1, max_batch=1)
-    model, _ = to_onnx(short_model, size=(64, 96), dynamic=sizes)
+    model, _ = to_onnx(tiny_model, size=(64, 96), dynamic=sizes)
     save(model, tmp_path / "dynamic.onnx")
     with pytest.raises(OnnxError, match=r"dynamic\.onnx has a dynamic shape"):
         ask(network=tmp_path / "dynamic.onnx")

@@ -93,7 +93,7 @@ def test_proof_says_that_only_the_typed_network_could_be_asked(tiny_network, tmp
     proof = build_tensorrt(
         as_network(tiny_network), tmp_path / "tiny", target=RTX, options=TOLD
     ).manifest.precision_proven
-    assert (proof.source, proof.convolutions) == ("network", {"fp32": 26})
+    assert (proof.source, proof.convolutions) == ("network", {"fp32": 18})
 
 
 def test_proof_counts_the_same_gmac_as_the_profile(tiny_network, tiny_model, tmp_path):
@@ -112,8 +112,8 @@ def test_engine_without_named_gpus_names_all_that_the_library_compiles_for(tiny_
 def test_graph_that_is_not_what_its_spec_says_is_refused_and_its_layers_are_named(tiny_network):
     spec = replace(read_spec(tiny_network), precision="fp16")
     message = (
-        r"fp16 was asked for, but TensorRT-RTX \S+ computes 26 of 26 convolutions in another type: "
-        r"backbone\.\S+ \(fp32\), .* and 23 more; choose another precision"
+        r"fp16 was asked for, but TensorRT-RTX \S+ computes 18 of 18 convolutions in another type: "
+        r"backbone\.\S+ \(fp32\), .* and 15 more; choose another precision"
     )
     with pytest.raises(EngineError, match=message):
         compiled_for_rtx(tiny_network, spec, options=TOLD)
