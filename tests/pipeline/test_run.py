@@ -7,6 +7,7 @@ import sys
 import textwrap
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grimp
 import pytest
@@ -30,6 +31,7 @@ from fcn_trt.pipeline.recipe import build_recipe, read_recipe
 from fcn_trt.pipeline.run import Made, StepReport, Watcher
 from fcn_trt.pipeline.store import keyed_steps
 from tests.plans import as_network
+from tests.processes import end_of, start
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
 
@@ -95,7 +97,7 @@ def reasons(done: Made) -> set[str]:
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run code in a process of its own, with the arguments in sys.argv."""
+    """Run code in a process that has imported nothing, with the arguments in sys.argv."""
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
@@ -501,30 +503,29 @@ class TestDamage:
         assert done.steps[2].reason == "the bundle there is made from something else"
 
 
-BUILD = """
-    import sys
-    from pathlib import Path
-    from fcn_trt.pipeline.recipe import build_recipe, read_recipe
-    build_recipe(read_recipe(Path(sys.argv[1])))
-"""
-KILLED_BEFORE_RENAME = """
-    import os, signal, sys
+def build_in_process(path: Path) -> None:
+    build(path)
+
+
+def build_until_rename(path: Path, number: int) -> None:
+    """Be killed before a file or folder, counted from 1, gets its final name."""
     renames = []
-    def kill(event, arguments):
+
+    def kill(event: str, arguments: Any) -> None:
         if event == "os.rename" and not str(arguments[1]).endswith(".blob"):
             renames.append(arguments)
-            if len(renames) == int(sys.argv[2]):
+            if len(renames) == number:
                 os.kill(os.getpid(), signal.SIGKILL)
+
     sys.addaudithook(kill)
-"""
+    build(path)
 
 
 class TestProcesses:
     def test_two_at_once_leave_one_whole_bundle(self, recipe):
         path = recipe()
-        command = [sys.executable, "-c", textwrap.dedent(BUILD), str(path)]
-        both = [subprocess.Popen(command) for _ in range(2)]
-        assert [process.wait(timeout=120) for process in both] == [0, 0]
+        both = [start(build_in_process, path) for _ in range(2)]
+        assert [end_of(process) for process in both] == [0, 0]
         assert made(build(path)) == []
         assert sorted(p.name for p in path.parent.iterdir()) == [
             "street",
@@ -544,8 +545,7 @@ class TestProcesses:
         self, recipe, cache, rename, networks, then
     ):
         path = recipe()
-        killed = run(textwrap.dedent(KILLED_BEFORE_RENAME) + textwrap.dedent(BUILD), path, rename)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert end_of(start(build_until_rename, path, rename)) == -signal.SIGKILL
         assert not path.with_suffix("").exists()
         assert len([p for p in cache.glob("*.onnx") if not p.name.startswith(".")]) == networks
         assert made(build(path)) == then

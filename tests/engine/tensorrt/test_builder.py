@@ -1,18 +1,16 @@
 """Building with the real TensorRT-RTX; what only a GPU can do is in tests/gpu."""
 
-import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
 import pytest
 
 from fcn_trt.cuda.nvrtc import kernel_sources_sha256
+from fcn_trt.engine import bundle
 from fcn_trt.engine.bundle import NETWORK_NAME, PLAN_NAME, load_bundle
-from fcn_trt.engine.manifest import MANIFEST_NAME
+from fcn_trt.engine.manifest import MANIFEST_NAME, Manifest
 from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions
 from fcn_trt.engine.tensorrt.builder import (
     _kernel_capabilities,
@@ -26,6 +24,7 @@ from fcn_trt.errors import BundleError, EngineError, OnnxError, OutputError
 from fcn_trt.files import write_atomic
 from fcn_trt.spec import read_spec
 from tests.plans import as_network
+from tests.processes import end_of, start
 
 pytestmark = pytest.mark.usefixtures("rtx")
 KERNELS = ("decode", "overlay", "preprocess")
@@ -276,27 +275,21 @@ class TestStopped:
         assert len(phases) < len(whole) / 2
 
     def test_killed_build_leaves_nothing_under_the_final_name(self, tiny_network, tmp_path):
-        code = f"""
-import os, pathlib, signal
-from fcn_trt.engine import bundle
-from fcn_trt.engine.tensorrt.builder import build_tensorrt
-from fcn_trt.engine.options import BuildOptions
-from fcn_trt.network.file import Network
-
-class Killed(bundle.Manifest):
-    def to_json(self):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-bundle.Manifest = Killed
-build_tensorrt(Network.read(pathlib.Path({str(tiny_network)!r})),
-               pathlib.Path({str(tmp_path / "out")!r}),
-               target="tensorrt-rtx", options=BuildOptions(compute_capabilities=("8.6",)))
-"""
-        done = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
-        assert done.returncode == -signal.SIGKILL
+        killed = start(_be_killed_before_the_manifest, tiny_network, tmp_path / "out")
+        assert end_of(killed) == -signal.SIGKILL
         assert not (tmp_path / "out").exists()
         build_tensorrt(as_network(tiny_network), tmp_path / "out", target=RTX, options=TOLD)
         load_bundle(tmp_path / "out")
+
+
+def _be_killed_before_the_manifest(network, out):
+    class Killed(Manifest):
+        def to_json(self):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    vars(bundle)["Manifest"] = Killed
+    options = BuildOptions(compute_capabilities=("8.6",))
+    build_tensorrt(as_network(network), out, target=RTX, options=options)
 
 
 def _build_often(network, out):
@@ -306,15 +299,8 @@ def _build_often(network, out):
 
 
 def test_two_builds_of_one_bundle_at_once_leave_a_whole_one(tiny_network, tmp_path):
-    spawn = multiprocessing.get_context("spawn")
-    builds = [
-        spawn.Process(target=_build_often, args=(tiny_network, tmp_path / "out")) for _ in range(2)
-    ]
-    for build in builds:
-        build.start()
-    for build in builds:
-        build.join(120)
-    assert [build.exitcode for build in builds] == [0, 0]
+    builds = [start(_build_often, tiny_network, tmp_path / "out") for _ in range(2)]
+    assert [end_of(build) for build in builds] == [0, 0]
     load_bundle(tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

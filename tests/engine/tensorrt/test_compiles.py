@@ -61,13 +61,16 @@ def model(request):
 
 @pytest.fixture(scope="module")
 def exported(model, make_model, tmp_path_factory):
-    """Write a model as FP32 ONNX, static or dynamic, at full width or narrow; give its path."""
+    """Make a model's FP32 network, static or dynamic, at full width or narrow."""
     from fcn_trt.model.load import load_model
     from fcn_trt.model.weights import find_model
-    from tests.plans import export_model, export_network
+    from fcn_trt.network.contract import load_network
+    from fcn_trt.network.to_onnx import to_onnx
+    from tests.plans import export_network
 
     folder = tmp_path_factory.mktemp("networks")
     sources: dict[bool, Any] = {}
+    networks: dict[tuple[bool, bool], Typed] = {}
 
     def source(is_narrow):
         if model == "zoo":
@@ -78,20 +81,19 @@ def exported(model, make_model, tmp_path_factory):
             make_model(model, classes=21) if is_narrow else load_model(find_model(model, "random"))
         )
 
-    def write(dynamic=None, *, is_narrow=False):
-        path = folder / f"{'static' if dynamic is None else 'dynamic'}{is_narrow}.onnx"
-        size = MODELS[model][0]
+    def make(dynamic=None, *, is_narrow=False):
+        size, kind = MODELS[model][0], (dynamic is not None, is_narrow)
         if is_narrow not in sources:
             sources[is_narrow] = source(is_narrow)
-        if path.exists():
-            return path
-        if model == "zoo":
+        if kind not in networks and model == "zoo":
+            path = folder / f"{kind}.onnx"
             export_network(str(sources[is_narrow]), path, size=size, dynamic=dynamic)
-        else:
-            export_model(sources[is_narrow], path, size=size, dynamic=dynamic)
-        return path
+            networks[kind] = Typed(*load_network(path))
+        elif kind not in networks:
+            networks[kind] = Typed(*to_onnx(sources[is_narrow], size=size, dynamic=dynamic))
+        return networks[kind]
 
-    return write
+    return make
 
 
 def _write_zoo_style(path, *, is_narrow):
@@ -137,14 +139,15 @@ def _narrow(module):
             _narrow(child)
 
 
-def typed(path, precision):
-    from fcn_trt.network.contract import load_network
+def typed(network, precision):
+    """A copy of an FP32 network in a type."""
+    from fcn_trt.network.contract import OPSET, copy_in_opset
     from fcn_trt.precision.half import to_half
     from fcn_trt.precision.quantize import quantize_network
 
-    graph, spec = load_network(path)
+    graph, spec = network.graph, network.spec
     if precision == "fp32":
-        return Typed(graph, spec)
+        return Typed(copy_in_opset(graph, OPSET), spec)
     if precision in ("fp16", "bf16"):
         return Typed(*to_half(graph, spec, precision))
     amaxes = dict.fromkeys(["image", *(name for n in graph.graph.node for name in n.output)], 4.0)
@@ -256,8 +259,9 @@ def test_stems_and_heads_of_few_classes_are_fp16_in_fp8(model, exported):
 
 def test_fp8_for_a_gpu_without_it_is_refused_in_one_sentence(tiny_network):
     from fcn_trt.engine.tensorrt.builder import compile_tensorrt
+    from fcn_trt.network.contract import load_network
 
-    network = typed(tiny_network, "fp8")
+    network = typed(Typed(*load_network(tiny_network)), "fp8")
     sentence = (
         r"fp8 needs a GPU of compute capability 8\.9 or more, but 8\.6 was asked for; choose fp16"
     )

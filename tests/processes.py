@@ -1,0 +1,34 @@
+"""Processes that begin behind the imports, as torch alone takes 3 s."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+IMPORTED = (
+    *("pytest", "torch", "onnx", "openvino", "fcn_trt.engine.build", "fcn_trt.pipeline.recipe"),
+    *("fcn_trt.model.load", "fcn_trt.network.to_onnx", "fcn_trt.precision.type_network"),
+)
+
+
+def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Call a function of a module in a process forked from one that has only imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(IMPORTED))
+    process = context.Process(target=_call, args=(dict(os.environ), target, arguments))
+    process.start()
+    return process
+
+
+def _call(environment: dict[str, str], target: Callable[..., None], arguments: Any) -> None:
+    os.environ.update(environment)
+    target(*arguments)
+
+
+def end_of(process: BaseProcess) -> int | None:
+    """Its exit status; -N where signal N killed it, None where it still runs after two minutes."""
+    process.join(120)
+    return process.exitcode
