@@ -13,7 +13,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from fcn_trt.bench import ladder
+from fcn_trt.bench import ceiling, ladder
 from fcn_trt.bench.ceiling import measure_ceiling
 from fcn_trt.bench.result_file import read_result
 from fcn_trt.cli import bench as module
@@ -22,8 +22,10 @@ from fcn_trt.machine import this_machine
 SCHEMA = Path(__file__).parents[2] / "benchmarks" / "schema.json"
 QUICK = ("--seconds", 0.1)
 QUICK_BENCH = """
+from fcn_trt.bench import ceiling
 from fcn_trt.cli import bench
 bench.CEILING_S = 0.05
+ceiling.LEAST_ROUNDS = 1
 from fcn_trt.cli.app import main
 main()
 """
@@ -33,6 +35,7 @@ main()
 def quick_ceiling(monkeypatch):
     """Ceilings are measured as always, but not for long, and each of them once."""
     monkeypatch.setattr(module, "CEILING_S", 0.05)
+    monkeypatch.setattr(ceiling, "LEAST_ROUNDS", 1)
     monkeypatch.setattr(ladder, "measure_ceiling", lambda types, **how: _once(tuple(types), **how))
 
 

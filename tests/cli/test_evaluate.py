@@ -154,9 +154,9 @@ def test_unknown_label_is_said_without_options_of_other_commands(cli, tiny_bundl
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-def test_interrupted_run_is_gone_on_with(own_process, tiny_bundle, dataset, tmp_path):
+def test_interrupted_run_is_gone_on_with(cli, tiny_bundle, dataset, tmp_path):
     root, out = dataset(24, size=(160, 240)), tmp_path / "r.json"
-    arguments = [*of_generic(tiny_bundle, root, "--slide", 40, "--slide-stride", 12, "--out", out)]
+    arguments = [*of_generic(tiny_bundle, root, "--slide", 40, "--slide-stride", 20, "--out", out)]
     command = [sys.executable, "-m", "fcn_trt", *map(str, arguments)]
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -170,7 +170,7 @@ def test_interrupted_run_is_gone_on_with(own_process, tiny_bundle, dataset, tmp_
     assert "Traceback" not in error
     part = json.loads(out.read_bytes())
     assert 0 < part["images"] < 24
-    done = own_process(*arguments, "--json")
+    done = cli(*arguments, "--json")
     assert f":: {out} has {part['images']} of 24 images already" in done.err
     assert (done.json["finished"], done.json["images"]) == (True, 24)
 
