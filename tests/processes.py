@@ -8,13 +8,24 @@ from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+EXTRA = ("torch", "torchvision", "onnx", "safetensors", "matplotlib")
+BLOCKED = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {EXTRA!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+"""Code after which a process can import nothing that the export extra brings."""
+
 IMPORTED = (
     *("pytest", "torch", "onnx", "openvino", "fcn_trt.engine.build", "fcn_trt.pipeline.recipe"),
     *("fcn_trt.model.load", "fcn_trt.network.to_onnx", "fcn_trt.precision.type_network"),
 )
 
 
-def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
+def start(target: Callable[..., object], *arguments: Any) -> BaseProcess:
     """Call a function of a module in a process forked from one that has only imported."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(IMPORTED))
@@ -23,7 +34,7 @@ def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
     return process
 
 
-def _call(environment: dict[str, str], target: Callable[..., None], arguments: Any) -> None:
+def _call(environment: dict[str, str], target: Callable[..., object], arguments: Any) -> None:
     os.environ.update(environment)
     target(*arguments)
 

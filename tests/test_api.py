@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -40,14 +37,6 @@ def test_public_names_are_these_and_each_can_be_had():
     assert all(getattr(fcn_trt, name) is not None for name in PUBLIC)
     with pytest.raises(AttributeError, match="no attribute 'Segmentor'"):
         _ = fcn_trt.Segmentor
-
-
-def test_public_names_stay_functions_when_modules_are_loaded():
-    """A folder of a function's name would take its place once it is imported."""
-    for module in pkgutil.walk_packages(fcn_trt.__path__, "fcn_trt."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-    assert not [n for n in fcn_trt.__all__ if inspect.ismodule(getattr(fcn_trt, n))]
 
 
 class TestSteps:

@@ -15,6 +15,7 @@ import pytest
 
 import fcn_trt
 from tests.conftest import Done
+from tests.processes import BLOCKED
 
 HEAVY = (
     *("torch", "torchvision", "tensorrt", "pycuda", "onnx", "openvino", "cv2", "safetensors"),
@@ -25,22 +26,11 @@ NEEDS_EXTRA = (
     "fcn_trt.sensitivity.picture",
     "fcn_trt.bench.pictures",
 )
-EXTRA = ("torch", "torchvision", "onnx", "safetensors", "matplotlib")
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(fcn_trt.__path__, "fcn_trt.")
     if module.name != "fcn_trt.__main__"
 ]
-
-BLOCKED = f"""
-import sys
-from collections.abc import Sequence
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {EXTRA!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Blocker())
-"""
 
 
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -40,3 +40,8 @@ def test_everything_public_has_a_docstring(module):
             member = getattr(member, "fget", None) or getattr(member, "__func__", member)
             if inspect.isfunction(member) and not attribute.startswith("_"):
                 assert member.__doc__, f"{name}.{attribute}"
+
+
+def test_public_names_stay_functions_when_modules_are_loaded():
+    """A folder of a function's name would take its place once it is imported, as all are here."""
+    assert not [n for n in fcn_trt.__all__ if inspect.ismodule(getattr(fcn_trt, n))]

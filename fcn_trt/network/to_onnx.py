@@ -94,14 +94,15 @@ class _Writer:
         for node in self.graph.nodes:
             norm = self._module(node)
             if isinstance(norm, nn.BatchNorm2d):
-                conv = node.args[0]
-                weight = self.modules[conv.target].weight
+                source = node.args[0]
+                conv = self.modules[source.target]
+                bias = None if conv.bias is None else conv.bias.double()
                 terms = (norm.running_mean, norm.running_var, norm.weight, norm.bias)
                 mean, variance, scale, shift = (term.double() for term in terms)
-                folded[conv.target] = fuse_conv_bn_weights(
-                    weight.double(), None, mean, variance, norm.eps, scale, shift
+                folded[source.target] = fuse_conv_bn_weights(
+                    conv.weight.double(), bias, mean, variance, norm.eps, scale, shift
                 )
-                node.replace_all_uses_with(conv)
+                node.replace_all_uses_with(source)
                 self.graph.erase_node(node)
         return folded
 

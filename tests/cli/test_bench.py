@@ -14,10 +14,10 @@ import jsonschema
 import pytest
 
 from fcn_trt.bench import ceiling, ladder
-from fcn_trt.bench.ceiling import measure_ceiling
 from fcn_trt.bench.result_file import read_result
 from fcn_trt.cli import bench as module
 from fcn_trt.machine import this_machine
+from tests.processes import BLOCKED
 
 SCHEMA = Path(__file__).parents[2] / "benchmarks" / "schema.json"
 QUICK = ("--seconds", 0.1)
@@ -39,7 +39,7 @@ def quick_ceiling(monkeypatch):
     monkeypatch.setattr(ladder, "measure_ceiling", lambda types, **how: _once(tuple(types), **how))
 
 
-_once = functools.cache(measure_ceiling)
+_once = functools.cache(ceiling.measure_ceiling)
 
 
 @pytest.fixture
@@ -177,17 +177,8 @@ def test_result_that_could_not_be_written_is_refused_before_the_work(cli, tiny_b
 
 
 def test_bundles_are_measured_without_the_export_extra(tiny_bundle, tmp_path):
-    blocker = """
-import sys
-class Blocker:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision", "onnx", "safetensors", "matplotlib"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Blocker())
-"""
-
     def run(*arguments):
-        command = [sys.executable, "-c", blocker + QUICK_BENCH, "bench", *map(str, arguments)]
+        command = [sys.executable, "-c", BLOCKED + QUICK_BENCH, "bench", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
     # No other test measures this size, whose bundle would be found.

@@ -503,10 +503,6 @@ class TestDamage:
         assert done.steps[2].reason == "the bundle there is made from something else"
 
 
-def build_in_process(path: Path) -> None:
-    build(path)
-
-
 def build_until_rename(path: Path, number: int) -> None:
     """Be killed before a file or folder, counted from 1, gets its final name."""
     renames = []
@@ -524,7 +520,7 @@ def build_until_rename(path: Path, number: int) -> None:
 class TestProcesses:
     def test_two_at_once_leave_one_whole_bundle(self, recipe):
         path = recipe()
-        both = [start(build_in_process, path) for _ in range(2)]
+        both = [start(build, path) for _ in range(2)]
         assert [end_of(process) for process in both] == [0, 0]
         assert made(build(path)) == []
         assert sorted(p.name for p in path.parent.iterdir()) == [

@@ -1,4 +1,4 @@
-"""A short network with labelled images, its calibration, and one analysis of it."""
+"""The tiny network with labelled images, its calibration, and one analysis of it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def write_calibration() -> Callable[[Path, Path, Path], Path]:
 
 @pytest.fixture(scope="session")
 def calibration(tiny_network, labelled, write_calibration, tmp_path_factory) -> Path:
-    """Of a short network. Read only."""
+    """Of the tiny network. Read only."""
     out = tmp_path_factory.mktemp("calibration") / "tiny.json"
     made: Path = write_calibration(tiny_network, labelled / "images", out)
     return made
@@ -94,7 +94,7 @@ def calibration(tiny_network, labelled, write_calibration, tmp_path_factory) -> 
 
 @pytest.fixture(scope="session")
 def analysed(tiny_network, calibration, choice, tmp_path_factory) -> tuple[Any, Path]:
-    """An undisturbed analysis of a short network, and its file. Read only."""
+    """An undisturbed analysis of the tiny network, and its file. Read only."""
     from fcn_trt.sensitivity.analyse import analyse
     from fcn_trt.sensitivity.result import Bound, Question
 

@@ -1,4 +1,4 @@
-"""The whole analysis on a short network: undisturbed, stopped, and refused."""
+"""The whole analysis on the tiny network: undisturbed, stopped, and refused."""
 
 from __future__ import annotations
 

@@ -157,18 +157,19 @@ class _Compiler:
     def prepare(self, data: bytes) -> None:
         """Read an ONNX file and all options: what is refused is refused here, in a second."""
         parse_network(self._library, self._network, self._logger, data, self._name)
-        self._configure(self._config)
+        self._configure()
 
     def run(self, on_phase: OnPhase) -> Compiled:
         """The build of what was prepared, but for the kernels."""
-        plan = self._compile(self._config, on_phase)
+        plan = self._compile(on_phase)
         if self._device.gpu is not None and self._options.timing_cache:
             keep_timing_cache(self._config, self._library, self._device.gpu)
         return self._prove(plan)
 
-    def _configure(self, config: IBuilderConfig) -> None:
+    def _configure(self) -> None:
         """Set every limit and promise; what is computed stands in the network already."""
         trt, options, device = self._trt, self._options, self._device
+        config = self._config
         # TensorFloat-32 is on by default, and would make FP32 mean something else.
         config.clear_flag(trt.BuilderFlag.TF32)
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -177,21 +178,21 @@ class _Compiler:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
         if options.tactic_bytes is not None:
             config.set_memory_pool_limit(trt.MemoryPoolType.TACTIC_DRAM, options.tactic_bytes)
-        self._set_compatibility(config)
+        self._set_compatibility()
         if options.strip:
             config.set_flag(trt.BuilderFlag.STRIP_PLAN)
-        self._add_profile(config)
+        self._add_profile()
         if self._library.target == "tensorrt-rtx":
             limit_capabilities(trt, config, device.compute_capabilities)
         elif device.gpu is not None and options.timing_cache:
             use_timing_cache(config, self._library, device.gpu)
 
-    def _set_compatibility(self, config: IBuilderConfig) -> None:
+    def _set_compatibility(self) -> None:
         trt, options = self._trt, self._options
         if options.version_compatible:
-            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+            self._config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
             if self._library.target == "tensorrt-rtx":  # which has no lean runtime to put in
-                config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
+                self._config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
         if options.hardware_compatibility == "none":
             return
         level = options.hardware_compatibility.upper()
@@ -201,9 +202,9 @@ class _Compiler:
                 f"{self._library.name} does not know hardware_compatibility "
                 f"{options.hardware_compatibility!r}; leave it out"
             )
-        config.hardware_compatibility_level = levels[level]
+        self._config.hardware_compatibility_level = levels[level]
 
-    def _add_profile(self, config: IBuilderConfig) -> None:
+    def _add_profile(self) -> None:
         """One optimization profile: the shapes that the network takes, and the one to optimise."""
         spec, allowed = self._spec, self._spec.dynamic
         if allowed is None:
@@ -215,12 +216,12 @@ class _Compiler:
             (spec.batch, 3, *spec.input_size),
             (allowed.max_batch, 3, *allowed.max_size),
         )
-        if config.add_optimization_profile(profile) < 0:
+        if self._config.add_optimization_profile(profile) < 0:
             raise EngineError(
                 f"{self._library.name} refuses the dynamic shape: {self._messages.reason()}"
             )
 
-    def _compile(self, config: IBuilderConfig, on_phase: OnPhase) -> bytes:
+    def _compile(self, on_phase: OnPhase) -> bytes:
         """Build the plan in a thread of its own, so that Ctrl-C is heard while it runs.
 
         Raises:
@@ -230,10 +231,12 @@ class _Compiler:
         self._messages.clear()
         progress = Progress(on_phase)
         monitor = progress.monitor(self._trt)
-        config.progress_monitor = monitor
+        self._config.progress_monitor = monitor
         with ThreadPoolExecutor(1, thread_name_prefix="tensorrt-build") as pool:
             try:
-                build = pool.submit(self._builder.build_serialized_network, self._network, config)
+                build = pool.submit(
+                    self._builder.build_serialized_network, self._network, self._config
+                )
                 plan: Any = build.result()
             except BaseException:
                 progress.cancel()  # leaving the block waits for the builder

@@ -15,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,8 @@ def exported(model, make_model, tmp_path_factory):
     from tests.plans import export_network
 
     folder = tmp_path_factory.mktemp("networks")
-    sources: dict[bool, Any] = {}
-    networks: dict[tuple[bool, bool], Typed] = {}
 
+    @cache
     def source(is_narrow):
         if model == "zoo":
             return _write_zoo_style(folder / f"zoo{is_narrow}.onnx", is_narrow=is_narrow)
@@ -81,17 +81,14 @@ def exported(model, make_model, tmp_path_factory):
             make_model(model, classes=21) if is_narrow else load_model(find_model(model, "random"))
         )
 
+    @cache
     def make(dynamic=None, *, is_narrow=False):
-        size, kind = MODELS[model][0], (dynamic is not None, is_narrow)
-        if is_narrow not in sources:
-            sources[is_narrow] = source(is_narrow)
-        if kind not in networks and model == "zoo":
-            path = folder / f"{kind}.onnx"
-            export_network(str(sources[is_narrow]), path, size=size, dynamic=dynamic)
-            networks[kind] = Typed(*load_network(path))
-        elif kind not in networks:
-            networks[kind] = Typed(*to_onnx(sources[is_narrow], size=size, dynamic=dynamic))
-        return networks[kind]
+        size = MODELS[model][0]
+        if model != "zoo":
+            return Typed(*to_onnx(source(is_narrow), size=size, dynamic=dynamic))
+        path = folder / f"{dynamic is None}{is_narrow}.onnx"
+        export_network(str(source(is_narrow)), path, size=size, dynamic=dynamic)
+        return Typed(*load_network(path))
 
     return make
 
