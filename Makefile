@@ -10,6 +10,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 demo: $(VENV)/installed
 	$(BIN)/fcn-trt demo --out demo_out
 
+# Compiled modules are kept even where the environment says otherwise: tests start 200 processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Two workers, each with a core of its own (tests/conftest.py).
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
