@@ -18,6 +18,7 @@ from fcn_trt.calibration.amax import CALIBRATION_IMAGES, DEFAULT_METHOD, Method
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import BuildOptions
+from fcn_trt.labels import find_label_set
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import Compile, Export, Plan, Type
 from fcn_trt.pipeline.run import Watcher
@@ -60,7 +61,7 @@ def export(
     size: Size,
     out: FilePath,
     weights: FilePath | None = None,
-    labels: str | None = None,
+    labels: FilePath | None = None,
     batch: int = 1,
     output: str | None = None,
     min_size: Size | None = None,
@@ -76,7 +77,8 @@ def export(
         size: (height, width) of the network's input in pixels.
         weights: Of an architecture: a checkpoint, a published name, or "random[:SEED]"; None takes
             the best published ones.
-        labels: Name of a label set; None takes the checkpoint's own.
+        labels: A file with a line per class, ``name`` or ``name #rrggbb``, or the name of a known
+            label set; None takes the checkpoint's own, or numbers them.
         batch: Images per inference.
         output: Output of an .onnx file to keep; None finds it.
         min_size: (height, width) of the smallest input that the network shall take. Without any of
@@ -101,7 +103,7 @@ def export(
         size=size,
         weights=None if weights is None else str(weights),
         batch=batch,
-        labels=labels,
+        labels=None if labels is None else find_label_set(str(labels)),
         output=output,
         min_size=min_size,
         max_size=max_size,

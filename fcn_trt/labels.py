@@ -1,7 +1,7 @@
-"""Class names and colours of the data sets that FCN checkpoints are trained on.
+"""Class names and colours: those of known data sets, and those that the user names.
 
 Colours are written ``#rrggbb``, so that no reader has to know a channel order; `palette_array`
-makes the BGR table that drawing needs. The names and colours themselves stand in labels.json.
+makes the BGR table that drawing needs. Those of known data sets stand in labels.json.
 """
 
 from __future__ import annotations
@@ -13,34 +13,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
     "LabelSet",
-    "hsv_palette",
-    "hub_palette",
+    "binary_label_set",
+    "distinct_palette",
+    "find_label_set",
     "label_set",
+    "label_set_for",
     "label_set_names",
+    "named_label_set",
+    "numbered_label_set",
     "palette_array",
+    "read_label_file",
 ]
 
 MAX_CLASSES = 255
 """Label maps are uint8 and 255 means "no label"."""
 
-_USUAL = {
-    11: "camvid",
-    19: "cityscapes",
-    21: "voc",
-    59: "pascal_context_59",
-    60: "pascal_context_60",
-    150: "ade20k",
-}
-"""The data set that has this many classes, where only one known set does."""
-
-_HUB_PRIMES = (2**25 - 1, 2**15 - 1, 2**21 - 1)
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
+_LINE = re.compile(r"(?P<name>.*?)(?:\s+(?P<colour>#[0-9a-fA-F]{6}))?")
+MAX_LABEL_FILE_BYTES = 1 << 20
+
+_BACKGROUND = {"background", "unlabeled", "unlabelled", "void", "none"}
+_SHADES = ((1.0, 1.0), (0.55, 1.0), (1.0, 0.6), (0.55, 0.65))
+_GOLDEN = (5**0.5 - 1) / 2
+"""Turn of the hue from one class to the next, which leaves no two hues near each other for long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,54 +106,128 @@ def label_set(name: str) -> LabelSet:
 
 def numbered_label_set(count: int) -> LabelSet:
     """Classes called class_0, class_1, ... for a network whose classes nobody named."""
-    names = tuple(f"class_{index}" for index in range(count))
-    return LabelSet(name="custom", classes=names, palette=hub_palette(count))
+    return named_label_set([f"class_{index}" for index in range(count)])
 
 
-def label_set_for(count: int, name: str | None = None) -> LabelSet:
+def binary_label_set(labels: LabelSet | None = None) -> LabelSet:
+    """The two classes of a network with one logit.
+
+    Args:
+        labels: Both, or the one that is looked for, which gets a background beside it; None calls
+            it "foreground".
+
+    Raises:
+        ValueError: there are more than two.
+    """
+    if labels is None:
+        return named_label_set(("background", "foreground"))
+    if len(labels.classes) == 1:
+        return LabelSet(
+            name="custom",
+            classes=("background", *labels.classes),
+            palette=("#000000", *labels.palette),
+        )
+    return label_set_for(2, labels)
+
+
+def label_set_for(count: int, labels: LabelSet | None = None) -> LabelSet:
     """The label set of a network with `count` classes.
 
     Args:
         count: Classes of the network.
-        name: The set that was asked for; None takes the known set with this many classes, and
-            numbers the classes where there is none.
+        labels: What was asked for, or what the network itself says; None numbers the classes, as
+            their number says nothing of what they are.
 
     Raises:
-        ValueError: the set is unknown or has another number of classes.
+        ValueError: the set has another number of classes.
     """
-    name = name or _USUAL.get(count)
-    if name is None:
+    if labels is None:
         return numbered_label_set(count)
-    labels = label_set(name)
     if len(labels.classes) != count:
-        raise ValueError(f"{name} has {len(labels.classes)} classes, but the network has {count}")
+        raise ValueError(
+            f"{labels.name} has {len(labels.classes)} classes, but the network has {count}"
+        )
     return labels
 
 
-def hub_palette(count: int) -> tuple[str, ...]:
-    """Colours of the PyTorch Hub example: index x (2^25-1, 2^15-1, 2^21-1) mod 255, as RGB.
+def find_label_set(name: str, folder: Path | None = None) -> LabelSet:
+    """A built-in label set by its name, or one from a file.
 
-    Source: PyTorch Hub, pytorch_vision_fcn_resnet101, "palette".
+    Args:
+        name: Of the set, or path of a file as `read_label_file` takes it.
+        folder: Where a relative path begins; None is the working folder.
+
+    Raises:
+        ValueError: there is neither, or the file is not valid.
     """
-    return tuple(
-        "#" + "".join(f"{index * prime % 255:02x}" for prime in _HUB_PRIMES)
-        for index in range(count)
-    )
+    if name in _table():
+        return label_set(name)
+    path = (folder or Path()) / name
+    if not path.is_file():
+        raise ValueError(
+            f"{name!r} is neither a file of class names nor a known label set; known are "
+            f"{', '.join(label_set_names())}"
+        )
+    return read_label_file(path)
 
 
-def hsv_palette(count: int) -> tuple[str, ...]:
-    """Colours of the ONNX Model Zoo example: black, then hues i/count at saturation and value 0.75.
+def read_label_file(path: Path) -> LabelSet:
+    """Read class names and colours: a line per class, ``name`` or ``name #rrggbb``.
 
-    Source: onnx/models, vision/object_detection_segmentation/fcn, "get_palette"; channels are
-    truncated, not rounded, as there.
+    Empty lines, and lines that begin with "# ", are skipped. A class without a colour gets one.
+
+    Raises:
+        ValueError: the file cannot be read, or names no class or too many.
     """
-    return tuple(
-        "#000000"
-        if index == 0
-        else "#"
-        + "".join(f"{int(v * 255):02x}" for v in colorsys.hsv_to_rgb(index / count, 0.75, 0.75))
-        for index in range(count)
-    )
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_LABEL_FILE_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise ValueError(f"{path} cannot be read: {reason}") from error
+    lines = [line.strip() for line in text.splitlines()]
+    found = [_LINE.fullmatch(line) for line in lines if line and not line.startswith("# ")]
+    if len(data) > MAX_LABEL_FILE_BYTES or not 1 <= len(found) <= MAX_CLASSES:
+        raise ValueError(
+            f"{path} names {len(found)} classes, a line each; 1 to {MAX_CLASSES} are possible"
+        )
+    pairs = [(match["name"], match["colour"]) for match in found if match]
+    return named_label_set([name for name, _ in pairs], [colour for _, colour in pairs])
+
+
+def named_label_set(
+    classes: Sequence[str], colours: Sequence[str | None] | None = None
+) -> LabelSet:
+    """Classes of the user's own.
+
+    Args:
+        classes: Their names.
+        colours: One ``#rrggbb`` each, in either case; None, or a None in it, takes one that differs
+            from the others.
+
+    Raises:
+        ValueError: there are too many classes, or a colour has another form.
+    """
+    own = distinct_palette(classes)
+    given = colours or [None] * len(classes)
+    palette = tuple((colour or other).lower() for colour, other in zip(given, own, strict=True))
+    return LabelSet(name="custom", classes=tuple(classes), palette=palette)
+
+
+def distinct_palette(classes: Sequence[str]) -> tuple[str, ...]:
+    """A colour of its own for each of up to 256 classes; black for a first one that is background.
+
+    Neighbours differ most: the hue turns by the golden ratio, and brightness changes beside it.
+    """
+    colours = []
+    for index in range(len(classes)):
+        saturation, value = _SHADES[index % len(_SHADES)]
+        rgb = colorsys.hsv_to_rgb(index * _GOLDEN % 1, saturation, value)
+        colours.append("#" + "".join(f"{round(part * 255):02x}" for part in rgb))
+    if classes and classes[0].strip().lower() in _BACKGROUND:
+        colours[0] = "#000000"
+    return tuple(colours)
 
 
 def palette_array(palette: Sequence[str]) -> npt.NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from fcn_trt.calibration.amax import METHODS, Method
 from fcn_trt.cli import terminal
 from fcn_trt.engine.manifest import Target
 from fcn_trt.errors import PlanError
+from fcn_trt.labels import LabelSet, find_label_set
 from fcn_trt.spec import NO_LABEL, FloatPrecision, Precision, Size, parse_size
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "bad_option",
     "in_words_of_options",
     "missing_sentence",
+    "parse_label_set",
     "parse_method",
     "parse_precision",
     "parse_size_of",
@@ -180,6 +182,12 @@ def parse_type(
         from fcn_trt.pipeline.plan import Type
 
         return Type(precision=asked, **cast(Any, given))
+
+
+def parse_label_set(text: str | None) -> LabelSet | None:
+    """The classes that --labels names."""
+    with as_usage("--labels"):
+        return None if text is None else find_label_set(text)
 
 
 def require_labels(labels: Path | None, **given: object) -> None:

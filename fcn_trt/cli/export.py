@@ -13,6 +13,7 @@ from fcn_trt.cli.common import (
     OptionalSize,
     SizeOption,
     in_words_of_options,
+    parse_label_set,
     print_json,
     run_plan,
 )
@@ -36,7 +37,9 @@ def export(
         typer.Option(help="Checkpoint, published name, or random[:SEED]; the best published one."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=MAX_BATCH, help="Images per inference.")] = 1,
-    labels: Annotated[str | None, typer.Option(help="Label set, instead of the own one.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="File with a class per line, or a known set.")
+    ] = None,
     output: Annotated[str | None, typer.Option(help="Output of an .onnx to keep.")] = None,
     min_size: OptionalSize = None,
     max_size: OptionalSize = None,
@@ -53,7 +56,7 @@ def export(
             size=size,
             weights=weights,
             batch=batch,
-            labels=labels,
+            labels=parse_label_set(labels),
             output=output,
             min_size=min_size,
             max_size=max_size,

@@ -24,7 +24,7 @@ from fcn_trt.evaluation.label_files import (
 )
 from fcn_trt.evaluation.layouts import LAYOUTS, folder_pairs, pair_with_labels, read_text
 from fcn_trt.evaluation.sample import IndexedImages, LabelledImages, Sample
-from fcn_trt.labels import MAX_CLASSES, LabelSet, hub_palette, label_set
+from fcn_trt.labels import LabelSet, label_set, read_label_file
 from fcn_trt.spec import NO_LABEL
 
 __all__ = [
@@ -133,8 +133,7 @@ def open_dataset(name: str, root: Path, *, split: str | None = None) -> IndexedI
 
 def _class_list(root: Path) -> LabelSet:
     path = root / "classes.txt"
-    lines = read_text(path, "the generic layout needs one class name per line").splitlines()
-    names = tuple(line.strip() for line in lines if line.strip())
-    if not 1 <= len(names) <= MAX_CLASSES:
-        raise DatasetError(f"{path} names {len(names)} classes; 1 to {MAX_CLASSES} were expected")
-    return LabelSet(name="custom", classes=names, palette=hub_palette(len(names)))
+    try:
+        return read_label_file(path)
+    except ValueError as error:
+        raise DatasetError(f"{error}; the generic layout needs a class name per line") from error

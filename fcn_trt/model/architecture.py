@@ -13,18 +13,16 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast
 
+from fcn_trt.input_format import Rgb
+
 __all__ = [
     "ARCHITECTURES",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Architecture",
     "Head",
-    "Rgb",
     "architecture",
 ]
-
-Rgb: TypeAlias = tuple[float, float, float]
-"""One number per channel R, G, B."""
 
 IMAGENET_MEAN: Rgb = (123.675, 116.28, 103.53)
 IMAGENET_STD: Rgb = (58.395, 57.12, 57.375)

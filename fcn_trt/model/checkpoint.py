@@ -20,14 +20,14 @@ from typing import Any
 import torch
 
 from fcn_trt.errors import AmbiguousModelError, CheckpointError
-from fcn_trt.labels import LabelSet, hub_palette, label_set, label_set_for, label_set_names
+from fcn_trt.input_format import InputFormat, Rgb
+from fcn_trt.labels import LabelSet, label_set, label_set_for, label_set_names, named_label_set
 from fcn_trt.model import mmseg_config
 from fcn_trt.model.architecture import (
     ARCHITECTURES,
     IMAGENET_MEAN,
     IMAGENET_STD,
     Architecture,
-    Rgb,
 )
 from fcn_trt.model.fcn import Fcn
 from fcn_trt.model.safe_load import Tensors, read_checkpoint
@@ -88,15 +88,25 @@ def random_model(arch: Architecture, weights: RandomWeights, labels: LabelSet) -
 
 
 def load_checkpoint(
-    file: WeightsFile, model: str | None = None, *, labels: str | None = None
+    file: WeightsFile,
+    model: str | None = None,
+    *,
+    labels: LabelSet | None = None,
+    said: InputFormat = InputFormat(),
+    threshold: float | None = None,
+    average: bool | None = None,
 ) -> LoadedModel:
     """Load a checkpoint of any family strictly.
 
     Args:
         file: The checkpoint: .pt or .pth of any family, or .safetensors with `Fcn`'s own keys.
         model: Name of its architecture; None finds it out or refuses.
-        labels: Name of its label set; None takes the checkpoint's own, else the data set that has
-            this many classes, else numbered classes.
+        labels: Its classes; None takes the checkpoint's own, else numbered ones.
+        said: How its input was made; what is not said is the checkpoint's own, else ImageNet's RGB.
+        threshold: Probability from which a network with one logit has found what it looks for; None
+            takes the config's, else 0.5. Other networks have none.
+        average: Whether to take the averaged weights where there are two sets; None takes the
+            others, and says so.
 
     Raises:
         AmbiguousModelError: several models fit and nothing says which one it is.
@@ -216,44 +226,37 @@ def _said(
     return left
 
 
-def _labels(classes: int, meta: dict[str, Any], file: WeightsFile, asked: str | None) -> LabelSet:
-    """The classes that were asked for, else the checkpoint's own, else the usual ones."""
-    name = asked or (file.published.labels if file.published else None) or meta.get("labels")
+def _labels(
+    classes: int, meta: dict[str, Any], file: WeightsFile, asked: LabelSet | None
+) -> LabelSet:
+    """The classes that were asked for, else the checkpoint's own, else numbered ones."""
     try:
-        own = None if name else _own_labels(meta)
-        labels = own or label_set_for(classes, name)
-        if len(labels.classes) != classes:
-            raise ValueError(
-                f"it names {len(labels.classes)} classes, but the network has {classes}"
-            )
+        return label_set_for(classes, asked or _own_labels(meta, file))
     except (ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{file.path} cannot be labelled ({str(error).partition(';')[0]}); choose --labels "
-            f"among {', '.join(label_set_names())}"
+            f"{file.path} cannot be labelled ({str(error).partition(';')[0]}); give --labels a file "
+            f"with a line per class, or one of {', '.join(label_set_names())}"
         ) from error
-    return labels
 
 
-def _own_labels(meta: dict[str, Any]) -> LabelSet | None:
-    """The classes and colours that MMSegmentation 0.x or 1.x wrote into the checkpoint.
+def _own_labels(meta: dict[str, Any], file: WeightsFile) -> LabelSet | None:
+    """What a published hash says, or what MMSegmentation or our trainer wrote into the checkpoint.
 
     Where a known label set has these classes, it is that one.
     """
+    if name := (file.published.labels if file.published else meta.get("labels")):
+        return label_set(name)
     own = meta.get("dataset_meta")
     own = own if isinstance(own, dict) else {}
     names = own.get("classes") or meta.get("CLASSES")
     if not names:
         return None
     colours = own.get("palette") or meta.get("PALETTE")
-    palette = (
-        tuple("#" + "".join(f"{int(v):02x}" for v in colour) for colour in colours)
-        if colours
-        else hub_palette(len(names))
-    )
+    palette = ["#" + "".join(f"{int(v):02x}" for v in colour) for colour in colours or ()]
     classes = tuple(str(name).strip() for name in names)  # ADE20K is published with "bed "
-    own_set = LabelSet(name="custom", classes=classes, palette=palette)
     known = (label_set(name) for name in label_set_names())
-    return next((k for k in known if k.classes == classes), own_set)
+    same = next((k for k in known if k.classes == classes), None)
+    return same or named_label_set(classes, palette or None)
 
 
 def _assign(module: Fcn, tensors: Tensors, path: Path) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from fcn_trt.model.architecture import Architecture, Rgb
+from fcn_trt.input_format import Rgb
+from fcn_trt.model.architecture import Architecture
 
 __all__ = ["config_describes", "config_normalisation", "config_variables", "model_config"]
 

@@ -18,6 +18,7 @@ import onnx
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.files import sha256
+from fcn_trt.input_format import InputFormat
 from fcn_trt.labels import LabelSet, label_set_for
 from fcn_trt.model.architecture import IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.network.contract import (
@@ -51,7 +52,9 @@ def import_onnx(
     batch: int = 1,
     dynamic: ShapeRange | None = None,
     output: str | None = None,
-    labels: str | None = None,
+    labels: LabelSet | None = None,
+    said: InputFormat = InputFormat(),
+    threshold: float | None = None,
 ) -> tuple[onnx.ModelProto, Spec]:
     """Cut and fix an ONNX file so that it keeps the contract of network.py.
 
@@ -62,7 +65,11 @@ def import_onnx(
         batch: Images per inference.
         dynamic: Shapes that the network shall take; None fixes `size` and `batch`.
         output: Name of the output to keep; None takes "out", or the only one.
-        labels: Label set; None takes the one that has this many classes, else numbered classes.
+        labels: Its classes; None numbers them.
+        said: How the file's own input is made from an image; what is not said is found in the graph,
+            else ImageNet's RGB.
+        threshold: Probability from which a network with one logit has found what it looks for; None
+            is 0.5. Other networks have none.
 
     Returns:
         The new model and its spec.
@@ -239,7 +246,7 @@ def _infer_logits(model: onnx.ModelProto, size: Size, batch: int, path: Path) ->
     return shape[1], (shape[2], shape[3])
 
 
-def _known_spec(path: Path, size: Size, batch: int, labels: str | None) -> Spec | None:
+def _known_spec(path: Path, size: Size, batch: int, labels: LabelSet | None) -> Spec | None:
     """The spec of a file that this package wrote, at the new size and with the labels asked for."""
     try:
         spec = read_spec(path)
@@ -268,7 +275,7 @@ def _spec(
     classes: int,
     logits_size: Size,
     align_corners: bool,
-    labels: str | None,
+    labels: LabelSet | None,
 ) -> Spec:
     chosen = _labels(classes, labels, path)
     return Spec(

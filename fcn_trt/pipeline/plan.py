@@ -30,6 +30,8 @@ from fcn_trt.engine.manifest import TARGET_MODULES, Target
 from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions, require_capability
 from fcn_trt.errors import PlanError, WeightsError
 from fcn_trt.files import require_folder_of, sha256
+from fcn_trt.input_format import InputFormat
+from fcn_trt.labels import LabelSet
 from fcn_trt.machine import (
     DISTRIBUTIONS,
     OPENCV_DISTRIBUTIONS,
@@ -77,7 +79,13 @@ class Export:
         weights: Of an architecture: a path, a published name, or "random[:SEED]"; None takes the
             best published ones.
         batch: Images per inference.
-        labels: Name of a label set; None takes the checkpoint's own.
+        labels: Classes and colours; None takes the checkpoint's own, or numbers them.
+        input: What is known of how its input was made; what is not said is the checkpoint's own, or
+            ImageNet's.
+        threshold: Probability from which a network with one logit has found what it looks for; None
+            is 0.5.
+        average: Whether to take the averaged weights (EMA) where a checkpoint has both; None takes
+            the others, and says so.
         output: Output of an .onnx file to keep; None finds it.
         min_size: (height, width) of the smallest input that the network shall take. Without any of
             the four limits it takes `size` and `batch` only; with one, they are the others.
@@ -95,7 +103,10 @@ class Export:
     size: Size
     weights: str | None = None
     batch: int = 1
-    labels: str | None = None
+    labels: LabelSet | None = None
+    input: InputFormat = InputFormat()
+    threshold: float | None = None
+    average: bool | None = None
     output: str | None = None
     min_size: Size | None = None
     max_size: Size | None = None
@@ -107,6 +118,10 @@ class Export:
             raise PlanError("weights", "an .onnx file carries its weights; leave them out")
         if self.output is not None and not self.is_import:
             raise PlanError("output", "only an .onnx model has outputs to choose; leave it out")
+        if self.average is not None and self.is_import:
+            raise PlanError("average", "an .onnx file has one set of weights; leave it out")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise PlanError("threshold", f"{self.threshold} is not between 0 and 1")
         if self.dynamic is not None:
             _check_dynamic(self.dynamic, self.size, self.batch)
 
@@ -150,7 +165,13 @@ class Export:
         """
         from fcn_trt.model.load import load_model
 
-        return load_model(self.source, self.labels)
+        return load_model(
+            self.source,
+            labels=self.labels,
+            said=self.input,
+            threshold=self.threshold,
+            average=self.average,
+        )
 
     def check(self, out: Path, _precision: Precision) -> None:
         """Refuse before long work what could not be written after it."""
@@ -161,7 +182,9 @@ class Export:
         module = "import_onnx" if self.is_import else "to_onnx"
         modules = [f"fcn_trt.network.{module}"]
         modules += [] if self.is_import else ["fcn_trt.model.load"]
-        asked = {name: getattr(self, name) for name in ("labels", "output", "size", "batch")}
+        same = ("output", "size", "batch", "threshold", "average")
+        asked = {name: getattr(self, name) for name in same} | {"input": asdict(self.input)}
+        asked["labels"] = asdict(self.labels) if self.labels else None
         content = (
             {"model": "ONNX file", "weights": content_sha256(Path(self.model))}
             if self.is_import
@@ -191,6 +214,8 @@ class Export:
                 dynamic=self.dynamic,
                 output=self.output,
                 labels=self.labels,
+                said=self.input,
+                threshold=self.threshold,
             )
             return save_network(*imported, out)
         from fcn_trt.network.to_onnx import to_onnx

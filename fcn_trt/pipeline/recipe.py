@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import OnnxError, PlanError, RecipeError
+from fcn_trt.labels import LabelSet, find_label_set
 from fcn_trt.model.architecture import ARCHITECTURES
 from fcn_trt.model.weights import published_names
 from fcn_trt.network.file import Network
@@ -222,10 +223,17 @@ def _export(path: Path, table: RecipeTable) -> Export:
         size=table.size,
         weights=table.weights and _path(path, table.weights, _is_random),
         batch=table.batch,
-        labels=table.labels,
+        labels=_labels(path, table),
         output=table.onnx_output,
         **{f.name: getattr(table.dynamic, f.name, None) for f in fields(DynamicTable)},
     )
+
+
+def _labels(path: Path, table: RecipeTable) -> LabelSet | None:
+    try:
+        return table.labels and find_label_set(table.labels, path.parent)
+    except ValueError as error:
+        raise invalid(path, "labels", str(error)) from error
 
 
 def _path(recipe: Path, text: str, is_name: Callable[[str], bool]) -> str:
