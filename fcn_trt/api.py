@@ -18,9 +18,10 @@ from fcn_trt.calibration.amax import CALIBRATION_IMAGES, DEFAULT_METHOD, Method
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import BuildOptions
+from fcn_trt.input_format import InputColour, InputFormat, Scale, three_channels
 from fcn_trt.labels import find_label_set
 from fcn_trt.network.file import Network
-from fcn_trt.pipeline.plan import Compile, Export, Plan, Type
+from fcn_trt.pipeline.plan import Checking, Compile, Export, Plan, Type
 from fcn_trt.pipeline.run import Watcher
 from fcn_trt.pipeline.run import run as run_plan
 from fcn_trt.spec import FloatPrecision, Frame, Precision, Result, Size
@@ -62,6 +63,17 @@ def export(
     out: FilePath,
     weights: FilePath | None = None,
     labels: FilePath | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    scale: Scale | None = None,
+    input_colour: InputColour | None = None,
+    threshold: float | None = None,
+    average: bool | None = None,
+    ignore: int | None = None,
+    images: FilePath | None = None,
+    check: bool = True,
+    accept: float | None = None,
+    progress: Progress = False,
     batch: int = 1,
     output: str | None = None,
     min_size: Size | None = None,
@@ -79,6 +91,19 @@ def export(
             the best published ones.
         labels: A file with a line per class, ``name`` or ``name #rrggbb``, or the name of a known
             label set; None takes the checkpoint's own, or numbers them.
+        mean: What was subtracted from each channel when it was trained, one number or three; None
+            is the checkpoint's own, or ImageNet's.
+        std: What then divided each channel.
+        scale: What the brightest pixel was before that, 255 or 1; None is found out from the two.
+        input_colour: Order of the network's channels, "rgb" or "bgr".
+        threshold: Probability from which a network with one logit has found what it looks for.
+        average: Whether to take the averaged weights where a checkpoint has both.
+        ignore: Number in label files that means "no label" besides 255.
+        images: Frames of your own on which the result is held against the source: a folder, a
+            picture, a video; None takes drawn ones.
+        check: Whether that is done.
+        accept: Share of the pixels that has to have the source's label; None is 0.9995.
+        progress: Shows how many frames are checked.
         batch: Images per inference.
         output: Output of an .onnx file to keep; None finds it.
         min_size: (height, width) of the smallest input that the network shall take. Without any of
@@ -95,6 +120,8 @@ def export(
         WeightsError: weights cannot be found, downloaded or trusted.
         CheckpointError: the checkpoint is damaged, unsafe, or of no FCN that is known.
         OnnxError: the .onnx file is damaged or no FCN.
+        SourceError: the images cannot be read.
+        AgreementError: the result labels otherwise than the source.
         OutputError: the file cannot be written.
         ModuleNotFoundError: the extra `export` is not installed.
     """
@@ -104,13 +131,26 @@ def export(
         weights=None if weights is None else str(weights),
         batch=batch,
         labels=None if labels is None else find_label_set(str(labels)),
+        input=InputFormat(
+            mean=None if mean is None else three_channels(mean),
+            std=None if std is None else three_channels(std),
+            scale=scale,
+            colour=input_colour,
+        ),
+        threshold=threshold,
+        average=average,
+        ignore=ignore,
+        images=None if images is None else str(images),
+        checking=Checking(is_on=check, accept=accept),
         output=output,
         min_size=min_size,
         max_size=max_size,
         min_batch=min_batch,
         max_batch=max_batch,
     )
-    return run_plan(Plan(export=step), Path(out)).network
+    with _Progress(progress) as shown:
+        watcher = Watcher(images_bar=shown.images)
+        return run_plan(Plan(export=step), Path(out), watcher=watcher).network
 
 
 def calibrate(
@@ -184,6 +224,8 @@ def quantize(
     keep_float: Collection[str] = (),
     float_precision: FloatPrecision | None = None,
     images: FilePath | None = None,
+    check: bool = True,
+    accept: float | None = None,
     progress: Progress = False,
 ) -> Network:
     """Write an FP32 ONNX as one whose graph says what computes in which type.
@@ -199,6 +241,9 @@ def quantize(
             for a CPU.
         images: Folder of images such as the network will see, on which fp16 finds out what it
             cannot hold; None takes drawn streets.
+        check: Whether the result is held against the network's source.
+        accept: Share of the pixels that has to have the source's label; None is 0.99 for fp16 and
+            bf16, 0.95 for int8 and fp8.
         progress: Shows how many images were read.
 
     Returns:
@@ -209,6 +254,7 @@ def quantize(
         OnnxError: the network is damaged, or typed already.
         CalibrationError: the calibration is damaged or of another network.
         SourceError, EngineError, OutputError: as the steps say.
+        AgreementError: the result labels otherwise than the network's source.
     """
     step = Type(
         precision=precision,
@@ -217,6 +263,7 @@ def quantize(
         method=method,
         keep_float=frozenset(keep_float),
         float_precision=float_precision,
+        checking=Checking(is_on=check, accept=accept),
     )
     with _Progress(progress) as shown:
         watcher = Watcher(images_bar=shown.images)
@@ -231,6 +278,8 @@ def build(
     out: FilePath | None = None,
     target: Target = "openvino",
     options: BuildOptions | None = None,
+    check: bool = True,
+    accept: float | None = None,
     progress: Progress = False,
 ) -> Bundle:
     """Compile a typed ONNX, or all that a recipe says, into a bundle whose precision is proven.
@@ -241,6 +290,8 @@ def build(
         out: Folder of the bundle; a recipe names its own.
         target: What compiles and runs it: openvino, tensorrt or tensorrt-rtx.
         options: Limits of a TensorRT builder; None is its own.
+        check: Whether the engine is held against the network's source.
+        accept: Share of the pixels that has to have the source's label; None is as for `quantize`.
         progress: Shows how far the builder is.
 
     Returns:
@@ -250,6 +301,7 @@ def build(
         RecipeError, PlanError: something does not go together.
         OnnxError: the ONNX file is damaged.
         EngineError: it cannot be compiled here, or compiles to another precision.
+        AgreementError: the engine labels otherwise than the network's source.
         MissingExtraError: the target's library is not installed.
         BundleError: the folder holds files that are no bundle's.
         OutputError: the bundle cannot be written.
@@ -259,14 +311,15 @@ def build(
     with _Progress(progress) as shown:
         watcher = Watcher(images_bar=shown.images, on_phase=shown.phase)
         if not isinstance(source, Network) and is_recipe(source):
-            if target != "openvino" or options is not None:
+            if target != "openvino" or options is not None or not check or accept is not None:
                 raise ValueError("a recipe says everything itself; edit it, or build an ONNX file")
             folder = None if out is None else Path(out)
             made = build_recipe(read_recipe(Path(source)), out=folder, watcher=watcher)
         else:
             if out is None:
                 raise ValueError("an ONNX file needs the folder of the bundle: out=...")
-            step = Compile(target=target, options=options or BuildOptions())
+            checking = Checking(is_on=check, accept=accept)
+            step = Compile(target=target, options=options or BuildOptions(), checking=checking)
             plan = Plan(source=_network(source), compile=step)
             made = run_plan(plan, Path(out), watcher=watcher)
     return made.bundle

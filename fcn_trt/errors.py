@@ -9,6 +9,7 @@
     ├── CalibrationError          calibration is damaged or of another network  (ValueError)
     ├── PlanError                 a model's steps do not go with each other      (ValueError)
     ├── RecipeError               a recipe has a key or value that is not valid  (ValueError)
+    ├── AgreementError            a step labels otherwise than the source     (RuntimeError)
     ├── EngineError               an engine cannot be built or run               (RuntimeError)
     ├── BundleError               a bundle is incomplete, altered or for elsewhere  (ValueError)
     ├── SourceError               frames cannot be read                          (OSError)
@@ -71,6 +72,10 @@ class PlanError(FcnTrtError, ValueError):
 
 class RecipeError(FcnTrtError, ValueError):
     """A recipe cannot be read, or a key of it is unknown, missing or not valid."""
+
+
+class AgreementError(FcnTrtError, RuntimeError):
+    """The result of a step labels too many pixels otherwise than the model that it comes from."""
 
 
 class EngineError(FcnTrtError, RuntimeError):

@@ -12,7 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ["InputColour", "InputFormat", "Rgb", "parse_channels"]
+__all__ = [
+    "NOTHING_SAID",
+    "InputColour",
+    "InputFormat",
+    "Rgb",
+    "Scale",
+    "parse_channels",
+    "three_channels",
+]
 
 Rgb: TypeAlias = tuple[float, float, float]
 """One number per channel R, G, B."""
@@ -64,6 +72,9 @@ class InputFormat:
         return (mr, mg, mb), (sr, sg, sb)
 
 
+NOTHING_SAID = InputFormat()
+
+
 def _scale_of(mean: Rgb, std: Rgb) -> Scale:
     """What pixels these numbers are of: those of 0 to 1 have a mean within it that is not 0."""
     if max(*mean, *std) > 1:
@@ -90,15 +101,16 @@ def parse_channels(text: str) -> Rgb:
         ) from None
 
 
-def three_channels(values: Sequence[float]) -> Rgb:
+def three_channels(values: float | Sequence[float]) -> Rgb:
     """One number for all channels, or three.
 
     Raises:
         ValueError: there are others, or one is not finite.
     """
-    if len(values) not in (1, 3) or not all(abs(value) < float("inf") for value in values):
-        raise ValueError(f"{list(values)} is neither one finite number nor three")
-    red, green, blue = map(float, values * 3 if len(values) == 1 else values)
+    listed = list(values) if isinstance(values, Sequence) else [values]
+    if len(listed) not in (1, 3) or not all(abs(value) < float("inf") for value in listed):
+        raise ValueError(f"{listed} is neither one finite number nor three")
+    red, green, blue = map(float, listed * 3 if len(listed) == 1 else listed)
     return red, green, blue
 
 

@@ -185,12 +185,12 @@ def read_label_file(path: Path) -> LabelSet:
         text = data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise ValueError(f"{path} cannot be read: {reason}") from error
+        raise ValueError(f"{path} cannot be read ({reason})") from error
     lines = [line.strip() for line in text.splitlines()]
     found = [_LINE.fullmatch(line) for line in lines if line and not line.startswith("# ")]
     if len(data) > MAX_LABEL_FILE_BYTES or not 1 <= len(found) <= MAX_CLASSES:
         raise ValueError(
-            f"{path} names {len(found)} classes, a line each; 1 to {MAX_CLASSES} are possible"
+            f"{path} names {len(found)} classes; 1 to {MAX_CLASSES} were expected, a line each"
         )
     pairs = [(match["name"], match["colour"]) for match in found if match]
     return named_label_set([name for name, _ in pairs], [colour for _, colour in pairs])

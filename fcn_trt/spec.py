@@ -6,6 +6,7 @@ of each bundle, so that a frame can be prepared and logits can be read with noth
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ __all__ = [
     "MAX_BATCH",
     "MAX_SIDE",
     "QUANTISED",
+    "Check",
+    "CheckedStep",
     "FloatPrecision",
     "Frame",
     "LabelMap",
@@ -36,6 +39,7 @@ __all__ = [
     "Size",
     "Spec",
     "format_size",
+    "onnx_metadata",
     "onnx_nodes",
     "parse_size",
     "parse_spec",
@@ -85,10 +89,12 @@ class Result:
         yield self.label_map
 
 
+CheckedStep: TypeAlias = Literal["export", "type", "build", "load"]
 Process: TypeAlias = Callable[[Iterable[Frame]], Iterator[Result]]
 """Segments frames lazily and in order; `Segmenter.stream` is one."""
 
 METADATA_KEY = "fcn_trt.spec"
+REFERENCE_KEY = "fcn_trt.reference"
 NO_LABEL = 255
 INPUT_NAME = "image"
 OUTPUT_NAME = "logits"
@@ -128,6 +134,43 @@ class ShapeRange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """How far the result of a step labels as the network's source does.
+
+    Attributes:
+        step: Which: export, type, build or load.
+        against: What computed the label maps that it is held against, such as "PyTorch".
+        kind: What the frames are.
+        frames: How many.
+        agreement: Share of the pixels with the same label; None where nothing was checked.
+        floor: Share below which the step is refused; None where nothing was checked.
+        reason: Why nothing was checked, or "".
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    step: CheckedStep
+    against: str = ""
+    kind: str = ""
+    frames: int = 0
+    agreement: float | None = None
+    floor: float | None = None
+    reason: str = ""
+
+    def describe(self) -> str:
+        """In words, such as "export: 100.00 % as PyTorch on 3 frames (drawn)"."""
+        if self.agreement is None or self.floor is None:
+            return f"{self.step}: not checked, {self.reason}"
+        share = f"{_percent(self.agreement)} % as {self.against} on {self.frames} frames"
+        return f"{self.step}: {share} ({self.kind}; at least {_percent(self.floor)} % needed)"
+
+
+def _percent(share: float) -> str:
+    """Cut and not rounded, so that 100 % is all of them."""
+    return f"{math.floor(share * 1e4 + 1e-6) / 100:.2f}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """One network at one input size, or around one where its shape is dynamic.
 
@@ -154,6 +197,8 @@ class Spec:
             kept in float because it does not fit, or because quantising it costs too much.
         float_precision: Type of what is not quantised, in an int8 or fp8 network; None in others.
         calibration_sha256: SHA-256 of the calibration cache that the scales come from, or "".
+        ignore: Number in label files that means "no label" besides 255, or None.
+        checks: How far each step so far labels as the source does.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -178,6 +223,8 @@ class Spec:
     exceptions: dict[str, Precision] = field(default_factory=dict)
     float_precision: Precision | None = None
     calibration_sha256: str = ""
+    ignore: int | None = None
+    checks: tuple[Check, ...] = ()
 
     def __post_init__(self) -> None:
         LabelSet(name=self.labels, classes=self.classes, palette=self.palette)
@@ -298,7 +345,7 @@ def parse_spec(data: bytes, path: Path) -> Spec:
     if not data:
         raise OnnxError(f"{path} is empty; export it again")
     try:
-        text = _metadata(memoryview(data)).get(METADATA_KEY)
+        text = onnx_metadata(data).get(METADATA_KEY)
     except (IndexError, ValueError) as error:
         raise OnnxError(f"{path} is not a whole ONNX file; export it again") from error
     if text is None:
@@ -334,10 +381,14 @@ def onnx_nodes(data: bytes) -> Iterator[tuple[str, str]]:
                     yield texts.get(4, ""), texts.get(3, "")
 
 
-def _metadata(model: memoryview) -> dict[str, str]:
-    """ModelProto.metadata_props: field 14, each a StringStringEntryProto (onnx.proto3)."""
+def onnx_metadata(data: bytes) -> dict[str, str]:
+    """ModelProto.metadata_props: field 14, each a StringStringEntryProto (onnx.proto3).
+
+    Raises:
+        ValueError, IndexError: the bytes are no ONNX model.
+    """
     pairs = {}
-    for number, value in _fields(model):
+    for number, value in _fields(memoryview(data)):
         if number == 14 and isinstance(value, memoryview):
             entry = {k: bytes(v).decode() for k, v in _fields(value) if isinstance(v, memoryview)}
             pairs[entry.get(1, "")] = entry.get(2, "")

@@ -1,13 +1,17 @@
+import itertools
+
 import numpy as np
 import pytest
 
 from fcn_trt.labels import (
     LabelSet,
-    hsv_palette,
-    hub_palette,
+    binary_label_set,
+    distinct_palette,
+    find_label_set,
     label_set,
     label_set_for,
     label_set_names,
+    named_label_set,
     numbered_label_set,
     palette_array,
 )
@@ -91,32 +95,6 @@ def test_context_59_is_context_60_without_background():
     assert without.classes == full.classes[1:]
 
 
-@pytest.mark.parametrize("count", [1, 21, 255])
-def test_hub_palette_is_that_of_pytorch_hub(count):
-    # As written there, in numpy instead of torch.
-    palette = np.array([2**25 - 1, 2**15 - 1, 2**21 - 1])
-    colours = (np.arange(count)[:, None] * palette % 255).astype("uint8")
-    assert rgb(hub_palette(count)) == colours.tolist()
-
-
-def matplotlib_hsv_to_rgb(h, s, v):
-    """matplotlib.colors.hsv_to_rgb of one colour."""
-    i = int(h * 6.0)
-    f = (h * 6.0) - i
-    p, q, t = v * (1.0 - s), v * (1.0 - s * f), v * (1.0 - s * (1.0 - f))
-    return [(v, t, p), (q, v, p), (p, v, t), (p, q, v), (t, p, v), (v, p, q)][i % 6]
-
-
-@pytest.mark.parametrize("count", [1, 21, 255])
-def test_hsv_palette_is_that_of_the_onnx_model_zoo(count):
-    palette = [0] * count * 3
-    for hue in range(count):
-        colours = (0, 0, 0) if hue == 0 else matplotlib_hsv_to_rgb(hue / count, 0.75, 0.75)
-        for i in range(3):
-            palette[hue * 3 + i] = int(colours[i] * 255)
-    assert np.ravel(rgb(hsv_palette(count))).tolist() == palette
-
-
 def test_palette_array_is_bgr():
     table = palette_array(("#010203", "#ff8000"))
     assert table.dtype == np.uint8
@@ -126,22 +104,91 @@ def test_palette_array_is_bgr():
 def test_numbered_classes_have_colours():
     labels = numbered_label_set(3)
     assert labels.classes == ("class_0", "class_1", "class_2")
-    assert labels.palette == hub_palette(3)
+    assert labels.palette == distinct_palette(labels.classes)
 
 
-@pytest.mark.parametrize(("name", "count"), COUNTS.items())
-def test_label_set_for_a_number_of_classes(name, count):
-    assert label_set_for(count) == label_set(name)
-    assert label_set_for(count, name) == label_set(name)
+@pytest.mark.parametrize("count", [2, 3, 11, 19, 21, 60, 150, 255, 256])
+def test_every_class_has_a_colour_of_its_own(count):
+    palette = distinct_palette(["thing"] * count)
+    assert len(set(palette)) == count
+    colours = np.array(rgb(palette))
+    apart = [np.abs(a - b).max() for a, b in itertools.pairwise(colours)]
+    assert min(apart) > 60  # neighbours are told apart at a glance
+    assert colours.max(1).min() > 100  # none is nearly black, which stands for nothing
 
 
-def test_label_set_for_other_numbers_is_numbered():
-    assert label_set_for(3) == numbered_label_set(3)
+@pytest.mark.parametrize("first", ["background", "Background", "void", "unlabeled"])
+def test_background_is_not_painted(first):
+    assert distinct_palette((first, "cat"))[0] == "#000000"
+    assert distinct_palette(("cat", first)) == distinct_palette(("cat", "dog"))
+
+
+@pytest.mark.parametrize("count", COUNTS.values())
+def test_number_of_classes_says_nothing_of_what_they_are(count):
+    assert label_set_for(count) == numbered_label_set(count)
 
 
 def test_label_set_for_another_number_is_refused():
     with pytest.raises(ValueError, match="voc has 21 classes, but the network has 19"):
-        label_set_for(19, "voc")
+        label_set_for(19, label_set("voc"))
+
+
+def test_one_logit_has_a_background_beside_what_it_finds():
+    assert binary_label_set().classes == ("background", "foreground")
+    crack = named_label_set(["crack"], ["#FF0000"])
+    assert binary_label_set(crack).classes == ("background", "crack")
+    assert binary_label_set(crack).palette == ("#000000", "#ff0000")
+    both = named_label_set(["sound", "crack"])
+    assert binary_label_set(both) == both
+    with pytest.raises(ValueError, match="has 21 classes, but the network has 2"):
+        binary_label_set(label_set("voc"))
+
+
+class TestFile:
+    """A line per class."""
+
+    @pytest.fixture
+    def read(self, tmp_path):
+        def read(text, encoding="utf-8"):
+            path = tmp_path / "labels.txt"
+            path.write_bytes(text.encode(encoding))
+            return find_label_set("labels.txt", tmp_path)
+
+        return read
+
+    def test_names_and_colours(self, read):
+        labels = read("# mine\nroad #804080\n\n  traffic light   #FAAA1E\nsky\n")
+        assert labels.classes == ("road", "traffic light", "sky")
+        assert labels.palette[:2] == ("#804080", "#faaa1e")
+        assert labels.palette[2] == distinct_palette(labels.classes)[2]
+        assert labels.name == "custom"
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+    def test_every_end_of_line_and_a_byte_order_mark(self, read, encoding):
+        assert read("a\r\nb\rc\nDächer", encoding).classes == ("a", "b", "c", "Dächer")
+
+    def test_names_may_repeat_and_hold_a_hash(self, read):
+        assert read("a\na\nno #5\n").classes == ("a", "a", "no #5")
+
+    @pytest.mark.parametrize(
+        ("text", "encoding", "reason"),
+        [
+            ("", "utf-8", "names 0 classes"),
+            ("x\n" * 256, "utf-8", "names 256 classes"),
+            ("x" * (1 << 21), "utf-8", "1 to 255 were expected"),
+            ("Straße", "latin-1", "it is no UTF-8 text"),
+        ],
+    )
+    def test_what_is_no_such_file_is_refused(self, read, text, encoding, reason):
+        with pytest.raises(ValueError, match=reason):
+            read(text, encoding)
+
+    def test_known_set_is_found_by_name(self, tmp_path):
+        assert find_label_set("voc", tmp_path) == label_set("voc")
+
+    def test_what_is_neither_is_refused_with_the_known_ones(self, tmp_path):
+        with pytest.raises(ValueError, match=r"neither a file .* known are ade20k, camvid"):
+            find_label_set("mars", tmp_path)
 
 
 def test_unknown_label_set_is_refused_with_the_known_ones():

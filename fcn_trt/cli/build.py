@@ -9,14 +9,17 @@ import typer
 
 from fcn_trt.cli import terminal
 from fcn_trt.cli.common import (
+    AcceptOption,
     CalibrationOption,
     ImagesOption,
     JsonOption,
     KeepOption,
     MethodOption,
+    NoCheckOption,
     as_usage,
     bad_option,
     in_words_of_options,
+    parse_checking,
     parse_target,
     parse_type,
     parse_word,
@@ -84,6 +87,8 @@ def build(
     strip: Annotated[
         bool | None, typer.Option("--strip", help="Leave the weights out of the plan.")
     ] = None,
+    accept: AcceptOption = None,
+    no_check: NoCheckOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compile a recipe or an ONNX file, prove its precision, and write an engine bundle."""
@@ -105,7 +110,8 @@ def build(
     if source.is_dir():
         raise bad_option("SOURCE", f"{source} is a folder; give a RECIPE.toml or an ONNX file")
     if is_recipe(source):
-        if given or target or precision or images or calibration or method or keep_float:
+        typing = (precision, images, calibration, method, keep_float)
+        if given or target or no_check or accept is not None or any(typing):
             raise bad_option(
                 "SOURCE", "a recipe says everything itself; edit it, or build an ONNX file"
             )
@@ -115,14 +121,20 @@ def build(
         refuse("only a recipe takes it", network=network, stop=stop)
         if out is None:
             raise bad_option("--out", "an ONNX file needs it")
+        checking = parse_checking(accept, no_check)
         asked = parse_type(
-            precision, images=images, calibration=calibration, method=method, keep=keep_float
+            precision,
+            images=images,
+            calibration=calibration,
+            method=method,
+            keep=keep_float,
+            checking=checking,
         )
         with in_words_of_options():
             chosen = parse_target(target)
             with as_usage():
                 options = BuildOptions(**given)
-            step = Compile(target=chosen, options=options)
+            step = Compile(target=chosen, options=options, checking=checking)
             plan = Plan(source=Network.read(source), type=asked, compile=step)
         made = run_plan(plan, out)
         terminal.written(out, "the bundle")

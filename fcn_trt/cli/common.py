@@ -20,10 +20,11 @@ from fcn_trt.labels import LabelSet, find_label_set
 from fcn_trt.spec import NO_LABEL, FloatPrecision, Precision, Size, parse_size
 
 if TYPE_CHECKING:
-    from fcn_trt.pipeline.plan import Plan, Type
+    from fcn_trt.pipeline.plan import Checking, Plan, Type
     from fcn_trt.pipeline.run import Made
 
 __all__ = [
+    "AcceptOption",
     "BundleArgument",
     "CalibrationOption",
     "IgnoreOption",
@@ -32,6 +33,7 @@ __all__ = [
     "KeepOption",
     "LabelsOption",
     "MethodOption",
+    "NoCheckOption",
     "OptionalSize",
     "RebuildOption",
     "SizeOption",
@@ -39,6 +41,7 @@ __all__ = [
     "bad_option",
     "in_words_of_options",
     "missing_sentence",
+    "parse_checking",
     "parse_label_set",
     "parse_method",
     "parse_precision",
@@ -108,6 +111,13 @@ CalibrationOption = Annotated[
 MethodOption = Annotated[
     str | None, typer.Option(help=f"{', '.join(get_args(Method))}; by default as in the cache.")
 ]
+AcceptOption = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Share of pixels that must be labelled as by the source."),
+]
+NoCheckOption = Annotated[
+    bool, typer.Option("--no-check", help="Do not hold the result against its source.")
+]
 KeepOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -124,6 +134,7 @@ OPTIONS = {
     "workspace_bytes": "workspace",
     "tactic_bytes": "tactic_memory",
     "options": "target",
+    "average": "ema",
 }
 """The options of a plan's fields, where they are called something else."""
 
@@ -161,11 +172,13 @@ def parse_type(
     method: str | None = None,
     keep: list[str] | None = None,
     float_precision: str | None = None,
+    checking: Checking | None = None,
 ) -> Type | None:
     """What --precision asks for, checked with what goes with it before any work begins.
 
     Args:
         precision: As given; None leaves a network as it is.
+        checking: From `parse_checking`.
     """
     asked = parse_precision(precision)
     given = {
@@ -179,15 +192,23 @@ def parse_type(
         refuse("it needs --precision", **{name: value or None for name, value in given.items()})
         return None
     with in_words_of_options():
-        from fcn_trt.pipeline.plan import Type
+        from fcn_trt.pipeline.plan import CHECKED, Type
 
-        return Type(precision=asked, **cast(Any, given))
+        return Type(precision=asked, checking=checking or CHECKED, **cast(Any, given))
 
 
 def parse_label_set(text: str | None) -> LabelSet | None:
     """The classes that --labels names."""
     with as_usage("--labels"):
         return None if text is None else find_label_set(text)
+
+
+def parse_checking(accept: float | None, no_check: bool) -> Checking:
+    """What --accept and --no-check ask for."""
+    from fcn_trt.pipeline.plan import Checking
+
+    with in_words_of_options():
+        return Checking(is_on=not no_check, accept=accept)
 
 
 def require_labels(labels: Path | None, **given: object) -> None:

@@ -9,11 +9,14 @@ import typer
 
 from fcn_trt.cli import terminal
 from fcn_trt.cli.common import (
+    AcceptOption,
     CalibrationOption,
     ImagesOption,
     JsonOption,
     KeepOption,
     MethodOption,
+    NoCheckOption,
+    parse_checking,
     parse_type,
     print_json,
     run_plan,
@@ -36,6 +39,8 @@ def quantize(
         ),
     ] = None,
     images: ImagesOption = None,
+    accept: AcceptOption = None,
+    no_check: NoCheckOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write an FP32 ONNX file as typed ONNX; both ends stay float32."""
@@ -49,6 +54,7 @@ def quantize(
         method=method,
         keep=keep_float,
         float_precision=float_precision,
+        checking=parse_checking(accept, no_check),
     )
     spec = run_plan(Plan(source=Network.read(network), type=asked), out).spec
     if as_json:

@@ -151,6 +151,8 @@ def inspection_table(bundle: Bundle, obstacle: Obstacle | None) -> Table:
     if spec.exceptions:
         nodes = ", ".join(f"{name} ({kind})" for name, kind in spec.exceptions.items())
         rows.append(("kept in another type", nodes))
+    titles = ("labels as its source", *[""] * len(manifest.chain))
+    rows += zip(titles, (found.describe() for found in manifest.chain), strict=False)
     rows.append(("source SHA-256", spec.source_sha256 or "none (random weights)"))
     return facts(str(bundle.path), [*rows, *_files(manifest)])
 
@@ -222,7 +224,8 @@ def watch(*, says_steps: bool) -> Iterator[Watcher]:
 
     Args:
         says_steps: Tell each step as it begins and ends, and why it is done. What was kept in
-            another type, and on which images something is found out, is told always.
+            another type, on which images something is found out, and how far the result labels as
+            the network's source does, is told always.
     """
     from fcn_trt.engine.tensorrt.progress import BuildPhase
     from fcn_trt.pipeline.run import StepReport, Watcher
@@ -236,6 +239,8 @@ def watch(*, says_steps: bool) -> Iterator[Watcher]:
             made = f"{report.name}: {report.duration_s:.1f} s"
             step(made if report.made else report.describe())
         kept(report.kept, report.otherwise)
+        if report.check is not None:
+            step(report.check.describe())
 
     with build_bar() as bar:
 

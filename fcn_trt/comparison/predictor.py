@@ -143,5 +143,5 @@ def _open_torch(name: str, size: Size | None, weights: str | None) -> Predictor:
         kind="torch",
         description=f"PyTorch on {os.cpu_count()} CPU cores, float32",
         spec=spec,
-        process=torch_process(model, spec),
+        process=torch_process(model, size),
     )

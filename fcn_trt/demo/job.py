@@ -158,7 +158,7 @@ def _agreement(model: LoadedModel, segmenter: Segmenter, frame: Frame) -> float:
     """Share of pixels to which the engine and the PyTorch module give the same class."""
     from fcn_trt.model.torch_process import torch_process
 
-    ((_, expected),) = torch_process(model, segmenter.spec)([frame])
+    ((_, expected),) = torch_process(model, segmenter.spec.input_size)([frame])
     return float(np.mean(expected == segmenter.segment(frame)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.bundle import Bundle, CheckBundle
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.progress import OnPhase
@@ -22,12 +22,14 @@ def build_engine(
     target: Target,
     options: BuildOptions,
     inputs_sha256: str = "",
+    check: CheckBundle = lambda _: (),
     on_phase: OnPhase = lambda _: None,
 ) -> Bundle:
     """Compile a typed ONNX, prove its precision, and write the bundle.
 
     Args:
         options: Limits of the builder; openvino has none.
+        check: As for `write_bundle`.
         inputs_sha256: Of everything that a recipe made the network from.
 
     Raises:
@@ -37,7 +39,7 @@ def build_engine(
         from fcn_trt.engine.openvino.builder import build_openvino
 
         _require_unlimited(options)
-        return build_openvino(network, out, inputs_sha256=inputs_sha256)
+        return build_openvino(network, out, inputs_sha256=inputs_sha256, check=check)
     from fcn_trt.engine.tensorrt.builder import build_tensorrt
 
     return build_tensorrt(
@@ -46,6 +48,7 @@ def build_engine(
         target=target,
         options=options,
         inputs_sha256=inputs_sha256,
+        check=check,
         on_phase=on_phase,
     )
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from fcn_trt.engine.manifest import (
     FORMAT,
@@ -20,8 +21,9 @@ from fcn_trt.engine.manifest import (
 )
 from fcn_trt.engine.options import BuildOptions, parse_capability
 from fcn_trt.errors import BundleError
-from fcn_trt.files import atomic_folder
+from fcn_trt.files import atomic_folder, write_atomic
 from fcn_trt.network.file import Network
+from fcn_trt.spec import Check
 from fcn_trt.version import __version__
 
 __all__ = [
@@ -30,7 +32,9 @@ __all__ = [
     "NETWORK_NAME",
     "PLAN_NAME",
     "Bundle",
+    "CheckBundle",
     "Compiled",
+    "add_check",
     "load_bundle",
     "refuse_foreign_files",
     "write_bundle",
@@ -137,6 +141,10 @@ class Bundle:
         return self.path / name
 
 
+CheckBundle: TypeAlias = Callable[[Bundle], tuple[Check, ...]]
+"""Runs a bundle that has no name yet, and says how far it labels as the network's source does."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
     """What a builder found out while it compiled.
@@ -174,6 +182,7 @@ def write_bundle(
     compiled: Compiled,
     options: BuildOptions,
     inputs_sha256: str = "",
+    check: CheckBundle = lambda _: (),
 ) -> Bundle:
     """Write a bundle whole, replacing one of that name.
 
@@ -182,6 +191,8 @@ def write_bundle(
             a bundle.
         data: Its bytes, those that were compiled.
         inputs_sha256: Of everything that a recipe made the bundle from.
+        check: Called with the bundle before it has its name, for what the manifest says of how it
+            labels; where it raises, no bundle is left.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -220,8 +231,26 @@ def write_bundle(
                 for file in sorted(folder.iterdir())
             },
         )
-        (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+        _write_manifest(folder, manifest)
+        if checks := check(Bundle(path=folder, manifest=manifest)):
+            manifest = replace(manifest, checks=checks)
+            _write_manifest(folder, manifest)
     return Bundle(path=path, manifest=manifest)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+
+
+def add_check(bundle: Bundle, found: Check) -> Bundle:
+    """Add to a bundle's manifest what was found out when it was first loaded.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    manifest = replace(bundle.manifest, checks=(*bundle.manifest.checks, found))
+    write_atomic(bundle.path / MANIFEST_NAME, manifest.to_json().encode())
+    return replace(bundle, manifest=manifest)
 
 
 def refuse_foreign_files(path: Path) -> None:

@@ -1,6 +1,6 @@
 """manifest.json: what a bundle is, in a form that is checked before anything else is read.
 
-Format 3 is one JSON object in UTF-8 with exactly the keys of `Manifest` and `sha256`, the hash of
+Format 4 is one JSON object in UTF-8 with exactly the keys of `Manifest` and `sha256`, the hash of
 the others. A reader refuses: another format number, another hash, a missing or an extra key, a
 value of another type, a file name that is not a plain name, and a file whose size or SHA-256
 differs from its record.
@@ -19,7 +19,7 @@ from pydantic import ConfigDict, ValidationError
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import BundleError
 from fcn_trt.files import sha256
-from fcn_trt.spec import Precision, Spec
+from fcn_trt.spec import Check, Precision, Spec
 from fcn_trt.type_adapter import type_adapter
 
 __all__ = [
@@ -50,7 +50,7 @@ TARGET_NAMES: dict[Target, str] = {
 }
 """What each target's library is called."""
 
-FORMAT = 3
+FORMAT = 4
 MANIFEST_NAME = "manifest.json"
 DIGEST = "sha256"
 MAX_BYTES = 1 << 20
@@ -120,6 +120,9 @@ class Manifest:
         inputs_sha256: Of everything that a recipe made it from, or "" without a recipe.
         files: Record of each file beside the manifest, by plain name.
         kernels_sha256: Of the sources of the compiled kernels, or "" where it carries none.
+        checks: How far the engine labels as the network's source does: when it was built, and where
+            it could not run there, when it was first loaded. Those of the steps before stand in the
+            spec.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -140,6 +143,7 @@ class Manifest:
     inputs_sha256: str
     files: dict[str, FileRecord]
     kernels_sha256: str
+    checks: tuple[Check, ...] = ()
 
     def __post_init__(self) -> None:
         for name in self.files:
@@ -149,6 +153,11 @@ class Manifest:
                 or "\\" in name
             ):
                 raise ValueError(f"file name {name!r} is not a plain name")
+
+    @property
+    def chain(self) -> tuple[Check, ...]:
+        """How far each step labels as the network's source does, in order."""
+        return (*self.spec.checks, *self.checks)
 
     def to_json(self) -> str:
         """The manifest as it stands on disk."""

@@ -22,7 +22,7 @@ from fcn_trt.evaluation.label_files import (
     read_frame,
     read_truth,
 )
-from fcn_trt.evaluation.layouts import LAYOUTS, folder_pairs, pair_with_labels, read_text
+from fcn_trt.evaluation.layouts import LAYOUTS, folder_pairs, pair_with_labels
 from fcn_trt.evaluation.sample import IndexedImages, LabelledImages, Sample
 from fcn_trt.labels import LabelSet, label_set, read_label_file
 from fcn_trt.spec import NO_LABEL
@@ -136,4 +136,4 @@ def _class_list(root: Path) -> LabelSet:
     try:
         return read_label_file(path)
     except ValueError as error:
-        raise DatasetError(f"{error}; the generic layout needs a class name per line") from error
+        raise DatasetError(f"{error}; the generic layout needs one class name per line") from error

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from fcn_trt.errors import AmbiguousModelError, CheckpointError
-from fcn_trt.input_format import InputFormat, Rgb
+from fcn_trt.input_format import NOTHING_SAID, InputFormat, Rgb
 from fcn_trt.labels import LabelSet, label_set, label_set_for, label_set_names, named_label_set
 from fcn_trt.model import mmseg_config
 from fcn_trt.model.architecture import (
@@ -92,7 +92,7 @@ def load_checkpoint(
     model: str | None = None,
     *,
     labels: LabelSet | None = None,
-    said: InputFormat = InputFormat(),
+    said: InputFormat = NOTHING_SAID,
     threshold: float | None = None,
     average: bool | None = None,
 ) -> LoadedModel:
@@ -234,8 +234,8 @@ def _labels(
         return label_set_for(classes, asked or _own_labels(meta, file))
     except (ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{file.path} cannot be labelled ({str(error).partition(';')[0]}); give --labels a file "
-            f"with a line per class, or one of {', '.join(label_set_names())}"
+            f"{file.path} cannot be labelled ({str(error).partition(';')[0]}); give --labels a "
+            f"file with a line per class, or one of {', '.join(label_set_names())}"
         ) from error
 
 

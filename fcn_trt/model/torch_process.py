@@ -7,27 +7,30 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from fcn_trt.model.checkpoint import LoadedModel
-from fcn_trt.spec import Frame, Process, Result, Spec
+from fcn_trt.spec import Frame, Process, Result, Size
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import preprocess
 
 __all__ = ["torch_process"]
 
 
-def torch_process(model: LoadedModel, spec: Spec) -> Process:
+def torch_process(model: LoadedModel, size: Size) -> Process:
     """Segment frames with a module, one after the other, on the CPU in float32.
 
     Args:
-        spec: Its own, at the input size that shall be used.
+        size: (height, width) of the input that shall be used.
     """
 
     def process(frames: Iterable[Frame]) -> Iterator[Result]:
         for index, frame in enumerate(frames):
-            image = preprocess(frame, spec.input_size, mean=spec.mean, std=spec.std)
+            image = preprocess(frame, size, mean=model.mean, std=model.std)
             with torch.inference_mode():
                 logits = model.module(torch.from_numpy(image)[None])[0].numpy()
-            size = (frame.shape[0], frame.shape[1])
-            labels = decode(logits, size, align_corners=spec.align_corners)
+            labels = decode(
+                logits,
+                (frame.shape[0], frame.shape[1]),
+                align_corners=model.module.arch.align_corners,
+            )
             yield Result(frame=frame, label_map=labels, index=index)
 
     return process

@@ -26,7 +26,15 @@ from google.protobuf.message import DecodeError  # onnx.load raises it; onnx dep
 from fcn_trt.errors import OnnxError
 from fcn_trt.files import write_atomic
 from fcn_trt.network.file import Network
-from fcn_trt.spec import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, Spec, read_spec
+from fcn_trt.network.reference import Reference
+from fcn_trt.spec import (
+    INPUT_NAME,
+    METADATA_KEY,
+    OUTPUT_NAME,
+    REFERENCE_KEY,
+    Spec,
+    read_spec,
+)
 
 __all__ = [
     "OPSET",
@@ -36,6 +44,7 @@ __all__ = [
     "load_onnx",
     "opset_of",
     "save_network",
+    "stamp",
 ]
 
 OPSET = 17
@@ -85,6 +94,7 @@ def copy_in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     added = [tensor for tensor in copied.graph.initializer if tensor.name not in names]
     del copied.graph.initializer[:]
     copied.graph.initializer.extend([*model.graph.initializer, *added])
+    copied.metadata_props.extend(model.metadata_props)
     return copied
 
 
@@ -101,15 +111,15 @@ def load_network(path: Path) -> tuple[onnx.ModelProto, Spec]:
 def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
     """Stamp a graph with its spec, infer every shape, and check that it keeps the contract.
 
-    A dynamic network is checked at the smallest, at the optimised and at the largest shape, too.
+    Of other metadata it keeps a reference of ours. A dynamic network is checked at the smallest, at
+    the optimised and at the largest shape, too.
 
     Raises:
         OnnxError: the graph does not keep it.
     """
     model.ir_version = IR_VERSIONS[opset_of(model)]
     model.producer_name = "fcn_trt"
-    del model.metadata_props[:]
-    model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
+    stamp(model, spec)
     light = _without_weights(model)
     graph = _with_shapes(light, spec)
     for fixed in _fixed_specs(spec):
@@ -122,6 +132,17 @@ def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
     except onnx.checker.ValidationError as error:
         raise _unsound(spec, error) from error
     return model
+
+
+def stamp(model: onnx.ModelProto, spec: Spec, reference: Reference | None = None) -> None:
+    """Write a spec into the metadata, and a reference; None keeps the one that is there."""
+    kept = [entry.value for entry in model.metadata_props if entry.key == REFERENCE_KEY]
+    if reference is not None:
+        kept = [reference.to_json()]
+    del model.metadata_props[:]
+    model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
+    for text in kept:
+        model.metadata_props.add(key=REFERENCE_KEY, value=text)
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

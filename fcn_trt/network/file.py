@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.files import sha256
+from fcn_trt.network.reference import Reference, read_reference
 from fcn_trt.spec import Spec, parse_spec
 
 __all__ = ["Network", "content_sha256"]
@@ -56,6 +57,14 @@ class Network:
             OnnxError: it cannot be read.
         """
         return _read(self.path)
+
+    def reference(self) -> Reference | None:
+        """What its source labels some frames as; None where it carries none.
+
+        Raises:
+            OnnxError: it cannot be read, or is damaged.
+        """
+        return read_reference(self.read_bytes(), str(self))
 
     def __str__(self) -> str:
         """Its path, for messages."""

@@ -18,7 +18,7 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
@@ -30,7 +30,7 @@ from fcn_trt.engine.manifest import TARGET_MODULES, Target
 from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions, require_capability
 from fcn_trt.errors import PlanError, WeightsError
 from fcn_trt.files import require_folder_of, sha256
-from fcn_trt.input_format import InputFormat
+from fcn_trt.input_format import NOTHING_SAID, InputFormat
 from fcn_trt.labels import LabelSet
 from fcn_trt.machine import (
     DISTRIBUTIONS,
@@ -40,14 +40,17 @@ from fcn_trt.machine import (
 )
 from fcn_trt.model.weights import ModelSource, find_model
 from fcn_trt.network.file import Network, content_sha256
-from fcn_trt.spec import QUANTISED, FloatPrecision, Precision, ShapeRange, Size
+from fcn_trt.spec import QUANTISED, Check, FloatPrecision, Precision, ShapeRange, Size, Spec
 from fcn_trt.version import __version__
 
 if TYPE_CHECKING:
+    import onnx
+
     from fcn_trt.calibration.images import RangeImages
     from fcn_trt.engine.bundle import Bundle
     from fcn_trt.engine.tensorrt.progress import OnPhase
     from fcn_trt.model.checkpoint import LoadedModel
+    from fcn_trt.pipeline.checks import Source
 
 __all__ = [
     "CODE",
@@ -68,6 +71,30 @@ CODE = "fcn_trt's code"
 """What the code of every step is called to people; in inputs "of" and the step follow."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checking:
+    """How a step's result is held against what the network's source labels.
+
+    Attributes:
+        is_on: Whether it is; what was not is recorded.
+        accept: Share of the pixels that is enough; None is what its precision keeps at least.
+
+    Raises:
+        PlanError: the share is none, or nothing is checked.
+    """
+
+    is_on: bool = True
+    accept: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.accept is not None and not (self.is_on and 0 <= self.accept <= 1):
+            reason = f"{self.accept} is not between 0 and 1" if self.is_on else "nothing is checked"
+            raise PlanError("accept", reason)
+
+
+CHECKED = Checking()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Export:
     """A checkpoint, a model's name or a foreign ONNX file becomes FP32 ONNX.
@@ -86,12 +113,16 @@ class Export:
             is 0.5.
         average: Whether to take the averaged weights (EMA) where a checkpoint has both; None takes
             the others, and says so.
+        ignore: Number in label files that means "no label" besides 255, or None.
         output: Output of an .onnx file to keep; None finds it.
         min_size: (height, width) of the smallest input that the network shall take. Without any of
             the four limits it takes `size` and `batch` only; with one, they are the others.
         max_size: Of the largest.
         min_batch: The fewest images.
         max_batch: The most.
+        images: Frames of the user's own on which it is checked: a folder, a picture, a video; None
+            takes drawn ones.
+        checking: How it is checked.
 
     Raises:
         PlanError: two of these do not go together.
@@ -104,16 +135,21 @@ class Export:
     weights: str | None = None
     batch: int = 1
     labels: LabelSet | None = None
-    input: InputFormat = InputFormat()
+    input: InputFormat = NOTHING_SAID
     threshold: float | None = None
     average: bool | None = None
+    ignore: int | None = None
     output: str | None = None
     min_size: Size | None = None
     max_size: Size | None = None
     min_batch: int | None = None
     max_batch: int | None = None
+    images: str | None = None
+    checking: Checking = CHECKED
 
     def __post_init__(self) -> None:
+        if self.images is not None and not self.checking.is_on:
+            raise PlanError("images", "they are what it is checked on; leave one of the two out")
         if self.is_import and self.weights is not None:
             raise PlanError("weights", "an .onnx file carries its weights; leave them out")
         if self.output is not None and not self.is_import:
@@ -181,8 +217,9 @@ class Export:
         """What the result depends on, by name, in values that JSON has."""
         module = "import_onnx" if self.is_import else "to_onnx"
         modules = [f"fcn_trt.network.{module}"]
+        modules += ["fcn_trt.pipeline.checks"]
         modules += [] if self.is_import else ["fcn_trt.model.load"]
-        same = ("output", "size", "batch", "threshold", "average")
+        same = ("output", "size", "batch", "threshold", "average", "ignore")
         asked = {name: getattr(self, name) for name in same} | {"input": asdict(self.input)}
         asked["labels"] = asdict(self.labels) if self.labels else None
         content = (
@@ -190,43 +227,75 @@ class Export:
             if self.is_import
             else {"model": self.source.architecture or "checkpoint", "weights": self.source.content}
         )
+        asked["check of export"] = asdict(self.checking) | {"images": self._images_content()}
         dynamic = asdict(self.dynamic) if self.dynamic else None
         return {"fcn_trt": __version__, **content, **asked, "dynamic": dynamic} | _code(
             self.name, modules
         )
 
-    def run(self, _before: Network | None, out: Path, _job: Job) -> Network:
+    def _images_content(self) -> str | None:
+        """What the frames are that it is checked on."""
+        if self.images is None:
+            return None
+        path = Path(self.images)
+        return sha256(path) if path.is_file() else _images_sha256(path)
+
+    def run(self, _before: Network | None, out: Path, job: Job) -> Network:
         """Write the FP32 ONNX.
 
         Raises:
             PlanError: the model is unknown.
             WeightsError, CheckpointError, OnnxError, OutputError, ValueError: as the folders say.
         """
-        from fcn_trt.network.contract import save_network
+        from fcn_trt.network.contract import save_network, stamp
+        from fcn_trt.pipeline.checks import check_export
 
-        if self.is_import:
-            from fcn_trt.network.import_onnx import import_onnx
+        model, spec, source = self._import() if self.is_import else self._export()
+        reference, found = check_export(
+            model,
+            spec,
+            source,
+            name=self.model,
+            images=self.images,
+            checking=self.checking,
+            bar=job.images_bar,
+        )
+        spec = replace(spec, ignore=self.ignore, checks=(found,))
+        stamp(model, spec, reference)
+        return save_network(model, spec, out)
 
-            imported = import_onnx(
-                Path(self.model),
-                size=self.size,
-                batch=self.batch,
-                dynamic=self.dynamic,
-                output=self.output,
-                labels=self.labels,
-                said=self.input,
-                threshold=self.threshold,
-            )
-            return save_network(*imported, out)
+    def _export(self) -> tuple[onnx.ModelProto, Spec, Source | str]:
+        """A checkpoint as ONNX, and the module that it comes from."""
+        from fcn_trt.model.torch_process import torch_process
         from fcn_trt.network.to_onnx import to_onnx
+        from fcn_trt.pipeline.checks import Source
 
         loaded = self.load()
         if self.source.sha256 and loaded.source_sha256 != self.source.sha256:
             raise WeightsError(
                 f"the weights of {self.model} were written to while they were read; run it again"
             )
-        exported = to_onnx(loaded, size=self.size, batch=self.batch, dynamic=self.dynamic)
-        return save_network(*exported, out)
+        model, spec = to_onnx(loaded, size=self.size, batch=self.batch, dynamic=self.dynamic)
+        if not self.source.sha256:
+            return model, spec, "since random weights label nothing"
+        process = torch_process(loaded, self.size)
+        return model, spec, Source("PyTorch", lambda frame: next(process([frame])).label_map)
+
+    def _import(self) -> tuple[onnx.ModelProto, Spec, Source | str]:
+        """A foreign ONNX file as ours, and the file itself."""
+        from fcn_trt.network.import_onnx import import_onnx
+
+        imported = import_onnx(
+            Path(self.model),
+            size=self.size,
+            batch=self.batch,
+            dynamic=self.dynamic,
+            output=self.output,
+            labels=self.labels,
+            said=self.input,
+            threshold=self.threshold,
+        )
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +313,7 @@ class Type:
             "first" and "last" stand for the first and the last one.
         float_precision: Type of what int8 and fp8 do not quantise; None takes what suits the
             plan's target.
+        checking: How it is checked.
 
     Raises:
         PlanError: two of these do not go together.
@@ -257,6 +327,7 @@ class Type:
     method: Method | None = None
     keep_float: frozenset[str] = frozenset()
     float_precision: FloatPrecision | None = None
+    checking: Checking = CHECKED
 
     def __post_init__(self) -> None:
         for name, (precisions, reason) in _GOES_WITH.items():
@@ -280,7 +351,7 @@ class Type:
             PlanError: the calibration cannot be read.
             SourceError: the images cannot be read.
         """
-        modules = ["fcn_trt.precision.type_network"]
+        modules = ["fcn_trt.precision.type_network", "fcn_trt.pipeline.checks"]
         inputs: dict[str, Any] = {"precision": self.precision}
         if self.precision in QUANTISED:
             if isinstance(self.calibration, Path):
@@ -296,6 +367,7 @@ class Type:
         elif self.precision == "fp16":
             modules += ["fcn_trt.calibration.images"]
             inputs["images"] = "streets" if self.images is None else _images_sha256(self.images)
+        inputs["check of type"] = asdict(self.checking)
         return inputs | _code(self.name, modules)
 
     def run(self, before: Network | None, out: Path, job: Job) -> Network:
@@ -315,6 +387,7 @@ class Type:
         images = RangeImages.few(self.images, network.spec.input_size)
         is_checked = self.precision == "fp16" and network.spec.precision == "fp32"
         count = len(images) if is_checked else 0
+        check = functools.partial(self._checked, name=job.name or str(network), bar=job.images_bar)
         with job.images_bar(f"checking what fits fp16 on {images.name}", count) as on_image:
             return type_network(
                 network,
@@ -326,7 +399,15 @@ class Type:
                 float_precision=self.float_precision or float_beside(job.target),
                 images=images,
                 on_image=on_image,
+                check=check,
             )
+
+    def _checked(self, model: onnx.ModelProto, spec: Spec, *, name: str, bar: ImagesBar) -> Spec:
+        """The spec with how far the network labels as its source."""
+        from fcn_trt.pipeline.checks import check_typed
+
+        found = check_typed(model, spec, name=name, checking=self.checking, bar=bar)
+        return replace(spec, checks=(*spec.checks, found))
 
     def _calibrate(
         self, network: Network, images: RangeImages, out: Path, images_bar: ImagesBar
@@ -365,6 +446,7 @@ class Compile:
     Attributes:
         target: What compiles and runs it.
         options: Limits of the builder; openvino has none.
+        checking: How it is checked.
 
     Raises:
         PlanError: the target does not have what the options ask for.
@@ -374,6 +456,7 @@ class Compile:
 
     target: Target = "openvino"
     options: BuildOptions = field(default_factory=BuildOptions)
+    checking: Checking = CHECKED
 
     def __post_init__(self) -> None:
         asked = self.options.compute_capabilities
@@ -431,7 +514,8 @@ class Compile:
             # Loaded by their names, which no import shows; NVRTC compiles the kernels.
             library: _version(library),
             "nvrtc": _version("nvrtc") if family == "tensorrt" else None,
-        } | _code(self.name, [f"fcn_trt.engine.{family}.builder"])
+            "check of build": asdict(self.checking),
+        } | _code(self.name, [f"fcn_trt.engine.{family}.builder", "fcn_trt.pipeline.bundle_check"])
 
     def run(self, before: Network | None, out: Path, job: Job) -> Bundle:
         """Compile, prove the precision, and write the bundle.
@@ -441,14 +525,24 @@ class Compile:
         """
         from fcn_trt.engine.build import build_engine
 
+        network = _given(before)
         return build_engine(
-            _given(before),
+            network,
             out,
             target=self.target,
             options=self.options,
             inputs_sha256=job.key,
+            check=functools.partial(
+                self._checked, name=job.name or str(network), bar=job.images_bar
+            ),
             on_phase=job.on_phase,
         )
+
+    def _checked(self, bundle: Bundle, *, name: str, bar: ImagesBar) -> tuple[Check, ...]:
+        """How far a bundle labels as its network's source."""
+        from fcn_trt.pipeline.bundle_check import check_bundle
+
+        return (check_bundle(bundle, name=name, checking=self.checking, bar=bar),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -545,12 +639,14 @@ class Job:
     Attributes:
         target: What the network will be compiled for, where that is known.
         key: Hash of everything that the result is made from; "" where nothing is kept.
+        name: What to call the network in messages; "" is its own file.
         images_bar: Shows how many images were read, where a step reads some.
         on_phase: Called as a TensorRT builder moves on.
     """
 
     target: Target | None = None
     key: str = ""
+    name: str = ""
     images_bar: ImagesBar = lambda _title, _total: nullcontext(lambda: None)
     on_phase: OnPhase = lambda _: None
 

@@ -17,11 +17,12 @@ from pathlib import Path
 
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import OnnxError, PlanError, RecipeError
-from fcn_trt.labels import LabelSet, find_label_set
+from fcn_trt.input_format import InputFormat
+from fcn_trt.labels import LabelSet, find_label_set, named_label_set
 from fcn_trt.model.architecture import ARCHITECTURES
 from fcn_trt.model.weights import published_names
 from fcn_trt.network.file import Network
-from fcn_trt.pipeline.plan import Compile, Export, Plan, StepName, Type
+from fcn_trt.pipeline.plan import Checking, Compile, Export, Plan, StepName, Type
 from fcn_trt.pipeline.recipe_file import (
     DeviceTable,
     DynamicTable,
@@ -185,7 +186,11 @@ def read_recipe(path: Path) -> Recipe:
     with _in_words_of(path):
         compiled = None
         if table.target is not None:
-            compiled = Compile(target=table.target, options=_options(path, table.device))
+            compiled = Compile(
+                target=table.target,
+                options=_options(path, table.device),
+                checking=_checking(table),
+            )
             if table.precision is not None:
                 compiled.require_type(table.precision)
         typed = None if table.precision is None else _type(path, table)
@@ -224,16 +229,36 @@ def _export(path: Path, table: RecipeTable) -> Export:
         weights=table.weights and _path(path, table.weights, _is_random),
         batch=table.batch,
         labels=_labels(path, table),
+        input=_input(path, table),
+        threshold=table.threshold,
+        average=table.ema,
+        ignore=table.ignore,
+        images=str(path.parent / table.images) if table.images and table.check else None,
+        checking=_checking(table),
         output=table.onnx_output,
         **{f.name: getattr(table.dynamic, f.name, None) for f in fields(DynamicTable)},
     )
 
 
 def _labels(path: Path, table: RecipeTable) -> LabelSet | None:
+    if table.labels is None:
+        return None
     try:
-        return table.labels and find_label_set(table.labels, path.parent)
+        if isinstance(table.labels, str):
+            return find_label_set(table.labels, path.parent)
+        colours = [colour or None for colour in table.labels.values()]
+        return named_label_set(list(table.labels), colours)
     except ValueError as error:
         raise invalid(path, "labels", str(error)) from error
+
+
+def _input(path: Path, table: RecipeTable) -> InputFormat:
+    try:
+        return InputFormat(
+            mean=table.mean, std=table.std, scale=table.scale, colour=table.input_colour
+        )
+    except ValueError as error:
+        raise invalid(path, "mean", str(error)) from error
 
 
 def _path(recipe: Path, text: str, is_name: Callable[[str], bool]) -> str:
@@ -247,15 +272,20 @@ def _is_random(text: str) -> bool:
     return text == "random" or text.startswith("random:")
 
 
+def _checking(table: RecipeTable) -> Checking:
+    return Checking(is_on=table.check, accept=table.accept)
+
+
 def _type(path: Path, table: RecipeTable) -> Type:
     if table.precision is None:
         raise missing(path, "precision")
     return Type(
         precision=table.precision,
-        images=path.parent / table.images if table.images else None,
+        images=path.parent / table.images if table.images and table.precision == "fp16" else None,
         calibration=path.parent / table.calibration if table.calibration else None,
         method=table.method,
         keep_float=frozenset(table.keep_float or ()),
+        checking=_checking(table),
     )
 
 
@@ -270,6 +300,7 @@ _KEYS = {
     "options": "device",
     "compute_capabilities": "device.compute_capability",
     "output": "onnx_output",
+    "average": "ema",
     **{name: f"dynamic.{name}" for name in ("min_size", "max_size", "min_batch", "max_batch")},
 }
 """The keys of a plan's fields, where they are called something else."""

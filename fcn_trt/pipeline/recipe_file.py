@@ -16,7 +16,8 @@ from fcn_trt.calibration.amax import Method
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import HardwareCompatibility, parse_bytes, parse_capability
 from fcn_trt.errors import RecipeError
-from fcn_trt.spec import Precision, Size, parse_size
+from fcn_trt.input_format import InputColour, Rgb, Scale, three_channels
+from fcn_trt.spec import NO_LABEL, Precision, Size, parse_size
 from fcn_trt.type_adapter import type_adapter
 
 if sys.version_info >= (3, 11):
@@ -61,11 +62,22 @@ def _capabilities(value: object) -> tuple[str, ...]:
     return tuple(listed)
 
 
+def _channels(value: object) -> Rgb:
+    """A number for all channels, or three."""
+    listed: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in listed):
+        raise ValueError(f"{value!r} is neither a number nor three, such as [123.7, 116.3, 103.5]")
+    return three_channels(listed)
+
+
 _Text: TypeAlias = Annotated[str, Field(min_length=1)]
 _Names: TypeAlias = Annotated[tuple[_Text, ...], Field(min_length=1)]
 _Count: TypeAlias = Annotated[int, Field(ge=1, strict=True)]
 _Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 _Bytes: TypeAlias = Annotated[int, _parsed(parse_bytes, "512MiB")]
+_Share: TypeAlias = Annotated[float, Field(ge=0, le=1, strict=True)]
+_Channels: TypeAlias = Annotated[Rgb, BeforeValidator(_channels)]
+_Labels: TypeAlias = _Text | dict[_Text, str]
 _Pixels: TypeAlias = Annotated[Size, _parsed(parse_size, "512x1024")]
 _Capabilities: TypeAlias = Annotated[tuple[str, ...], BeforeValidator(_capabilities)]
 
@@ -107,7 +119,7 @@ class RecipeTable:
 
     model: _Text
     weights: _Text | None = None
-    labels: _Text | None = None
+    labels: _Labels | None = None
     onnx_output: _Text | None = None
     size: _Pixels | None = None
     batch: _Count = 1
@@ -118,6 +130,15 @@ class RecipeTable:
     method: Method | None = None
     keep_float: _Names | None = None
     images: _Text | None = None
+    mean: _Channels | None = None
+    std: _Channels | None = None
+    scale: Scale | None = None
+    input_colour: InputColour | None = None
+    threshold: _Share | None = None
+    ema: _Flag | None = None
+    ignore: Annotated[int, Field(ge=0, le=NO_LABEL, strict=True)] | None = None
+    check: _Flag = True
+    accept: _Share | None = None
     dynamic: DynamicTable | None = None
     device: DeviceTable = field(default_factory=DeviceTable)
 

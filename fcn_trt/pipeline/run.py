@@ -25,7 +25,7 @@ from fcn_trt.machine import this_machine
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import Compile, ImagesBar, Job, Plan, Step, StepName
 from fcn_trt.pipeline.store import KeyedStep, Standing, Store, keyed_steps
-from fcn_trt.spec import Precision, Spec
+from fcn_trt.spec import Check, Precision, Spec
 
 if TYPE_CHECKING:
     from fcn_trt.engine.tensorrt.progress import OnPhase
@@ -44,6 +44,8 @@ class StepReport:
         duration_s: How long it took, in seconds.
         kept: Nodes that type gave another type than was asked for, now or earlier, and that type.
         otherwise: Type of what is not quantised.
+        check: How far its result labels as the network's source does; None where an earlier version
+            made it.
     """
 
     name: StepName
@@ -52,6 +54,7 @@ class StepReport:
     duration_s: float = 0.0
     kept: dict[str, Precision] = field(default_factory=dict)
     otherwise: str = ""
+    check: Check | None = None
 
     def describe(self) -> str:
         """In words, such as "build: made in 1.2 s (size changed)"."""
@@ -232,6 +235,7 @@ def _report(
 ) -> StepReport:
     """What became of a step; of type also what it kept in another type."""
     spec = (result.network if isinstance(result, Bundle) else result).spec
+    chain = result.manifest.chain if isinstance(result, Bundle) else spec.checks
     return StepReport(
         name=name,
         made=made,
@@ -239,6 +243,7 @@ def _report(
         duration_s=duration_s,
         kept=spec.exceptions if name == "type" else {},
         otherwise=(spec.float_precision or spec.precision) if name == "type" else "",
+        check=next((found for found in chain if found.step == name), None),
     )
 
 
@@ -281,6 +286,7 @@ class _Work:
         job = Job(
             target=self.plan.target,
             key=key,
+            name=self.name,
             images_bar=self.watcher.images_bar,
             on_phase=self.watcher.on_phase,
         )

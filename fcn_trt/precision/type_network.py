@@ -12,7 +12,7 @@ import onnx
 from fcn_trt.calibration.amax import Method
 from fcn_trt.calibration.cache import calibration_sha256, read_calibration, require_made_for
 from fcn_trt.errors import CalibrationError, OnnxError
-from fcn_trt.network.contract import load_onnx, save_network
+from fcn_trt.network.contract import load_onnx, save_network, stamp
 from fcn_trt.network.file import Network
 from fcn_trt.precision.fp16_range import find_overflows, overflowing_nodes
 from fcn_trt.precision.half import to_half
@@ -49,6 +49,7 @@ def type_network(
     float_precision: FloatPrecision = "fp16",
     images: Iterable[Frame] | None = None,
     on_image: Callable[[], None] = lambda: None,
+    check: Callable[[onnx.ModelProto, Spec], Spec] = lambda _, spec: spec,
 ) -> Network:
     """Write the typed ONNX of an FP32 network.
 
@@ -61,6 +62,8 @@ def type_network(
         images: Frames such as the network will see, each (H, W, 3) uint8 BGR, on which FP16 finds
             the activations that do not fit it, as it does beside INT8 and FP8 if their calibration
             was imported. None finds only weights that do not.
+        check: Called before the file is written; gives the spec with what it found out of how the
+            network labels, or raises.
 
     Returns:
         The file; the exceptions of its spec name the nodes that compute in another type.
@@ -94,7 +97,9 @@ def type_network(
     unfit = [name for name, kind in typed_spec.exceptions.items() if kind == "fp32"]
     if unfit and typed_spec.float_precision != "fp32":
         logger.info("%s does not fit fp16 at %s, which stay FP32", network, ", ".join(unfit))
-    return save_network(typed, typed_spec, out)
+    checked = check(typed, typed_spec)
+    stamp(typed, checked)
+    return save_network(typed, checked, out)
 
 
 def find_ranges(

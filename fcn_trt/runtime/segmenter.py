@@ -13,19 +13,22 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fcn_trt.engine.bundle import Bundle, load_bundle
+from fcn_trt.engine.bundle import Bundle, add_check, load_bundle
 from fcn_trt.engine.manifest import Manifest
 from fcn_trt.engine.preflight import require_runs_here
-from fcn_trt.errors import EngineError
+from fcn_trt.errors import BundleError, EngineError, OutputError
 from fcn_trt.files import Closing
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.backend import ArrayBackend, Backend
+from fcn_trt.runtime.check import check
 from fcn_trt.spec import Frame, LabelMap, Logits, Result, Spec
 from fcn_trt.stages.overlay import DEFAULT_OPACITY, overlay
 
 __all__ = ["Segmenter"]
 
 _log = logging.getLogger(__name__)
+
+FIRST_LOAD = "since it cannot run where it was built; its first load checks it"
 
 
 class Segmenter(Closing):
@@ -52,13 +55,41 @@ class Segmenter(Closing):
     def load(cls, bundle: str | Path) -> Segmenter:
         """Check a bundle and make its engine ready.
 
+        An engine that could not run where it was built is held against its source now, once.
+
         Raises:
             BundleError: it is incomplete, altered, or cannot run here.
             EngineError: the engine cannot be loaded.
+            AgreementError: it labels otherwise than its source.
         """
         loaded = load_bundle(Path(bundle))
         require_runs_here(loaded)
-        return cls(loaded.manifest, _backend(loaded))
+        segmenter = cls(loaded.manifest, _backend(loaded))
+        if loaded.manifest.checks and loaded.manifest.checks[-1].reason == FIRST_LOAD:
+            try:
+                segmenter._check_first_load(loaded)
+            except BaseException:
+                segmenter.close()
+                raise
+        return segmenter
+
+    def _check_first_load(self, bundle: Bundle) -> None:
+        """Hold an engine that could not run where it was built against its source, once."""
+        reference = bundle.network.reference()
+        if reference is None:
+            raise BundleError(f"{bundle.path} lost its reference; build the bundle again")
+        found = check(
+            "load",
+            reference,
+            self.segment,
+            name=str(bundle.path),
+            precision=self.spec.precision,
+        )
+        _log.info("%s: %s", bundle.path, found.describe())
+        try:
+            self.manifest = add_check(bundle, found).manifest
+        except OutputError as error:
+            _log.warning("%s will be checked again at its next load: %s", bundle.path, error)
 
     @property
     def spec(self) -> Spec:

@@ -9,7 +9,7 @@ from fcn_trt.errors import DatasetError
 from fcn_trt.evaluation.measure import evaluate
 from fcn_trt.evaluation.protocol import Protocol, Slide, scaled
 from fcn_trt.evaluation.sample import Sample, check_classes
-from fcn_trt.labels import LabelSet, hub_palette
+from fcn_trt.labels import named_label_set
 from fcn_trt.runtime.segmenter import Segmenter
 
 
@@ -19,7 +19,7 @@ class Labelled:
     name = "drawn"
 
     def __init__(self, classes, pairs):
-        self.labels = LabelSet(name="custom", classes=classes, palette=hub_palette(len(classes)))
+        self.labels = named_label_set(classes)
         self.pairs = pairs
 
     def __len__(self):

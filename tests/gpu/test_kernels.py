@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fcn_trt.labels import hub_palette, palette_array
+from fcn_trt.labels import distinct_palette, palette_array
 from fcn_trt.stages.decode import decode, decode_with_confidence
 from fcn_trt.stages.overlay import colour, overlay
 from fcn_trt.stages.preprocess import preprocess
@@ -118,7 +118,7 @@ def test_confidence_is_that_of_the_host_and_what_is_unsure_is_unknown(
 def test_overlay_is_that_of_the_host_within_one(stages, stream, arrays, size, opacity):
     from fcn_trt.cuda.device_stages import palette_table
 
-    palette = palette_array(hub_palette(21))
+    palette = palette_array(distinct_palette(["class"] * 21))
     frame = random_frame(size, 6)
     labels = np.random.default_rng(7).choice([*range(21), 255], size).astype(np.uint8)
     view = arrays.room((*size, 3), np.uint8)
@@ -139,7 +139,7 @@ def test_overlay_is_that_of_the_host_within_one(stages, stream, arrays, size, op
 def test_mask_alone_is_the_palette(stages, stream, arrays, size):
     from fcn_trt.cuda.device_stages import palette_table
 
-    palette = palette_array(hub_palette(21))
+    palette = palette_array(distinct_palette(["class"] * 21))
     labels = np.random.default_rng(8).choice([*range(21), 255], size).astype(np.uint8)
     view = arrays.room((*size, 3), np.uint8)
     table = arrays.upload(palette_table(palette))

@@ -8,6 +8,7 @@ from fcn_trt.calibration.calibrate import calibrate
 from fcn_trt.calibration.images import RangeImages
 from fcn_trt.errors import CalibrationError, CheckpointError, OnnxError, OutputError, WeightsError
 from fcn_trt.files import sha256
+from fcn_trt.labels import label_set
 from fcn_trt.model import weights as published_weights
 from fcn_trt.model.architecture import ARCHITECTURES, architecture
 from fcn_trt.model.load import load_model
@@ -23,7 +24,8 @@ SIZE = (32, 64)
 
 
 def loaded(model, weights=None, labels=None):
-    return load_model(find_model(model, weights), labels)
+    chosen = None if labels is None else label_set(labels)
+    return load_model(find_model(model, weights), labels=chosen)
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def checkpoint(tiny, saved):
 def test_checkpoint_that_says_what_it_is_needs_no_name(checkpoint, tmp_path):
     spec = export_network(str(checkpoint.path), tmp_path / "m.onnx", size=SIZE)
     assert read_spec(tmp_path / "m.onnx") == spec
-    assert (spec.model, spec.weights, spec.labels) == ("fcn_r18-d8", "last.pth", "camvid")
+    assert (spec.model, spec.weights, spec.labels) == ("fcn_r18-d8", "last.pth", "custom")
     assert spec.source_sha256 == sha256(checkpoint.path)
     assert (spec.input_size, spec.batch, spec.precision) == (SIZE, 1, "fp32")
 

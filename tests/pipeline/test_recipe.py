@@ -7,6 +7,7 @@ import pytest
 
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import FcnTrtError, RecipeError
+from fcn_trt.labels import label_set
 from fcn_trt.model.architecture import ARCHITECTURES
 from fcn_trt.model.weights import registry
 from fcn_trt.pipeline.plan import Compile, Export, Plan, Type, float_beside
@@ -152,7 +153,8 @@ def test_every_key_is_read_and_paths_are_relative_to_the_recipe(read, tmp_path):
         model=tmp_path / "run.onnx",
         export=Export(
             model=str(tmp_path / "run.onnx"),
-            labels="camvid",
+            labels=label_set("camvid"),
+            images=str(tmp_path / "photos"),
             output="aux",
             size=(256, 512),
             batch=2,

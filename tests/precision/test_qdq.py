@@ -105,7 +105,7 @@ def test_names_of_an_imported_network_are_not_taken_again(tmp_path):
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(made, opset_imports=[opset], ir_version=8), tmp_path / "m.onnx")
     model, spec = import_onnx(
-        tmp_path / "m.onnx", size=(16, 16), batch=1, dynamic=None, output=None, labels="camvid"
+        tmp_path / "m.onnx", size=(16, 16), batch=1, dynamic=None, output=None
     )
     amaxes = {name: 4.0 for node in model.graph.node for name in (*node.input, *node.output)}
     quantised, _ = quantize_network(model, spec, "int8", amaxes)

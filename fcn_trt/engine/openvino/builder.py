@@ -22,7 +22,7 @@ from typing import Any, Literal
 import openvino as ov
 from openvino import opset13
 
-from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
+from fcn_trt.engine.bundle import Bundle, CheckBundle, Compiled, refuse_foreign_files, write_bundle
 from fcn_trt.engine.manifest import Proof
 from fcn_trt.engine.openvino.transpose import transpose_wide
 from fcn_trt.engine.openvino.zero_points import drop_zero_points
@@ -37,6 +37,7 @@ __all__ = [
     "CONVOLUTIONS",
     "CompiledNetwork",
     "build_openvino",
+    "compile_check",
     "compile_free_shape",
     "compile_network",
     "compile_trial",
@@ -91,11 +92,18 @@ class CompiledNetwork:
     proof: Proof
 
 
-def build_openvino(network: Network, out: Path, *, inputs_sha256: str = "") -> Bundle:
+def build_openvino(
+    network: Network,
+    out: Path,
+    *,
+    inputs_sha256: str = "",
+    check: CheckBundle = lambda _: (),
+) -> Bundle:
     """Compile a typed ONNX on this CPU, prove its precision, and write the bundle.
 
     Args:
         inputs_sha256: Of everything that a recipe made the network from.
+        check: As for `write_bundle`.
 
     Raises:
         OnnxError: the file is damaged or carries no spec.
@@ -121,6 +129,7 @@ def build_openvino(network: Network, out: Path, *, inputs_sha256: str = "") -> B
         compiled=compiled,
         options=BuildOptions(),
         inputs_sha256=inputs_sha256,
+        check=check,
     )
 
 
@@ -133,6 +142,7 @@ def compile_network(network: Network) -> CompiledNetwork:
         EngineError: OpenVINO cannot compile it, or compiles it to another precision.
     """
     spec = network.spec
+    require_computed(spec.precision)
     model, compiled = _compile(network.path, spec, _cache_option(network))
     builder = f"OpenVINO {openvino_version()} on this CPU ({cpu_name()})"
     found = list(_convolutions(model, compiled, spec))
@@ -183,7 +193,23 @@ def compile_trial(network: Path, spec: Spec) -> Any:
     Raises:
         EngineError: OpenVINO cannot compile it.
     """
+    require_computed(spec.precision)
     return _compile(network, spec, {})[1]
+
+
+def compile_check(data: bytes, spec: Spec) -> Any:
+    """Compile the bytes of a network to see what it labels; as `compile_trial`, on any CPU.
+
+    One that does not compute a type, such as FP16, computes in FP32 what is rounded to it.
+
+    Returns:
+        openvino.CompiledModel.
+
+    Raises:
+        EngineError: OpenVINO cannot compile it.
+    """
+    hint = _AS_TYPED if computes(spec.precision) else "f32"
+    return _compile(data, spec, {"INFERENCE_PRECISION_HINT": hint})[1]
 
 
 def compile_free_shape(network: Network) -> Any:
@@ -195,21 +221,22 @@ def compile_free_shape(network: Network) -> Any:
     Raises:
         EngineError: OpenVINO cannot compile it.
     """
+    require_computed(network.spec.precision)
     return _compile(network.path, network.spec, _cache_option(network), free=True)[1]
 
 
 def _compile(
-    network: Path, spec: Spec, cache_option: dict[str, str], *, free: bool = False
+    network: Path | bytes, spec: Spec, options: dict[str, str], *, free: bool = False
 ) -> tuple[Any, Any]:
-    """openvino.Model and openvino.CompiledModel of a typed ONNX file."""
-    require_computed(spec.precision)
+    """openvino.Model and openvino.CompiledModel of a typed ONNX, in a file or as bytes."""
+    name = spec.model if isinstance(network, bytes) else str(network)
     config = {
         "INFERENCE_PRECISION_HINT": _AS_TYPED,
         "PERFORMANCE_HINT": "LATENCY",
-        **cache_option,
+        **options,
         **(_FREE_SHAPE if free else {}),
     }
-    with _unknown_operators(network), openvino_errors(f"compile {network}"):
+    with _unknown_operators(network, name), openvino_errors(f"compile {name}"):
         model = openvino_core().read_model(network)
         if spec.dynamic is not None:
             model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
@@ -254,7 +281,7 @@ _ONE_PIXEL = ([1, 1], [1, 1], [0, 0], [0, 0], [1, 1])
 
 
 @contextmanager
-def _unknown_operators(network: Path) -> Iterator[None]:
+def _unknown_operators(network: Path | bytes, name: str) -> Iterator[None]:
     """Name the node of an operator that OpenVINO does not take; itself it names the operator."""
     try:
         yield
@@ -263,9 +290,10 @@ def _unknown_operators(network: Path) -> Iterator[None]:
         if unknown is None:
             raise
         operator = unknown[1]
-        nodes = (name for kind, name in onnx_nodes(network.read_bytes()) if kind == operator)
+        data = network if isinstance(network, bytes) else network.read_bytes()
+        nodes = (node for kind, node in onnx_nodes(data) if kind == operator)
         raise EngineError(
-            f"{network} cannot become an engine: OpenVINO {openvino_version()} does not take the "
+            f"{name} cannot become an engine: OpenVINO {openvino_version()} does not take the "
             f"operator {operator} of node {next(nodes, '')!r}; replace it, or export the model "
             "with `fcn-trt export`"
         ) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from fcn_trt.cuda.nvrtc import compile_kernels, kernel_sources_sha256, known_capabilities
-from fcn_trt.engine.bundle import Bundle, Compiled, refuse_foreign_files, write_bundle
+from fcn_trt.engine.bundle import Bundle, CheckBundle, Compiled, refuse_foreign_files, write_bundle
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.proof import prove
 from fcn_trt.engine.tensorrt.caches import keep_timing_cache, use_timing_cache
@@ -56,6 +56,7 @@ def build_tensorrt(
     target: TensorRtTarget,
     options: BuildOptions,
     inputs_sha256: str = "",
+    check: CheckBundle = lambda _: (),
     on_phase: OnPhase = lambda _: None,
 ) -> Bundle:
     """Compile a typed ONNX, prove its precision, and write the bundle.
@@ -64,6 +65,7 @@ def build_tensorrt(
 
     Args:
         inputs_sha256: Of everything that a recipe made the network from.
+        check: As for `write_bundle`.
 
     Raises:
         OnnxError: the file is damaged or carries no spec.
@@ -85,6 +87,7 @@ def build_tensorrt(
         compiled=compiled,
         options=options,
         inputs_sha256=inputs_sha256,
+        check=check,
     )
 
 

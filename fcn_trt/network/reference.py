@@ -1,0 +1,170 @@
+"""A few frames, and what a network's source labels them as: what every later step is held against.
+
+The source is the torch module of a checkpoint, or the user's own ONNX file as it is. The reference
+lies in the metadata of our ONNX files under `REFERENCE_KEY` as JSON, PNGs in base64, so that it
+travels in the one file that moves between machines. Needs neither onnx nor torch to be read.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fcn_trt.errors import OnnxError
+from fcn_trt.spec import REFERENCE_KEY, Frame, LabelMap, Size, onnx_metadata
+
+__all__ = ["REFERENCE_FRAMES", "Reference", "read_reference", "shrink_to_fit"]
+
+REFERENCE_FRAMES = 3
+"""As many forward passes each check takes."""
+
+MAX_BYTES = 2_900_000
+"""Of all PNGs; base64 makes a third more of them, and an ONNX grows by 4 MB at most."""
+
+_MAX_JSON = 6 << 20
+_MAX_PIXELS = 1 << 25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Reference:
+    """Frames, and their label maps by the source itself.
+
+    Attributes:
+        source: What computed the label maps, such as "PyTorch" or "my.onnx in ONNX Runtime".
+        kind: What the frames are, for people.
+        is_drawn: Whether they are drawn, and not the user's own.
+        frames: Each (H, W, 3) uint8 BGR.
+        label_maps: Each (H, W) uint8, of its frame's size.
+    """
+
+    source: str
+    kind: str
+    is_drawn: bool
+    frames: tuple[Frame, ...]
+    label_maps: tuple[LabelMap, ...]
+
+    @classmethod
+    def of(
+        cls,
+        label: Callable[[Frame], LabelMap],
+        frames: Sequence[Frame],
+        *,
+        source: str,
+        kind: str,
+        is_drawn: bool,
+    ) -> Reference:
+        """Ask the source."""
+        label_maps = tuple(label(frame) for frame in frames)
+        return cls(
+            source=source,
+            kind=kind,
+            is_drawn=is_drawn,
+            frames=tuple(frames),
+            label_maps=label_maps,
+        )
+
+    def agreement(self, label: Callable[[Frame], LabelMap]) -> float:
+        """The share of the pixels of all frames that are labelled as by the source."""
+        pairs = zip(self.frames, self.label_maps, strict=True)
+        return float(np.mean([np.mean(label(frame) == wanted) for frame, wanted in pairs]))
+
+    def to_json(self) -> str:
+        """As it stands in the metadata."""
+        return json.dumps(
+            {
+                "source": self.source,
+                "kind": self.kind,
+                "is_drawn": self.is_drawn,
+                "frames": [_encode(frame) for frame in self.frames],
+                "label_maps": [_encode(label_map) for label_map in self.label_maps],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Reference:
+        """Read it back.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        if len(text) > _MAX_JSON:
+            raise ValueError("it is too large")
+        content = json.loads(text)
+        try:
+            frames = tuple(_decode(item, "RGB") for item in content["frames"])
+            maps = tuple(_decode(item, "L") for item in content["label_maps"])
+            said = {name: str(content[name]) for name in ("source", "kind")}
+            is_drawn = bool(content["is_drawn"])
+        except (KeyError, TypeError, OSError, SyntaxError, binascii.Error) as error:
+            raise ValueError(str(error) or "something is missing") from error
+        shapes = [frame.shape[:2] for frame in frames]
+        if not frames or shapes != [found.shape for found in maps]:
+            raise ValueError("its frames and label maps differ in size")
+        return cls(**said, is_drawn=is_drawn, frames=frames, label_maps=maps)
+
+
+def read_reference(data: bytes, name: str) -> Reference | None:
+    """The reference in the bytes of an ONNX file of ours; None where it carries none.
+
+    Args:
+        data: All of them.
+        name: What to call the file in messages.
+
+    Raises:
+        OnnxError: the file or the reference is damaged.
+    """
+    try:
+        text = onnx_metadata(data).get(REFERENCE_KEY)
+        return None if text is None else Reference.from_json(text)
+    except (ValueError, IndexError, RecursionError) as error:
+        raise OnnxError(f"the reference in {name} is damaged ({error}); export it again") from error
+
+
+def shrink_to_fit(frames: Sequence[Frame], size: Size) -> list[Frame]:
+    """Frames of a network's own size, or of a half, a quarter, ... so that they are small enough.
+
+    Args:
+        size: (height, width) of the network's input.
+    """
+    height, width = size
+    while True:
+        fitted = [_resized(frame, (height, width)) for frame in frames]
+        # Label maps are a tenth of what frames are.
+        if 1.1 * sum(len(_png(frame)) for frame in fitted) < MAX_BYTES:
+            return fitted
+        height, width = (height + 1) // 2, (width + 1) // 2
+
+
+def _resized(frame: Frame, size: Size) -> Frame:
+    if frame.shape[:2] == size:
+        return frame
+    # Pillow's own averages over what a pixel becomes smaller than, as a camera's would.
+    resized = Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def _png(image: npt.NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image[:, :, ::-1] if image.ndim == 3 else image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _encode(image: npt.NDArray[np.uint8]) -> str:
+    return base64.b64encode(_png(image)).decode()
+
+
+def _decode(text: str, mode: str) -> npt.NDArray[np.uint8]:
+    """A PNG as (H, W, 3) BGR or (H, W)."""
+    image = Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"])
+    if image.mode != mode or image.width * image.height > _MAX_PIXELS:
+        raise ValueError(f"an image in it is {image.mode} of {image.width}x{image.height}")
+    pixels = np.asarray(image)
+    return np.ascontiguousarray(pixels[:, :, ::-1]) if mode == "RGB" else pixels
