@@ -465,7 +465,7 @@ def evaluate(
     with ExitStack() as stack:
         loaded = bundle if isinstance(bundle, Segmenter) else stack.enter_context(load(bundle))
         folder = None if root is None else Path(root)
-        images = open_images(dataset, folder, size=loaded.spec.input_size)
+        images = open_images(dataset, folder, spec=loaded.spec)
         asked = EvaluationOptions(limit=limit)
         file = None if out is None else Path(out)
         plan = prepare_evaluation(loaded, images, options=asked, out=file)
@@ -501,7 +501,7 @@ def compare(
         second: The same.
         images: Folder of images.
         labels: Folder of their labels, a PNG of class indices for each; None compares without.
-        ignore: A label that is left out, besides 255.
+        ignore: A label that is left out, besides 255; None takes what the first one says.
         limit: Images at most, spread evenly; None takes all.
         size: (height, width) of the input of checkpoints; None takes that of the other.
         weights: Of a name of a model.
@@ -519,12 +519,11 @@ def compare(
     from fcn_trt.comparison.images import ImageChoice
     from fcn_trt.comparison.measure import compare as measure
     from fcn_trt.comparison.predictor import open_predictors
-    from fcn_trt.spec import NO_LABEL
 
     choice = ImageChoice(
         folder=Path(images),
         labels=None if labels is None else Path(labels),
-        ignore=NO_LABEL if ignore is None else ignore,
+        ignore=ignore,
         limit=limit,
     )
     choice.paths()  # what is missing there is said before engines are built

@@ -20,7 +20,7 @@ from fcn_trt.cli.common import (
 )
 from fcn_trt.errors import FcnTrtError
 from fcn_trt.files import require_folder_of
-from fcn_trt.spec import NO_LABEL, Size
+from fcn_trt.spec import Size
 
 if TYPE_CHECKING:
     from fcn_trt.comparison.images import ImageChoice
@@ -73,8 +73,7 @@ def compare(
     require_labels(labels, ignore=ignore, max_miou_drop=max_miou_drop)
     if page is not None:
         require_folder_of(page)
-    ignored = NO_LABEL if ignore is None else ignore
-    chosen = ImageChoice(folder=images, labels=labels, ignore=ignored, limit=limit)
+    chosen = ImageChoice(folder=images, labels=labels, ignore=ignore, limit=limit)
     found = _measure((a, b), size, weights, chosen, limits)
     _say(found, as_json=as_json)
     if page is not None:

@@ -125,7 +125,7 @@ def _measure(
     from fcn_trt.runtime.segmenter import Segmenter
 
     with Segmenter.load(bundle) as segmenter:
-        images = open_images(dataset, root, split=split, size=segmenter.spec.input_size)
+        images = open_images(dataset, root, split=split, spec=segmenter.spec)
         plan = prepare_evaluation(segmenter, images, options=options, out=out)
         terminal.step(segmenter.description)
         terminal.step(plan.protocol.sentence())

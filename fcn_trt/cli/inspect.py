@@ -61,12 +61,14 @@ def _check(bundle: Bundle, accept: float | None) -> Check:
         BundleError: it carries no reference, or does not run here.
     """
     from fcn_trt.engine.preflight import require_runs_here
-    from fcn_trt.pipeline.bundle_check import check_bundle
+    from fcn_trt.pipeline.checks import check_engine
+    from fcn_trt.runtime.segmenter import labelling
 
     require_runs_here(bundle)
     with terminal.watch(says_steps=False) as watcher:
-        found = check_bundle(
+        found = check_engine(
             bundle,
+            labelling(bundle),
             name=str(bundle.path),
             checking=parse_checking(accept, no_check=False),
             bar=watcher.images_bar,

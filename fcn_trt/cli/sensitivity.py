@@ -21,7 +21,7 @@ from fcn_trt.cli.common import (
 )
 from fcn_trt.errors import FcnTrtError
 from fcn_trt.files import require_folder_of
-from fcn_trt.spec import NO_LABEL, QUANTISED, FloatPrecision
+from fcn_trt.spec import QUANTISED, FloatPrecision
 
 if TYPE_CHECKING:
     from fcn_trt.comparison.images import ImageChoice
@@ -83,8 +83,7 @@ def sensitivity(
     from fcn_trt.comparison.images import ImageChoice
     from fcn_trt.sensitivity.result import Question
 
-    ignored = NO_LABEL if ignore is None else ignore
-    chosen = ImageChoice(folder=images, labels=labels, ignore=ignored, limit=limit)
+    chosen = ImageChoice(folder=images, labels=labels, ignore=ignore, limit=limit)
     question = Question(
         precision=cast(Any, precision),
         method=chosen_method,

@@ -31,13 +31,13 @@ class ImageChoice:
     Attributes:
         folder: Of the images.
         labels: Folder of their labels, a PNG per image with its name; None compares without.
-        ignore: The label in these files that is left out, besides 255.
+        ignore: The label in these files that is left out, besides 255; None takes what the spec says.
         limit: So many images at most, spread evenly over the folder; None takes all.
     """
 
     folder: Path
     labels: Path | None = None
-    ignore: int = NO_LABEL
+    ignore: int | None = None
     limit: int | None = None
 
     def paths(self) -> tuple[Path, ...]:
@@ -66,15 +66,17 @@ class ImageChoice:
         paths = self.paths()
         if self.labels is None:
             return CompareImages(paths=paths, dataset=None)
+        said = spec.ignore if self.ignore is None else self.ignore
+        ignore = NO_LABEL if said is None else said
         dataset = Dataset(
             name=spec.model,
             labels=LabelSet(name=spec.labels, classes=spec.classes, palette=spec.palette),
             pairs=pair_with_labels(paths, self.labels),
-            ignore=self.ignore,
+            ignore=ignore,
             numbers=class_numbers(
                 spec.model,
                 len(spec.classes),
-                ignore=self.ignore,
+                ignore=ignore,
                 way_out="; --ignore says which other number is left out",
             ),
         )

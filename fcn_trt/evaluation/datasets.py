@@ -95,16 +95,23 @@ class Dataset:
 
 
 @overload
-def open_dataset(name: _InLabelFiles, root: Path, *, split: str | None = None) -> Dataset: ...
+def open_dataset(
+    name: _InLabelFiles, root: Path, *, split: str | None = None, ignore: int | None = None
+) -> Dataset: ...
 @overload
-def open_dataset(name: str, root: Path, *, split: str | None = None) -> IndexedImages: ...
-def open_dataset(name: str, root: Path, *, split: str | None = None) -> IndexedImages:
+def open_dataset(
+    name: str, root: Path, *, split: str | None = None, ignore: int | None = None
+) -> IndexedImages: ...
+def open_dataset(
+    name: str, root: Path, *, split: str | None = None, ignore: int | None = None
+) -> IndexedImages:
     """Find the images and labels of a data set.
 
     Args:
         name: One of `DatasetName`.
         split: "val", "train" or what else it has; None takes "val", and of camvid and generic,
             whose splits are folders of ROOT, ROOT itself.
+        ignore: Number in generic's label files that is left out besides 255; the others' is known.
 
     Raises:
         ValueError: the data set is not known.
@@ -128,7 +135,13 @@ def open_dataset(name: str, root: Path, *, split: str | None = None) -> IndexedI
     if name == "camvid":
         labels = label_set("camvid")
         return Dataset(name=name, labels=labels, pairs=pairs, ignore=CAMVID_UNLABELLED, split=split)
-    return Dataset(name=name, labels=_class_list(root), pairs=pairs, split=split)
+    return Dataset(
+        name=name,
+        labels=_class_list(root),
+        pairs=pairs,
+        ignore=NO_LABEL if ignore is None else ignore,
+        split=split,
+    )
 
 
 def _class_list(root: Path) -> LabelSet:

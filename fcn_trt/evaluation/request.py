@@ -14,7 +14,7 @@ from fcn_trt.evaluation.protocol import Protocol, Slide
 from fcn_trt.evaluation.record import Record, about, key_of
 from fcn_trt.evaluation.sample import IndexedImages, check_classes
 from fcn_trt.evaluation.scenes import HeldOutScenes
-from fcn_trt.spec import Size
+from fcn_trt.spec import Spec
 
 __all__ = ["EvaluationOptions", "Task", "open_images", "prepare_evaluation"]
 
@@ -66,14 +66,15 @@ class Described(Segments, typing.Protocol):
 
 
 def open_images(
-    dataset: str, root: Path | None, *, size: Size, split: str | None = None
+    dataset: str, root: Path | None, *, spec: Spec, split: str | None = None
 ) -> IndexedImages:
     """The labelled images to evaluate on.
 
     Args:
         dataset: Name of a layout, or "scene" for streets that are drawn.
         root: Folder of the data set; streets have none.
-        size: (height, width) of streets in pixels.
+        spec: Of the network: streets are drawn in its size, and a data set of the user's own leaves
+            out what the spec says.
         split: As for `open_dataset`.
 
     Raises:
@@ -83,10 +84,10 @@ def open_images(
     if dataset == "scene":
         if root is not None:
             raise ValueError("scene draws its own images; leave root out")
-        return HeldOutScenes(size=size)
+        return HeldOutScenes(size=spec.input_size)
     if root is None:
         raise ValueError(f"{dataset} needs the folder of its images: root=...")
-    return open_dataset(dataset, root, split=split)
+    return open_dataset(dataset, root, split=split, ignore=spec.ignore)
 
 
 def prepare_evaluation(

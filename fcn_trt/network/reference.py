@@ -41,8 +41,9 @@ class Reference:
         source: What computed the label maps, such as "PyTorch" or "my.onnx in ONNX Runtime".
         kind: What the frames are, for people.
         is_drawn: Whether they are drawn, and not the user's own.
-        frames: Each (H, W, 3) uint8 BGR.
-        label_maps: Each (H, W) uint8, of its frame's size.
+        frames: Each (H, W, 3) uint8 BGR, of the network's size.
+        label_maps: Each (H, W) uint8.
+        kept: The frames as they are kept, which may be smaller.
     """
 
     source: str
@@ -50,25 +51,35 @@ class Reference:
     is_drawn: bool
     frames: tuple[Frame, ...]
     label_maps: tuple[LabelMap, ...]
+    kept: tuple[Frame, ...]
 
     @classmethod
     def of(
         cls,
         label: Callable[[Frame], LabelMap],
-        frames: Sequence[Frame],
+        kept: Sequence[Frame],
+        size: Size,
         *,
         source: str,
         kind: str,
         is_drawn: bool,
     ) -> Reference:
-        """Ask the source."""
+        """Ask the source.
+
+        Args:
+            label: The label map of a frame of the network's size.
+            kept: From `shrink_to_fit`.
+            size: (height, width) of the network's input.
+        """
+        frames = tuple(_resized(frame, size) for frame in kept)
         label_maps = tuple(label(frame) for frame in frames)
         return cls(
             source=source,
             kind=kind,
             is_drawn=is_drawn,
-            frames=tuple(frames),
+            frames=frames,
             label_maps=label_maps,
+            kept=tuple(kept),
         )
 
     def agreement(self, label: Callable[[Frame], LabelMap]) -> float:
@@ -83,7 +94,7 @@ class Reference:
                 "source": self.source,
                 "kind": self.kind,
                 "is_drawn": self.is_drawn,
-                "frames": [_encode(frame) for frame in self.frames],
+                "frames": [_encode(frame) for frame in self.kept],
                 "label_maps": [_encode(label_map) for label_map in self.label_maps],
             }
         )
@@ -99,16 +110,19 @@ class Reference:
             raise ValueError("it is too large")
         content = json.loads(text)
         try:
-            frames = tuple(_decode(item, "RGB") for item in content["frames"])
+            kept = tuple(_decode(item, "RGB") for item in content["frames"])
             maps = tuple(_decode(item, "L") for item in content["label_maps"])
             said = {name: str(content[name]) for name in ("source", "kind")}
             is_drawn = bool(content["is_drawn"])
         except (KeyError, TypeError, OSError, SyntaxError, binascii.Error) as error:
             raise ValueError(str(error) or "something is missing") from error
-        shapes = [frame.shape[:2] for frame in frames]
-        if not frames or shapes != [found.shape for found in maps]:
-            raise ValueError("its frames and label maps differ in size")
-        return cls(**said, is_drawn=is_drawn, frames=frames, label_maps=maps)
+        if not kept or len(kept) != len(maps):
+            raise ValueError("it has no label map for each frame")
+        frames = tuple(
+            _resized(frame, (labels.shape[0], labels.shape[1]))
+            for frame, labels in zip(kept, maps, strict=True)
+        )
+        return cls(**said, is_drawn=is_drawn, frames=frames, label_maps=maps, kept=kept)
 
 
 def read_reference(data: bytes, name: str) -> Reference | None:

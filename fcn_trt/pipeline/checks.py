@@ -1,8 +1,10 @@
-"""A network is held against its source as it is exported and typed, before it gets its name."""
+"""Each step's result is held against the network's source, before it gets its name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,37 +18,40 @@ from fcn_trt.network.reference import (
     read_reference,
     shrink_to_fit,
 )
-from fcn_trt.runtime.check import check
+from fcn_trt.runtime.check import FIRST_LOAD, NOT_ASKED, Labeller, check
 from fcn_trt.runtime.checked_network import CheckedNetwork, likeliest_difference
-from fcn_trt.spec import Check, CheckedStep, Frame, LabelMap, Size, Spec
+from fcn_trt.spec import Check, CheckedStep, Frame, LabelMap, Size, Spec, format_size
 from fcn_trt.video.image_source import folder_images, read_image
 from fcn_trt.video.source import open_source
 
 if TYPE_CHECKING:
     import onnx
 
+    from fcn_trt.engine.bundle import Bundle
     from fcn_trt.pipeline.plan import Checking, ImagesBar
 
-__all__ = ["Source", "check_export", "check_typed", "counted", "reference_frames", "unchecked"]
+__all__ = ["Source", "check_engine", "check_export", "check_typed", "reference_frames"]
 
-NOT_ASKED = "as --no-check asked"
 DRAWN = "drawn streets and blurred noise, none of the user's"
 _VIDEO_FRAMES = 300
 """Of a video, among which the frames are taken."""
 _FIRST_STREET = 11_000
 
 
+@dataclass(frozen=True, slots=True)
 class Source:
     """What a network comes from, as far as it labels frames.
 
-    Args:
+    Attributes:
         name: What computes, for people.
-        label: The label map of a frame, by the source itself.
+        label: The label map of a frame of the network's size, by the source itself.
+        elsewhere: Where the source takes one size only, and not that of the network: the network at
+            that size and its spec, to be compared instead.
     """
 
-    def __init__(self, name: str, label: Callable[[Frame], LabelMap]) -> None:
-        self.name = name
-        self.label = label
+    name: str
+    label: Labeller
+    elsewhere: tuple[onnx.ModelProto, Spec] | None = None
 
 
 def check_export(
@@ -67,33 +72,46 @@ def check_export(
         images: As for `reference_frames`.
 
     Returns:
-        What the network carries from now on, and what was found.
+        What the network carries from now on, and what was found. Where the source does not take the
+        network's size, what it carries is what the network itself labels at that size, as it is
+        proven to do what the source does.
 
     Raises:
         SourceError: the images cannot be read.
         AgreementError: the network labels otherwise.
     """
     if not checking.is_on or isinstance(source, str):
-        reason = NOT_ASKED if not checking.is_on else str(source)
-        return None, Check(step="export", reason=reason)
-    frames, kind = reference_frames(images, spec.input_size)
+        return None, Check(step="export", reason=str(source) if checking.is_on else NOT_ASKED)
+    compared = source.elsewhere or (model, spec)
+    frames, kind = reference_frames(images, compared[1].input_size)
+    about = {"kind": kind, "is_drawn": images is None}
     with bar(f"checking against {source.name} on {kind}", 2 * len(frames)) as on_image:
         reference = Reference.of(
-            counted(source.label, on_image),
+            _counted(source.label, on_image),
             frames,
+            compared[1].input_size,
             source=source.name,
-            kind=kind,
-            is_drawn=images is None,
+            **about,
         )
-        network = CheckedNetwork(model.SerializeToString(), spec)
+        network = CheckedNetwork(compared[0].SerializeToString(), compared[1])
         found = check(
             "export",
             reference,
-            counted(network.label, on_image),
+            _counted(network.label, on_image),
             name=name,
             precision="fp32",
             accept=checking.accept,
             reason=lambda share: likeliest_difference(network, reference, share),
+        )
+    if source.elsewhere is not None:
+        size = format_size(compared[1].input_size)
+        itself = CheckedNetwork(model.SerializeToString(), spec)
+        reference = Reference.of(
+            itself.label,
+            reference_frames(images, spec.input_size)[0],
+            spec.input_size,
+            source=f"the FP32 ONNX, which labels as {source.name} at {size},",
+            **about,
         )
     return reference, found
 
@@ -109,12 +127,47 @@ def check_typed(
     data = model.SerializeToString()
     reference = read_reference(data, name) if checking.is_on else None
     if reference is None:
-        return unchecked("type", spec, checking)
+        return _unchecked("type", spec, checking)
     with bar(f"checking {spec.precision} against {reference.source}", len(reference.frames)) as on:
         return check(
             "type",
             reference,
-            counted(CheckedNetwork(data, spec).label, on),
+            _counted(CheckedNetwork(data, spec).label, on),
+            name=name,
+            precision=spec.precision,
+            accept=checking.accept,
+        )
+
+
+def check_engine(
+    bundle: Bundle,
+    opened: AbstractContextManager[Labeller] | None,
+    *,
+    name: str,
+    checking: Checking,
+    bar: ImagesBar,
+) -> Check:
+    """Hold an engine against the reference in its own ONNX.
+
+    Args:
+        opened: The engine, loaded when it is entered; None where this machine cannot run it.
+
+    Raises:
+        AgreementError: it labels otherwise.
+        EngineError: it cannot be loaded.
+    """
+    reference = bundle.network.reference() if checking.is_on else None
+    spec = bundle.manifest.spec
+    if reference is None:
+        return _unchecked("build", spec, checking)
+    if opened is None:
+        return Check(step="build", reason=FIRST_LOAD)
+    title = f"checking the engine against {reference.source}"
+    with bar(title, len(reference.frames)) as on_image, opened as label:
+        return check(
+            "build",
+            reference,
+            _counted(label, on_image),
             name=name,
             precision=spec.precision,
             accept=checking.accept,
@@ -157,18 +210,14 @@ def _noise(size: Size) -> Frame:
     return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
-def unchecked(step: CheckedStep, spec: Spec, checking: Checking) -> Check:
+def _unchecked(step: CheckedStep, spec: Spec, checking: Checking) -> Check:
     """Why a step was not checked: it was not asked to, or the step before it was not."""
     before = next((c.reason for c in reversed(spec.checks) if c.reason), "")
     missing = before or "its ONNX carries no reference"
     return Check(step=step, reason=missing if checking.is_on else NOT_ASKED)
 
 
-def counted(
-    label: Callable[[Frame], LabelMap], on_image: Callable[[], None]
-) -> Callable[[Frame], LabelMap]:
-    """The same, which tells a bar after each frame."""
-
+def _counted(label: Labeller, on_image: Callable[[], None]) -> Callable[[Frame], LabelMap]:
     def count(frame: Frame) -> LabelMap:
         found = label(frame)
         on_image()

@@ -51,9 +51,12 @@ if TYPE_CHECKING:
     from fcn_trt.engine.tensorrt.progress import OnPhase
     from fcn_trt.model.checkpoint import LoadedModel
     from fcn_trt.pipeline.checks import Source
+    from fcn_trt.runtime.check import Labeller
 
 __all__ = [
+    "CHECKED",
     "CODE",
+    "Checking",
     "Compile",
     "Export",
     "ImagesBar",
@@ -227,13 +230,13 @@ class Export:
             if self.is_import
             else {"model": self.source.architecture or "checkpoint", "weights": self.source.content}
         )
-        asked["check of export"] = asdict(self.checking) | {"images": self._images_content()}
+        asked |= {"check of export": asdict(self.checking), "frames": self._frames_content()}
         dynamic = asdict(self.dynamic) if self.dynamic else None
         return {"fcn_trt": __version__, **content, **asked, "dynamic": dynamic} | _code(
             self.name, modules
         )
 
-    def _images_content(self) -> str | None:
+    def _frames_content(self) -> str | None:
         """What the frames are that it is checked on."""
         if self.images is None:
             return None
@@ -284,18 +287,26 @@ class Export:
     def _import(self) -> tuple[onnx.ModelProto, Spec, Source | str]:
         """A foreign ONNX file as ours, and the file itself."""
         from fcn_trt.network.import_onnx import import_onnx
+        from fcn_trt.pipeline.checks import Source
 
-        imported = import_onnx(
+        make = functools.partial(
+            import_onnx,
             Path(self.model),
-            size=self.size,
             batch=self.batch,
-            dynamic=self.dynamic,
             output=self.output,
             labels=self.labels,
             said=self.input,
             threshold=self.threshold,
         )
-        raise NotImplementedError
+        imported = make(size=self.size, dynamic=self.dynamic)
+        source = imported.source
+        name = f"{Path(self.model).name} in ONNX Runtime"
+        if source.size in (None, self.size):
+            return imported.model, imported.spec, Source(name, source.label_map)
+        # It cannot be asked at the size that is wanted, so that it is compared at its own.
+        own = make(size=source.size)
+        at = Source(name, source.label_map, elsewhere=(own.model, own.spec))
+        return imported.model, imported.spec, at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -506,6 +517,7 @@ class Compile:
         """What the result depends on besides the network, by name, in values that JSON has."""
         library = TARGET_MODULES[self.target]
         family = "openvino" if self.target == "openvino" else "tensorrt"
+        runtime = "openvino" if self.target == "openvino" else "segmenter"
         gpu = this_machine().gpu if self.target == "tensorrt" else None
         return {
             "target": self.target,
@@ -515,7 +527,14 @@ class Compile:
             library: _version(library),
             "nvrtc": _version("nvrtc") if family == "tensorrt" else None,
             "check of build": asdict(self.checking),
-        } | _code(self.name, [f"fcn_trt.engine.{family}.builder", "fcn_trt.pipeline.bundle_check"])
+        } | _code(
+            self.name,
+            [
+                f"fcn_trt.engine.{family}.builder",
+                f"fcn_trt.runtime.{runtime}",
+                "fcn_trt.pipeline.checks",
+            ],
+        )
 
     def run(self, before: Network | None, out: Path, job: Job) -> Bundle:
         """Compile, prove the precision, and write the bundle.
@@ -540,9 +559,18 @@ class Compile:
 
     def _checked(self, bundle: Bundle, *, name: str, bar: ImagesBar) -> tuple[Check, ...]:
         """How far a bundle labels as its network's source."""
-        from fcn_trt.pipeline.bundle_check import check_bundle
+        from fcn_trt.pipeline.checks import check_engine
 
-        return (check_bundle(bundle, name=name, checking=self.checking, bar=bar),)
+        opened: AbstractContextManager[Labeller] | None
+        if self.target == "openvino":  # which depends on no kernels
+            from fcn_trt.runtime import openvino
+
+            opened = openvino.labelling(bundle)
+        else:
+            from fcn_trt.runtime import segmenter
+
+            opened = segmenter.labelling(bundle)
+        return (check_engine(bundle, opened, name=name, checking=self.checking, bar=bar),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,8 +23,17 @@ from fcn_trt.errors import EngineError, OnnxError, PlanError
 from fcn_trt.files import atomic_path, sha256, temporary_folder
 from fcn_trt.machine import this_machine
 from fcn_trt.network.file import Network
-from fcn_trt.pipeline.plan import Compile, ImagesBar, Job, Plan, Step, StepName
+from fcn_trt.pipeline.plan import (
+    Checking,
+    Compile,
+    ImagesBar,
+    Job,
+    Plan,
+    Step,
+    StepName,
+)
 from fcn_trt.pipeline.store import KeyedStep, Standing, Store, keyed_steps
+from fcn_trt.runtime.check import NOT_ASKED
 from fcn_trt.spec import Check, Precision, Spec
 
 if TYPE_CHECKING:
@@ -205,8 +214,15 @@ def rebuild(bundle: Bundle, *, watcher: Watcher = SILENT) -> Bundle:
         options = replace(
             options, compute_capabilities=() if gpu is None else (gpu.compute_capability,)
         )
-    plan = Plan(source=bundle.network, compile=Compile(target=target, options=options))
+    step = Compile(target=target, options=options, checking=_as_before(bundle))
+    plan = Plan(source=bundle.network, compile=step)
     return run(plan, bundle.path, watcher=watcher).bundle
+
+
+def _as_before(bundle: Bundle) -> Checking:
+    """How a bundle was checked when it was built, and what was accepted then."""
+    last = bundle.manifest.checks[-1] if bundle.manifest.checks else None
+    return Checking(is_on=last is None or last.reason != NOT_ASKED, accept=last and last.floor)
 
 
 def _check(plan: Plan, out: Path, name: str) -> None:

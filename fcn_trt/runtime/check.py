@@ -9,7 +9,7 @@ from fcn_trt.errors import AgreementError
 from fcn_trt.network.reference import Reference
 from fcn_trt.spec import QUANTISED, Check, CheckedStep, Frame, LabelMap, Precision
 
-__all__ = ["FLOORS", "check"]
+__all__ = ["FIRST_LOAD", "FLOORS", "NOT_ASKED", "Labeller", "check"]
 
 FLOORS: Mapping[Precision, float] = {
     "fp32": 0.9995,
@@ -26,6 +26,11 @@ DRAWN_FLOOR = 0.85
 A network calibrated on CamVid has 91.8 % in int8 and 95.2 % in fp8 there, and 99.0 % and 99.6 % on
 CamVid; one calibrated on drawn streets has 96.6 % in int8.
 """
+
+FIRST_LOAD = "since it cannot run where it was built; its first load checks it"
+"""Why an engine was not checked yet."""
+NOT_ASKED = "as --no-check asked"
+"""Why it will not be."""
 
 _WAYS_OUT: Mapping[CheckedStep, str] = {
     "export": "",

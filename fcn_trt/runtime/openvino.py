@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,13 @@ from fcn_trt.engine.openvino.builder import (
 )
 from fcn_trt.errors import EngineError
 from fcn_trt.labels import palette_array
+from fcn_trt.runtime.check import Labeller
 from fcn_trt.spec import Frame, LabelMap, Logits, Size
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.overlay import overlay
 from fcn_trt.stages.preprocess import check_frame, preprocess_into
 
-__all__ = ["OpenVinoBackend"]
+__all__ = ["OpenVinoBackend", "labelling"]
 
 SLOTS = 2
 
@@ -182,3 +184,18 @@ class OpenVinoBackend:
         slots, self._slots, self._free = self._slots, [], None
         for slot in slots:
             slot.drain()
+
+
+@contextmanager
+def labelling(bundle: Bundle) -> Iterator[Labeller]:
+    """What labels frames with a bundle, one after the other."""
+    backend = OpenVinoBackend(bundle)
+
+    def label(frame: Frame) -> LabelMap:
+        backend.submit(0, [frame])
+        return backend.collect(0)[0]
+
+    try:
+        yield label
+    finally:
+        backend.close()

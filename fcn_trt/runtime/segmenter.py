@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count, islice
 from pathlib import Path
 
@@ -15,20 +15,18 @@ import numpy.typing as npt
 
 from fcn_trt.engine.bundle import Bundle, add_check, load_bundle
 from fcn_trt.engine.manifest import Manifest
-from fcn_trt.engine.preflight import require_runs_here
+from fcn_trt.engine.preflight import obstacle, require_runs_here
 from fcn_trt.errors import BundleError, EngineError, OutputError
 from fcn_trt.files import Closing
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.backend import ArrayBackend, Backend
-from fcn_trt.runtime.check import check
+from fcn_trt.runtime.check import FIRST_LOAD, Labeller, check
 from fcn_trt.spec import Frame, LabelMap, Logits, Result, Spec
 from fcn_trt.stages.overlay import DEFAULT_OPACITY, overlay
 
-__all__ = ["Segmenter"]
+__all__ = ["Segmenter", "labelling"]
 
 _log = logging.getLogger(__name__)
-
-FIRST_LOAD = "since it cannot run where it was built; its first load checks it"
 
 
 class Segmenter(Closing):
@@ -315,3 +313,14 @@ def _backend(bundle: Bundle) -> Backend:
     from fcn_trt.runtime.tensorrt import load_tensorrt
 
     return load_tensorrt(bundle)
+
+
+def labelling(bundle: Bundle) -> AbstractContextManager[Labeller] | None:
+    """What labels frames with a bundle, loaded when it is entered; None where it does not run."""
+
+    @contextmanager
+    def opened() -> Iterator[Labeller]:
+        with Segmenter.load(bundle.path) as segmenter:
+            yield segmenter.segment
+
+    return None if obstacle(bundle) else opened()

@@ -19,6 +19,7 @@ from fcn_trt.pipeline import run as pipeline_run
 from fcn_trt.spec import ShapeRange, read_spec
 from tests.plans import as_network
 
+UNCHECKED = ":: {}: not checked, its ONNX carries no reference"
 SIZE = "64x96"
 RTX = "tensorrt-rtx"
 
@@ -143,7 +144,7 @@ class TestRefused:
         write_recipe(
             here / "r.toml", model="edited.onnx", precision="bf16", target=RTX, device=device
         )
-        said = refusal("build", "r.toml", steps=3)
+        said = refusal("build", "r.toml", steps=4)
         assert "/networks/" not in said
         assert said.startswith("the network of r.toml cannot become an engine: TensorRT-RTX ")
 
@@ -310,7 +311,10 @@ class TestRtx:
     def test_table_says_for_which_gpus_and_how_the_precision_is_known(self, cli, here, rtx, no_gpu):
         gpus = ["--compute-capability", "8.6", "--compute-capability", "12.0"]
         done = cli("build", "m.onnx", "--target", RTX, *gpus, "--out", "rtx")
-        assert (done.status, done.err) == (0, "wrote the bundle to rtx\n")
+        assert (done.status, done.err) == (
+            0,
+            f"{UNCHECKED.format('build')}\nwrote the bundle to rtx\n",
+        )
         assert (
             f"{RTX} {rtx.__version__} for any RTX GPU of compute capability 8.6, 12.0" in done.out
         )
@@ -365,7 +369,7 @@ class TestRebuild:
         )
         assert done.err == (
             f":: building again: built for sm_86 with TensorRT-RTX {rtx.__version__}, this "
-            f"machine has sm_89 with {rtx.__version__}\n"
+            f"machine has sm_89 with {rtx.__version__}\n{UNCHECKED.format('build')}\n"
         )
         after = load_bundle(rtx_bundle)
         assert after.manifest.compute_capabilities == ("8.9",)
@@ -396,8 +400,8 @@ class TestRecipe:
         write_recipe(here / "r.toml", size="96x128", output="street")
         done = cli("build", "r.toml")
         assert done.status == 0
-        times = [line.rpartition(": ")[0] for line in done.err.splitlines()[1::2]]
-        assert done.err.splitlines()[::2] == [
+        times = [line.rpartition(": ")[0] for line in done.err.splitlines()[1::3]]
+        assert done.err.splitlines()[::3] == [
             ":: export (not in the cache)",
             ":: type (not in the cache)",
             ":: build (not built before)",
@@ -425,13 +429,13 @@ class TestRecipe:
             {"name": name, "made": False, "reason": "", "duration_s": 0.0}
             for name in ("export", "type", "build")
         ]
-        assert second.err.splitlines()[:3] == [
+        assert second.err.splitlines()[:6:2] == [
             ":: export: reused",
             ":: type: reused",
             ":: build: reused",
         ]
-        assert second.err.splitlines()[3].startswith(":: nothing to do: street is up to date")
-        assert second.err.count("\n") == 4
+        assert second.err.splitlines()[6].startswith(":: nothing to do: street is up to date")
+        assert second.err.count("\n") == 7
 
     def test_suffix_of_a_recipe_may_be_in_capitals(self, cli, here):
         write_recipe(here / "R.TOML", output="street")
@@ -475,7 +479,8 @@ class TestQuantize:
         done = cli("quantize", "m.onnx", "--precision", "fp16", "--out", "h.onnx")
         assert done == (
             *(0, ""),
-            ":: checking what fits fp16 on 8 drawn streets\nwrote fcn_r18-d8 in fp16 to h.onnx\n",
+            f":: checking what fits fp16 on 8 drawn streets\n{UNCHECKED.format('type')}\n"
+            "wrote fcn_r18-d8 in fp16 to h.onnx\n",
         )
         assert read_spec(here / "h.onnx").precision == "fp16"
 
@@ -484,7 +489,7 @@ class TestQuantize:
         cv2.imwrite(str(here / "frames" / "a.png"), make_frame())
         arguments = ["--precision", "fp16", "--images", "frames", "--out", "h.onnx"]
         done = cli("quantize", "m.onnx", *arguments, "--json")
-        assert done.err == ":: checking what fits fp16 on frames\n"
+        assert done.err == f":: checking what fits fp16 on frames\n{UNCHECKED.format('type')}\n"
         assert done.json["network"] == "h.onnx"
         assert (done.json["spec"]["precision"], done.json["spec"]["exceptions"]) == ("fp16", {})
 
@@ -499,7 +504,8 @@ class TestQuantize:
     @pytest.mark.parametrize("precision", ["bf16", "fp32"])
     def test_other_types_need_no_images(self, cli, here, precision):
         done = cli("quantize", "m.onnx", "--precision", precision, "--out", "h.onnx")
-        assert done == (0, "", f"wrote fcn_r18-d8 in {precision} to h.onnx\n")
+        said = f"{UNCHECKED.format('type')}\nwrote fcn_r18-d8 in {precision} to h.onnx\n"
+        assert done == (0, "", said)
         assert read_spec(here / "h.onnx").precision == precision
 
     def test_nodes_that_stay_fp32_are_said(self, cli, here, make_model, write_network):
@@ -514,6 +520,7 @@ class TestQuantize:
         assert done.err.splitlines() == [
             ":: checking what fits fp16 on 8 drawn streets",
             f":: kept in fp32, because fp16 cannot hold it: {', '.join(kept)}",
+            UNCHECKED.format("type"),
             "wrote fcn_r18-d8 in fp16 to h.onnx",
         ]
         assert "decode_head.conv_seg" in kept
@@ -524,6 +531,8 @@ class TestQuantize:
         done = cli("build", "m.onnx", *asked, "--out", "rtx")
         assert done.err.splitlines() == [
             ":: checking what fits fp16 on 8 drawn streets",
+            UNCHECKED.format("type"),
+            UNCHECKED.format("build"),
             "wrote the bundle to rtx",
         ]
         assert "18 fp16 (100.0 % of GMAC)" in done.out

@@ -31,6 +31,7 @@ def reference():
     return Reference.of(
         lambda frame: frame[:, :, 0] % 3,
         frames,
+        SIZE,
         source="PyTorch",
         kind="photos",
         is_drawn=False,
@@ -77,7 +78,7 @@ def test_network_without_one_says_so(tiny_network):
 def test_frames_that_cannot_be_compressed_are_made_smaller(size):
     frames = shrink_to_fit([noise(size, seed) for seed in range(3)], size)
     reference = Reference.of(
-        lambda frame: frame[:, :, 0], frames, source="x", kind="y", is_drawn=True
+        lambda frame: frame[:, :, 0] // 16, frames, size, source="x", kind="y", is_drawn=True
     )
     assert len(reference.to_json()) < 4_000_000
     assert all(frame.shape[1] * 8 > size[1] for frame in frames)
@@ -91,6 +92,7 @@ def test_frames_that_cannot_be_compressed_are_made_smaller(size):
         {"frames": ["!!!!"]},
         {"frames": 3},
         {"label_maps": ["aGVsbG8="]},
+        {"label_maps": []},
         {"source": None, "frames": None},
     ],
 )

@@ -20,8 +20,10 @@ from fcn_trt.network.contract import initializer
 from fcn_trt.pipeline.plan import Checking, Compile, Export, Plan, Type
 from fcn_trt.pipeline.run import rebuild, run
 from fcn_trt.precision import type_network as typing_step
+from fcn_trt.runtime.check import FIRST_LOAD
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.scene.scene import StreetScene
+from fcn_trt.spec import Check
 from tests.plans import as_network
 
 SIZE = (128, 256)
@@ -176,9 +178,6 @@ class TestFirstLoad:
     @pytest.fixture
     def elsewhere(self, quantised, tmp_path):
         """A bundle as a machine makes it that cannot run it."""
-        from fcn_trt.runtime.segmenter import FIRST_LOAD
-        from fcn_trt.spec import Check
-
         bundle = tmp_path / "elsewhere"
         bundle.mkdir()
         (bundle / "network.onnx").write_bytes(quantised.network.read_bytes())

@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from fcn_trt.engine.build import build_engine
 from fcn_trt.engine.bundle import PLAN_NAME, Bundle, load_bundle
-from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions
+from fcn_trt.engine.options import RTX_CAPABILITIES
 from fcn_trt.engine.tensorrt.progress import BuildPhase
 from fcn_trt.errors import BundleError, PlanError
 from fcn_trt.machine import Gpu, Machine
 from fcn_trt.pipeline import run as module
-from fcn_trt.pipeline.run import Watcher, rebuild
+from fcn_trt.pipeline.plan import Compile, Plan
+from fcn_trt.pipeline.run import Watcher, rebuild, run
 from tests.plans import LIMITED, as_network, build_limited, without_time
 
 
@@ -34,9 +34,7 @@ def rtx_bundle(rtx, tiny_network, tmp_path):
 
 
 def test_openvino_bundle_is_rebuilt_to_an_equal_one(tiny_network, tmp_path):
-    first = build_engine(
-        as_network(tiny_network), tmp_path / "b", target="openvino", options=BuildOptions()
-    )
+    first = run(Plan(source=as_network(tiny_network), compile=Compile()), tmp_path / "b").bundle
     again = rebuild(first)
     assert again.path == first.path
     assert without_time(again) == without_time(first)

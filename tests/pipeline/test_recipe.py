@@ -201,7 +201,8 @@ class TestUnknownKey:
         assert refusal(whole(percision='"fp16"')) == (
             "has an unknown key: percision (did you mean precision?); allowed there are model, "
             "weights, labels, onnx_output, size, batch, precision, target, output, calibration, "
-            "method, keep_float, images, dynamic, device"
+            "method, keep_float, images, mean, std, scale, input_colour, threshold, ema, ignore, "
+            "check, accept, dynamic, device"
         )
 
     def test_in_a_table_it_is_named_with_the_keys_of_that_table(self, refusal):
@@ -332,10 +333,6 @@ def test_jetson_is_refused_for_tensorrt_rtx(refusal):
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        (
-            {"precision": '"bf16"', "images": '"photos"'},
-            "images: only fp16 is checked on images; leave it out",
-        ),
         (
             {"calibration": '"street.json"'},
             "calibration: only int8 and fp8 are calibrated; leave it out",

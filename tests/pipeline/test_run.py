@@ -73,6 +73,7 @@ def recipe(tmp_path, checkpoints):
             "precision": "fp32",
             "target": "openvino",
             "labels": "camvid",
+            "accept": 0.5,  # random weights label noise, whatever rounds it
         } | keys
         path = folder / f"{name}.toml"
         lines = [f"{k} = {json.dumps(v)}\n" for k, v in values.items() if v is not None]
@@ -230,12 +231,19 @@ class TestChange:
             yield lambda: seen.append("image")
 
         build_recipe(read_recipe(path), watcher=Watcher(images_bar=bar))
-        assert seen == [(f"checking what fits fp16 on {photos}", 2), "image", "image"]
+        assert seen == [
+            ("checking against PyTorch on frames of photos", 4),
+            *["image"] * 4,
+            (f"checking what fits fp16 on {photos}", 2),
+            *["image"] * 2,
+            ("checking fp16 against PyTorch", 2),
+            *["image"] * 2,
+        ]
         assert made(build(path)) == []
         cv2.imwrite(str(photos / "1.png"), make_frame(seed=2))
         done = build(path)
-        assert made(done) == ["type", "build"]
-        assert reasons(done) == {"images changed"}
+        assert made(done) == ["export", "type", "build"]
+        assert reasons(done) == {"frames, images changed"}
 
     def test_file_with_the_large_tensors_of_an_onnx_is_an_input(self, recipe, tiny_network):
         onnx = pytest.importorskip("onnx")
@@ -288,7 +296,7 @@ class TestQuantised:
         folder: Path = recipe().parent
         weights = str(folder / "street.pth")
         network, out = folder / "street.onnx", folder / "street.json"
-        export_network("fcn_r18-d8", network, size=(64, 96), weights=weights, labels="camvid")
+        export_network("fcn_r18-d8", network, size=(64, 96), weights=weights)
         streets = RangeImages(streets=2, size=(64, 96))
         cache = calibrate(as_network(network), streets, method="mse", created="2026-11-21")
         write_calibration(cache, out)
@@ -345,16 +353,17 @@ def test_onnx_that_names_no_file_of_its_own_folder_is_refused(recipe, tiny_netwo
     assert f"m.onnx keeps tensors in {location!r}, which is no file in its own" in str(caught.value)
 
 
+CHECKS = "fcn_trt.pipeline.checks"
 ENTRIES: dict[str, dict[str, tuple[str, ...]]] = {
     "checkpoint": {
-        "export": ("fcn_trt.network.to_onnx", "fcn_trt.model.load"),
-        "type": ("fcn_trt.precision.type_network", "fcn_trt.calibration.images"),
-        "build": ("fcn_trt.engine.openvino.builder",),
+        "export": ("fcn_trt.network.to_onnx", "fcn_trt.model.load", CHECKS),
+        "type": ("fcn_trt.precision.type_network", "fcn_trt.calibration.images", CHECKS),
+        "build": ("fcn_trt.engine.openvino.builder", "fcn_trt.runtime.openvino", CHECKS),
     },
     "import": {
-        "export": ("fcn_trt.network.import_onnx",),
-        "type": ("fcn_trt.precision.type_network",),
-        "build": ("fcn_trt.engine.tensorrt.builder",),
+        "export": ("fcn_trt.network.import_onnx", CHECKS),
+        "type": ("fcn_trt.precision.type_network", CHECKS),
+        "build": ("fcn_trt.engine.tensorrt.builder", "fcn_trt.runtime.segmenter", CHECKS),
     },
 }
 """What each step calls, of a plan for the CPU in FP16 and of one for RTX GPUs in BF16."""
