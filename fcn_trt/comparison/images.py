@@ -31,7 +31,7 @@ class ImageChoice:
     Attributes:
         folder: Of the images.
         labels: Folder of their labels, a PNG per image with its name; None compares without.
-        ignore: The label in these files that is left out, besides 255; None takes what the spec says.
+        ignore: The label in these files that is left out, besides 255; None takes the spec's.
         limit: So many images at most, spread evenly over the folder; None takes all.
     """
 
