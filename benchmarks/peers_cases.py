@@ -38,7 +38,7 @@ from fcn_trt.engine.openvino.builder import openvino_core, openvino_version
 from fcn_trt.model.architecture import architecture
 from fcn_trt.model.profile import profile
 from fcn_trt.network.file import Network
-from fcn_trt.pipeline.plan import Compile, Export, Plan
+from fcn_trt.pipeline.plan import Checking, Compile, Export, Plan
 from fcn_trt.pipeline.run import run
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import Frame, LabelMap, Precision, Size
@@ -291,7 +291,8 @@ def _export(module: nn.Module, size: Size, folder: Path) -> Network:
     """The same weights as our FP32 ONNX."""
     torch.save(module.state_dict(), folder / "random.pth")
     network = folder / "network.onnx"
-    export = Export(model=MODEL, weights=str(folder / "random.pth"), size=size)
+    weights = str(folder / "random.pth")
+    export = Export(model=MODEL, weights=weights, size=size, checking=Checking(is_on=False))
     return run(Plan(export=export), network).network
 
 

@@ -33,7 +33,7 @@ from fcn_trt.evaluation.datasets import Dataset, open_dataset
 from fcn_trt.evaluation.metrics import ConfusionMatrix
 from fcn_trt.files import sha256
 from fcn_trt.network.file import Network
-from fcn_trt.pipeline.plan import Export, Plan, Type
+from fcn_trt.pipeline.plan import Checking, Export, Plan, Type
 from fcn_trt.pipeline.run import run
 from fcn_trt.spec import QUANTISED, FloatPrecision, LabelMap, QuantisedPrecision
 from fcn_trt.stages.decode import decode
@@ -127,6 +127,7 @@ def _rows(
             calibration=ranges,
             method=case.method,
             float_precision=case.rest,
+            checking=Checking(is_on=False),  # how far it agrees is what is measured
         )
         maps = list(_label_maps(run(Plan(source=plain, type=step), typed).network, dataset))
         agreement = Agreement(len(spec.classes))

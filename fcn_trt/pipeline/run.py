@@ -222,7 +222,9 @@ def rebuild(bundle: Bundle, *, watcher: Watcher = SILENT) -> Bundle:
 def _as_before(bundle: Bundle) -> Checking:
     """How a bundle was checked when it was built, and what was accepted then."""
     last = bundle.manifest.checks[-1] if bundle.manifest.checks else None
-    return Checking(is_on=last is None or last.reason != NOT_ASKED, accept=last.floor if last else None)
+    return Checking(
+        is_on=last is None or last.reason != NOT_ASKED, accept=last.floor if last else None
+    )
 
 
 def _check(plan: Plan, out: Path, name: str) -> None:
