@@ -254,21 +254,7 @@ def _assign(module: Fcn, tensors: Tensors, path: Path) -> None:
     problems = [
         *(f"{name} is missing" for name in sorted(wanted.keys() - given.keys())),
         *(f"{name} is left over" for name in sorted(given.keys() - wanted.keys())),
-        *(
-            f"{name} is {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
-            for name in both
-            if given[name].shape != wanted[name].shape
-        ),
-        *(
-            f"{name} holds values that are not finite"
-            for name in both
-            if not torch.isfinite(given[name]).all()
-        ),
-        *(
-            f"{name} holds {str(given[name].dtype).removeprefix('torch.')} instead of weights"
-            for name in both
-            if not given[name].is_floating_point()
-        ),
+        *(f"{name} {fault}" for name in both if (fault := _fault(given[name], wanted[name]))),
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -276,3 +262,13 @@ def _assign(module: Fcn, tensors: Tensors, path: Path) -> None:
             f"{path} does not fit {module.arch.name}: {'; '.join(problems[:3])}{more}"
         )
     module.load_state_dict(given, strict=False)
+
+
+def _fault(given: torch.Tensor, wanted: torch.Tensor) -> str | None:
+    """What keeps a tensor from standing for another; None if nothing does."""
+    if given.shape != wanted.shape:
+        return f"is {tuple(given.shape)} instead of {tuple(wanted.shape)}"
+    if not given.is_floating_point() or given.layout != torch.strided:
+        kind = given.layout if given.is_floating_point() else given.dtype
+        return f"holds {str(kind).removeprefix('torch.')} values instead of plain numbers"
+    return None if torch.isfinite(given).all() else "holds values that are not finite"

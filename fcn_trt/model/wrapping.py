@@ -72,7 +72,7 @@ def find_weights(content: Mapping[Any, Any], path: Path, *, average: bool | None
     is_average = _is_average(key) or any(name.endswith("n_averaged") for name in sets[key])
     if average and not is_average:
         raise CheckpointError(
-            f"{path} holds no average of its weights beside them; leave --ema out to export these"
+            f"{path} holds no average of all its weights; leave --ema out to export these"
         )
     return own
 
@@ -195,7 +195,7 @@ def _choose(
 
 def _say_taken(path: Path, key: str, prefix: str, left: list[str]) -> None:
     """Log what was not plain: the key, the prefix, or other weights that were left."""
-    said = [f"those under {key}"] if key not in _USUAL or left else []
+    said = [f"under {key}"] if key not in _USUAL or left else []
     said += [f"without {prefix} before each name"] if prefix else []
     said += [f"and not those under {', '.join(left[:3])}"] if left else []
     if said:

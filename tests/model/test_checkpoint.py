@@ -373,10 +373,20 @@ class TestStrictness:
         tensors["decode_head.conv_seg.bias"][3] = value
         self.refused(saved, tensors, r"conv_seg\.bias holds values that are not finite")
 
-    def test_weights_that_are_no_floats_are_refused(self, tensors, saved):
-        name = "decode_head.conv_seg.bias"
-        tensors[name] = tensors[name].to(torch.int8)
-        self.refused(saved, tensors, r"conv_seg\.bias holds int8 instead of weights")
+    @pytest.mark.parametrize(
+        ("convert", "kind"),
+        [
+            (lambda tensor: tensor.to(torch.int8), "int8"),
+            (lambda tensor: tensor.to_sparse(), "sparse_coo"),
+            (lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8), "qint8"),
+        ],
+    )
+    @pytest.mark.filterwarnings("ignore:.*quantized tensor creation functions")
+    def test_weights_that_are_no_plain_numbers_are_refused(self, convert, kind, tensors, saved):
+        tensors["decode_head.conv_seg.bias"] = convert(tensors["decode_head.conv_seg.bias"])
+        self.refused(
+            saved, tensors, rf"conv_seg\.bias holds {kind} values instead of plain numbers"
+        )
 
     @pytest.mark.parametrize("name", ["criterion.weight", "decode_head.loss_decode.weight"])
     def test_losses_are_ignored(self, name, tensors, saved):

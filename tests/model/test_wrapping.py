@@ -84,7 +84,7 @@ class TestOneSet:
     def test_unusual_key_is_said(self, weights, tmp_path, caplog):
         with caplog.at_level(logging.INFO, logger="fcn_trt"):
             read({"model_state_dict": weights}, tmp_path)
-        assert "m.pth: taking the weights those under model_state_dict" in caplog.text
+        assert "m.pth: taking the weights under model_state_dict" in caplog.text
 
     def test_lightning_with_its_loss_is_unwrapped(self, weights, tmp_path):
         content = prefixed(weights, "model.") | {"criterion.weight": torch.ones(3)}
