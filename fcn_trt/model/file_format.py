@@ -21,6 +21,7 @@ MAX_SAFETENSORS_HEADER = 100_000_000
 _UNPACK = "unpack it and give the checkpoint in it"
 _STATE_DICT = "save the model's state_dict() with torch.save and give that"
 _FETCH = "open the link in a browser and fetch the file itself"
+_ONNX = "give it a name that ends in .onnx"
 _FROM_TORCH = "give the PyTorch checkpoint that it was made from"
 
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
@@ -44,7 +45,7 @@ _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (rb"\x93NUMPY", "is a NumPy array", _STATE_DICT),
     (rb"GGUF", "is a GGUF file", _FROM_TORCH),
     # ModelProto begins with ir_version, and a field of a higher number follows (onnx.proto).
-    (rb"\x08[\x03-\x14][\x12\x1a\x22\x28\x32\x3a\x42\x72]", "is an ONNX file", "call it .onnx"),
+    (rb"\x08[\x03-\x14][\x12\x1a\x22\x28\x32\x3a\x42\x72]", "is an ONNX file", _ONNX),
 )
 """How files of other kinds begin, what they are, and what to do."""
 
@@ -111,7 +112,7 @@ def _foreign(head: bytes) -> tuple[str, str] | None:
             return what, remedy
     if head.startswith(b"\x80") and len(head) > 32 and _TORCH_MAGIC not in head[:32]:
         return "is a plain pickle and no PyTorch checkpoint", _STATE_DICT
-    if len(head) > 8 and not re.search(rb"[^\t\n\r\x20-\x7e]", head):
+    if len(head) > 8 and not re.search(rb"[\x00-\x08\x0e-\x1f]", head):
         return "is a text and no PyTorch checkpoint", "give what torch.save wrote"
     return None
 
@@ -125,5 +126,5 @@ def _foreign_zip(path: Path) -> tuple[str, str] | None:
         return None
     for pattern, what, remedy in _MEMBERS:
         if any(re.fullmatch(pattern, name) for name in names):
-            return (what, remedy.replace("FILE", f"'{path.name}'")) if what else None
+            return (what, remedy.replace("FILE", repr(str(path)))) if what else None
     return "is a zip archive", _UNPACK

@@ -79,7 +79,7 @@ FOREIGN = {
     "is a torch.package": zipped(**{"m__.data__extern_modules": "", "m__model__model.pkl": ""}),
     "is an ONNX file": empty_network(),
     "is a plain pickle": b"\x80\x04\x95" + bytes(60),
-    "is a text": b'{"message": "Not Found"}',
+    "is a text": '{"message": "nicht verfügbar"}'.encode(),
 }
 
 
