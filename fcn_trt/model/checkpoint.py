@@ -124,7 +124,7 @@ def load_checkpoint(
         CheckpointError: the file is damaged, unsafe, of another family, or does not fit `model`.
     """
     tensors, meta = read_checkpoint(file.path, average=average)
-    config = config_variables(meta.get("config") or meta.get("cfg"))
+    config = config_variables(meta["config"] if "config" in meta else meta.get("cfg"))
     tensors = _translate(tensors, file.path)
     if what := unsupported(config):
         raise CheckpointError(

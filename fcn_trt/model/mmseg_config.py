@@ -111,8 +111,9 @@ def _normalize_step(config: dict[str, Any]) -> dict[str, Any]:
 def _three(values: Any) -> Rgb | None:
     match values:
         case (int() | float(), int() | float(), int() | float()):
-            first, second, third = map(float, values)
-            return (first, second, third) if 0 <= min(values) <= max(values) <= 255 else None
+            if 0 <= min(values) <= max(values) <= 255:
+                first, second, third = map(float, values)
+                return first, second, third
     return None
 
 

@@ -56,11 +56,19 @@ def read_checkpoint(path: Path, *, average: bool | None = None) -> tuple[Tensors
             )
         said = content.get("meta")
         meta = (dict(said) if isinstance(said, Mapping) else {}) | _trained_by(content)
-    tensors = {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in find_weights(content, path, average=average).items()
-    }
-    return tensors, meta
+    weights = find_weights(content, path, average=average)
+    return {name: _float32(name, value, path) for name, value in weights.items()}, meta
+
+
+def _float32(name: str, value: torch.Tensor, path: Path) -> torch.Tensor:
+    try:
+        return value.float() if value.is_floating_point() else value
+    except RuntimeError as error:  # a type that torch does not convert, or no such memory
+        kind = str(value.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{path} holds {name} as {kind} of shape {tuple(value.shape)}, which does not become "
+            "float32 here; save the weights as float32"
+        ) from error
 
 
 def _trained_by(content: Mapping[Any, Any]) -> dict[str, str]:

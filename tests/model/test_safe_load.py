@@ -195,3 +195,18 @@ def test_getattr_in_a_file_gets_nothing(tmp_path):
     content = {"state_dict": {"a": torch.ones(1)}, "hook": AttackByGetattr("x")}
     torch.save(content, tmp_path / "last.pth")
     assert list(read_checkpoint(tmp_path / "last.pth")[0]) == ["a"]
+
+
+@pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="needs torch 2.8 or later")
+def test_floats_that_torch_does_not_convert_are_refused(tmp_path):
+    tensor = torch.zeros(2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    save_file({"a.weight": tensor}, tmp_path / "tiny.safetensors")
+    with pytest.raises(CheckpointError, match=r"a\.weight as float4_e2m1fn_x2 .* as float32"):
+        read_checkpoint(tmp_path / "tiny.safetensors")
+
+
+def test_more_numbers_than_memory_holds_are_refused(tmp_path):
+    tensor = torch.ones((), dtype=torch.float16).expand(1 << 50)
+    torch.save({"a.weight": tensor}, tmp_path / "last.pth")
+    with pytest.raises(CheckpointError, match=r"a\.weight as float16 of shape \(11258999"):
+        read_checkpoint(tmp_path / "last.pth")
