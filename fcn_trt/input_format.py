@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 __all__ = [
-    "NOTHING_SAID",
     "InputColour",
     "InputFormat",
     "Rgb",
@@ -70,9 +69,6 @@ class InputFormat:
             scaled = [values[::-1] for values in scaled]
         (mr, mg, mb), (sr, sg, sb) = scaled
         return (mr, mg, mb), (sr, sg, sb)
-
-
-NOTHING_SAID = InputFormat()
 
 
 def _scale_of(mean: Rgb, std: Rgb) -> Scale:

@@ -4,7 +4,7 @@ Tensors tell the family, the depth, the stem, the widths and the number of class
 tell dilations, D6 or align_corners; those come from the model name, from the checkpoint's own
 config, or from a published hash. If they come from nowhere, loading is refused.
 
-Every tensor is used or is on `TRAINING_ONLY`.
+Every tensor is used or is on `TRAINING_ONLY`, and what is assumed is logged.
 
 Key layouts: torchvision.models.segmentation; MMSegmentation 0.x and 1.x mmseg/models; and
 pytorch-auto-drive utils/models/segmentation.
@@ -12,33 +12,44 @@ pytorch-auto-drive utils/models/segmentation.
 
 from __future__ import annotations
 
+import logging
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fcn_trt.errors import AmbiguousModelError, CheckpointError
-from fcn_trt.input_format import NOTHING_SAID, InputFormat, Rgb
-from fcn_trt.labels import LabelSet, label_set, label_set_for, label_set_names, named_label_set
-from fcn_trt.model import mmseg_config
-from fcn_trt.model.architecture import (
-    ARCHITECTURES,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Architecture,
-)
+from fcn_trt.errors import CheckpointError
+from fcn_trt.input_format import InputFormat, Rgb
+from fcn_trt.labels import LabelSet
+from fcn_trt.model.architecture import IMAGENET_MEAN, IMAGENET_STD, Architecture
+from fcn_trt.model.checkpoint_labels import checkpoint_labels
 from fcn_trt.model.fcn import Fcn
-from fcn_trt.model.safe_load import Tensors, read_checkpoint
+from fcn_trt.model.identify import identify
+from fcn_trt.model.mmseg_config import config_colour, config_numbers, config_variables
+from fcn_trt.model.mmseg_model import config_threshold, is_slid, norm_eps, unsupported
+from fcn_trt.model.relatives import relative
+from fcn_trt.model.safe_load import read_checkpoint
 from fcn_trt.model.weights import RandomWeights, WeightsFile
+from fcn_trt.model.wrapping import Tensors
 
 __all__ = ["LoadedModel", "load_checkpoint", "random_model"]
 
+logger = logging.getLogger(__name__)
+
 TRAINING_ONLY = re.compile(
-    r"(auxiliary_head|aux_classifier|aux_head)\..*|backbone\.fc\..*|.*\.num_batches_tracked|ema_.*"
+    r"(auxiliary_head|aux_classifier|aux_head)\..*|backbone\.fc\..*|.*\.num_batches_tracked"
+    r"|steps|(decode_head\.)?\w*(criterion|loss)\w*\..*"
 )
-"""Keys that inference does not need: auxiliary heads, ImageNet classifiers, step counters, EMA."""
+"""Keys that inference does not need: auxiliary heads, ImageNet classifiers, counters, losses."""
+
+DEFAULT_THRESHOLD = 0.5
+
+_CLASSIFIER = "decode_head.conv_seg.weight"
+_CLASSIFIER_BIAS = "decode_head.conv_seg.bias"
+_FIRST_BLOCK = "backbone.layer1.0.conv1.weight"
 
 _TO_OURS = (
     (re.compile(r"^backbone\.conv1\."), "backbone.stem.0."),
@@ -92,14 +103,14 @@ def load_checkpoint(
     model: str | None = None,
     *,
     labels: LabelSet | None = None,
-    said: InputFormat = NOTHING_SAID,
+    said: InputFormat = InputFormat(),
     threshold: float | None = None,
     average: bool | None = None,
 ) -> LoadedModel:
     """Load a checkpoint of any family strictly.
 
     Args:
-        file: The checkpoint: .pt or .pth of any family, or .safetensors with `Fcn`'s own keys.
+        file: The checkpoint: what torch.save or safetensors wrote, in any of the usual wrappings.
         model: Name of its architecture; None finds it out or refuses.
         labels: Its classes; None takes the checkpoint's own, else numbered ones.
         said: How its input was made; what is not said is the checkpoint's own, else ImageNet's RGB.
@@ -112,18 +123,35 @@ def load_checkpoint(
         AmbiguousModelError: several models fit and nothing says which one it is.
         CheckpointError: the file is damaged, unsafe, of another family, or does not fit `model`.
     """
-    tensors, meta = read_checkpoint(file.path)
-    config = mmseg_config.config_variables(str(meta.get("config") or meta.get("cfg") or ""))
+    tensors, meta = read_checkpoint(file.path, average=average)
+    config = config_variables(meta["config"] if "config" in meta else meta.get("cfg"))
     tensors = _translate(tensors, file.path)
-    mean, std = _normalisation(config, file.path)
-    arch = _architecture(tensors, meta, config, file, model)
-    classes = tensors["decode_head.conv_seg.weight"].shape[0]
-    module = Fcn(arch, classes, base_width=tensors["backbone.layer1.0.conv1.weight"].shape[0])
+    if what := unsupported(config):
+        raise CheckpointError(
+            f"{file.path} cannot be exported: its config says {what}; give a checkpoint without "
+            "it, or, if it changes nothing, take it out of the checkpoint's config"
+        )
+    arch = identify(tensors, meta, config, file, model)
+    mean, std, is_bgr = _input(config, said, file, meta)
+    tensors, is_binary = _two_classes(tensors, config, threshold, file.path)
+    classes = tensors[_CLASSIFIER].shape[0]
+    module = Fcn(arch, classes, base_width=tensors[_FIRST_BLOCK].shape[0])
+    for part in ("backbone", "decode_head"):
+        _set_eps(module.get_submodule(part), norm_eps(config, part))
     _assign(module, tensors, file.path)
+    if is_bgr:
+        first = module.backbone.stem[0].weight
+        first.data = first.data.flip(1)
+    if is_slid(config):
+        logger.info(
+            "%s was tested in windows; here it takes whole images (`fcn-trt eval --slide` measures "
+            "it in windows)",
+            file.path.name,
+        )
     return LoadedModel(
         module=module.eval(),
         weights=file.published.name if file.published else file.path.name,
-        labels=_labels(classes, meta, file, labels),
+        labels=checkpoint_labels(classes, meta, file, labels, is_binary=is_binary),
         source_sha256=file.sha256,
         licence=str(meta.get("licence", "")),
         mean=mean,
@@ -132,12 +160,19 @@ def load_checkpoint(
 
 
 def _translate(tensors: Tensors, path: Path) -> Tensors:
+    """The tensors under the names of `Fcn`; refuse those of another network by what it is."""
+    if what := relative(tensors):
+        raise CheckpointError(
+            f"{path} is {what}, and only FCNs on ResNet18, 50 and 101 as torchvision, "
+            "MMSegmentation and pytorch-auto-drive have them are run here; `fcn-trt models` lists "
+            "them"
+        )
     ours = {}
     for name, tensor in tensors.items():
         for pattern, replacement in _TO_OURS:
             name = pattern.sub(replacement, name)
         ours[name] = tensor
-    needed = ("decode_head.conv_seg.weight", "backbone.layer1.0.conv1.weight")
+    needed = (_CLASSIFIER, _FIRST_BLOCK)
     if not all(name in ours and ours[name].dim() == 4 for name in needed):
         found = ", ".join(list(tensors)[:3]) or "no tensors"
         raise CheckpointError(
@@ -148,115 +183,63 @@ def _translate(tensors: Tensors, path: Path) -> Tensors:
     return ours
 
 
-def _normalisation(config: dict[str, Any], path: Path) -> tuple[Rgb, Rgb]:
-    """What the checkpoint's config says, else ImageNet's, which the families normalise with."""
+def _input(
+    config: dict[str, Any], said: InputFormat, file: WeightsFile, meta: dict[str, Any]
+) -> tuple[Rgb, Rgb, bool]:
+    """(mean, std, whether the network takes BGR): as was said, else as the config says."""
     try:
-        return mmseg_config.config_normalisation(config) or (IMAGENET_MEAN, IMAGENET_STD)
+        source = said if said.says_numbers else config_numbers(config)
     except ValueError as error:
-        raise CheckpointError(f"{path} cannot be exported: {error}") from error
-
-
-def _architecture(
-    tensors: Tensors,
-    meta: dict[str, Any],
-    config: dict[str, Any],
-    file: WeightsFile,
-    model: str | None,
-) -> Architecture:
-    """The one architecture that the tensors, the checkpoint's own words and `model` agree on."""
-    fitting = _fitting(tensors)
-    if not fitting:
-        raise CheckpointError(f"{file.path} has the keys of an FCN, but of no known depth and stem")
-    said = _said(fitting, meta, config, file, tensors)
-    if model is None:
-        # How the file is packed is only a hint: it decides where nothing was said, asked or named.
-        hinted = [a for a in said if a.family == meta.get("trained_by")] or said
-        if len(hinted) > 1:
-            raise AmbiguousModelError(
-                f"the tensors of {file.path} fit several models that compute different things; "
-                f"name the one it was trained as: {', '.join(a.name for a in hinted)} "
-                f"(`fcn-trt export NAME --weights {file.path}`)"
-            )
-        return hinted[0]
-    for arch in said:
-        if arch.name == model:
-            return arch
-    raise CheckpointError(f"{file.path} is not {model}; it is {' or '.join(a.name for a in said)}")
-
-
-def _fitting(tensors: Tensors) -> list[Architecture]:
-    """The architectures whose tensors these could be."""
-    depth = 18
-    if "backbone.layer1.0.conv3.weight" in tensors:
-        depth = 101 if "backbone.layer3.22.conv1.weight" in tensors else 50
-    stem = "3x3" if "backbone.stem.3.weight" in tensors else "7x7"
-    concat = "decode_head.conv_cat.conv.weight" in tensors
-    return [
-        a
-        for a in ARCHITECTURES.values()
-        if (a.depth, a.stem, a.head.concat) == (depth, stem, concat)
-    ]
-
-
-def _said(
-    fitting: list[Architecture],
-    meta: dict[str, Any],
-    config: dict[str, Any],
-    file: WeightsFile,
-    tensors: Tensors,
-) -> list[Architecture]:
-    """Those of `fitting` that the checkpoint's own words leave over; never none."""
-    described = mmseg_config.model_config(config)
-    if file.published is not None:
-        left = [a for a in fitting if a.name == file.published.model]
-    elif "model" in meta:
-        left = [a for a in fitting if a.name == meta["model"]]
-    elif described is not None:
-        left = [a for a in fitting if mmseg_config.config_describes(described, a)]
-    elif any(name.startswith("aux_classifier.") for name in tensors):
-        # pytorch-auto-drive's FCN is built without one; torchvision's published files have it.
-        left = [a for a in fitting if a.family == "torchvision"]
-    else:
-        left = fitting
-    if not left:
-        raise CheckpointError(
-            f"{file.path} says it is {meta.get('model', 'a model that is not known here')}, but "
-            f"its tensors are those of {' or '.join(a.name for a in fitting)}"
+        raise CheckpointError(f"{file.path} cannot be exported: {error}") from error
+    colour = said.colour or config_colour(config) or "rgb"
+    numbers = replace(source, colour=colour).normalisation()
+    # Published models and our own are known to take what ImageNet's do.
+    if numbers is None and not file.published and "labels" not in meta:
+        logger.info(
+            "%s does not say how its input was normalised; taking ImageNet's mean and std, %s "
+            "(--mean, --std, --scale and --input-colour say otherwise)",
+            *(file.path.name, colour.upper()),
         )
-    return left
+    return *(numbers or (IMAGENET_MEAN, IMAGENET_STD)), colour == "bgr"
 
 
-def _labels(
-    classes: int, meta: dict[str, Any], file: WeightsFile, asked: LabelSet | None
-) -> LabelSet:
-    """The classes that were asked for, else the checkpoint's own, else numbered ones."""
-    try:
-        return label_set_for(classes, asked or _own_labels(meta, file))
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(
-            f"{file.path} cannot be labelled ({str(error).partition(';')[0]}); give --labels a "
-            f"file with a line per class, or one of {', '.join(label_set_names())}"
-        ) from error
+def _two_classes(
+    tensors: Tensors, config: dict[str, Any], threshold: float | None, path: Path
+) -> tuple[Tensors, bool]:
+    """A classifier of one logit as one of two classes, and whether it was one.
 
-
-def _own_labels(meta: dict[str, Any], file: WeightsFile) -> LabelSet | None:
-    """What a published hash says, or what MMSegmentation or our trainer wrote into the checkpoint.
-
-    Where a known label set has these classes, it is that one.
+    They are (logit, 2 logit - log(t / (1 - t))): the second is the larger where the logit's sigmoid
+    is above t, and the first is still what the checkpoint computes. As one row of weights is twice
+    the other, both get the same codes in INT8, and nothing is lost between them.
     """
-    if name := (file.published.labels if file.published else meta.get("labels")):
-        return label_set(name)
-    own = meta.get("dataset_meta")
-    own = own if isinstance(own, dict) else {}
-    names = own.get("classes") or meta.get("CLASSES")
-    if not names:
-        return None
-    colours = own.get("palette") or meta.get("PALETTE")
-    palette = ["#" + "".join(f"{int(v):02x}" for v in colour) for colour in colours or ()]
-    classes = tuple(str(name).strip() for name in names)  # ADE20K is published with "bed "
-    known = (label_set(name) for name in label_set_names())
-    same = next((k for k in known if k.classes == classes), None)
-    return same or named_label_set(classes, palette or None)
+    weight = tensors[_CLASSIFIER]
+    if weight.shape[0] != 1:
+        if threshold is not None:
+            raise CheckpointError(
+                f"{path} has {weight.shape[0]} classes, of which each pixel gets the best; leave "
+                "--threshold out, which is for networks with one logit"
+            )
+        return tensors, False
+    own = config_threshold(config)
+    chosen = threshold or own or DEFAULT_THRESHOLD
+    if threshold is None:
+        logger.info(
+            "%s has one logit, which is taken as found above probability %g, %s (--threshold says "
+            "otherwise)",
+            *(path.name, chosen, "as by its config" if own else "as nothing says another"),
+        )
+    made = tensors | {_CLASSIFIER: torch.cat([weight, 2 * weight])}
+    bias = tensors.get(_CLASSIFIER_BIAS)
+    if bias is not None and bias.shape == (1,):
+        odds = math.log(chosen / (1 - chosen))
+        made[_CLASSIFIER_BIAS] = torch.cat([bias, 2 * bias - odds])
+    return made, True
+
+
+def _set_eps(module: torch.nn.Module, eps: float) -> None:
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.eps = eps
 
 
 def _assign(module: Fcn, tensors: Tensors, path: Path) -> None:
@@ -271,16 +254,7 @@ def _assign(module: Fcn, tensors: Tensors, path: Path) -> None:
     problems = [
         *(f"{name} is missing" for name in sorted(wanted.keys() - given.keys())),
         *(f"{name} is left over" for name in sorted(given.keys() - wanted.keys())),
-        *(
-            f"{name} is {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
-            for name in both
-            if given[name].shape != wanted[name].shape
-        ),
-        *(
-            f"{name} holds values that are not finite"
-            for name in both
-            if not torch.isfinite(given[name]).all()
-        ),
+        *(f"{name} {fault}" for name in both if (fault := _fault(given[name], wanted[name]))),
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -288,3 +262,13 @@ def _assign(module: Fcn, tensors: Tensors, path: Path) -> None:
             f"{path} does not fit {module.arch.name}: {'; '.join(problems[:3])}{more}"
         )
     module.load_state_dict(given, strict=False)
+
+
+def _fault(given: torch.Tensor, wanted: torch.Tensor) -> str | None:
+    """What keeps a tensor from standing for another; None if nothing does."""
+    if given.shape != wanted.shape:
+        return f"is {tuple(given.shape)} instead of {tuple(wanted.shape)}"
+    if not given.is_floating_point() or given.layout != torch.strided:
+        kind = given.layout if given.is_floating_point() else given.dtype
+        return f"holds {str(kind).removeprefix('torch.')} values instead of plain numbers"
+    return None if torch.isfinite(given).all() else "holds values that are not finite"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fcn_trt.input_format import NOTHING_SAID, InputFormat
+from fcn_trt.input_format import InputFormat
 from fcn_trt.labels import LabelSet, label_set
 from fcn_trt.model.architecture import architecture
 from fcn_trt.model.checkpoint import LoadedModel, load_checkpoint, random_model
@@ -16,7 +16,7 @@ def load_model(
     source: ModelSource,
     *,
     labels: LabelSet | None = None,
-    said: InputFormat = NOTHING_SAID,
+    said: InputFormat = InputFormat(),
     threshold: float | None = None,
     average: bool | None = None,
 ) -> LoadedModel:

@@ -1,4 +1,4 @@
-"""What an MMSegmentation config says of its model and its input, read as data and never run.
+"""An MMSegmentation config, read as data and never run, and what it says of a network's input.
 
 Checkpoints carry their config as Python text: 0.x under meta["config"], 1.x under meta["cfg"].
 """
@@ -8,76 +8,86 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from fcn_trt.input_format import Rgb
-from fcn_trt.model.architecture import Architecture
+from fcn_trt.input_format import InputColour, InputFormat, Rgb
 
-__all__ = ["config_describes", "config_normalisation", "config_variables", "model_config"]
+__all__ = ["config_colour", "config_numbers", "config_variables", "is_number", "shown"]
 
 
-def config_variables(text: str) -> dict[str, Any]:
-    """The top-level variables of a config; none where the text is no Python."""
+def config_variables(text: object) -> dict[str, Any]:
+    """The top-level variables of a config; none where it is no text of Python."""
+    variables: dict[str, Any] = {}
+    if not isinstance(text, str):
+        return variables
     try:
-        statements = ast.parse(text).body
+        for node in ast.parse(text).body:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                variables[node.targets[0].id] = _literal(node.value, variables)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return {}
-    return {
-        node.targets[0].id: _literal(node.value)
-        for node in statements
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-    }
+    return variables
 
 
-def model_config(config: dict[str, Any]) -> dict[str, Any] | None:
-    """The model that a config's variables describe; None if it does not stand there whole."""
-    model = config.get("model")
-    if not isinstance(model, dict) or "_base_" in config:
-        return None
-    return model if {"backbone", "decode_head"} <= model.keys() else None
+def config_colour(config: dict[str, Any]) -> InputColour | None:
+    """The order of the network's channels; None if the config does not say.
 
-
-def config_describes(model: dict[str, Any], arch: Architecture) -> bool:
-    """Whether a model's config describes this architecture; defaults are MMSegmentation's."""
-    backbone, head = model["backbone"], model["decode_head"]
-    if not isinstance(backbone, dict) or not isinstance(head, dict):
-        return False
-    described = (
-        backbone.get("style", "pytorch"),
-        backbone.get("strides", (1, 2, 2, 2)),
-        backbone.get("dilations", (1, 1, 1, 1)),
-        backbone.get("contract_dilation", False),
-        backbone.get("multi_grid"),
-        head.get("type"),
-        head.get("dilation", 1),
-        head.get("align_corners", False),
-    )
-    expected = ("pytorch", arch.strides, arch.dilations, True, None, "FCNHead")
-    return described == (*expected, arch.head.dilation, arch.align_corners)
-
-
-def config_normalisation(config: dict[str, Any]) -> tuple[Rgb, Rgb] | None:
-    """How images were normalised: (mean, std) of pixels of 0 to 255; None if it does not say.
-
-    Raises:
-        ValueError: it says what the runtime does not do: BGR, or numbers that normalise nothing.
-
-    Source: MMSegmentation 1.x mmseg/models/data_preprocessor.py (bgr_to_rgb is False by default);
+    Source: MMSegmentation 1.x mmseg/models/data_preprocessor.py (converts nothing by default);
         0.x mmcv.imnormalize behind the step Normalize (to_rgb is True by default).
     """
-    if said := _preprocessor(config):
-        name, is_rgb = "data_preprocessor", said.get("bgr_to_rgb", False)
-    elif said := _normalize_step(config):
-        name, is_rgb = "img_norm_cfg", said.get("to_rgb", True)
-    else:
+    name, said = _normalising(config)
+    if not said:
         return None
-    if is_rgb is not True:
-        raise ValueError(f"its {name} normalises BGR, but only networks that take RGB are exported")
-    mean, std = _rgb(said.get("mean")), _rgb(said.get("std"))
+    if name == "data_preprocessor":
+        return "rgb" if True in (said.get("bgr_to_rgb"), said.get("rgb_to_bgr")) else "bgr"
+    return "rgb" if said.get("to_rgb", True) is True else "bgr"
+
+
+def config_numbers(config: dict[str, Any]) -> InputFormat:
+    """Mean and std in the order of the network's channels; nothing if the config does not say.
+
+    Raises:
+        ValueError: it has numbers that normalise nothing.
+    """
+    name, said = _normalising(config)
+    if not said:
+        return InputFormat()
+    if name == "data_preprocessor" and said.get("mean") is said.get("std") is None:
+        return InputFormat(scale=255)  # it leaves the pixels as they are
+    mean, std = _three(said.get("mean")), _three(said.get("std"))
     if mean is None or std is None or min(std) == 0:
         raise ValueError(
-            f"its {name} has mean {said.get('mean')} and std {said.get('std')}, but each needs "
-            "three numbers up to 255, and std above 0"
+            f"its {name} has mean {shown(said.get('mean'))} and std {shown(said.get('std'))}, but "
+            "each needs three numbers up to 255, and std above 0; --mean and --std say others"
         )
-    return mean, std
+    return InputFormat(mean=mean, std=std, scale=255)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value of a config is a number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def shown(value: object) -> str:
+    """A value of a config for a message, which a short text may have grown large."""
+    if isinstance(value, dict):
+        return shown(value["type"]) if isinstance(value.get("type"), str) else "a dict"
+    if isinstance(value, tuple):
+        return (
+            f"[{', '.join(map(shown, value))}]"
+            if len(value) <= 4 and all(map(_is_short, value))
+            else "a list"
+        )
+    return str(value)[:60]
+
+
+def _is_short(value: object) -> bool:
+    return not isinstance(value, dict | tuple)
+
+
+def _normalising(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What prepares the images, and its name; empty if nothing does."""
+    if said := _preprocessor(config):
+        return "data_preprocessor", said
+    return "img_norm_cfg", _normalize_step(config)
 
 
 def _preprocessor(config: dict[str, Any]) -> dict[str, Any] | None:
@@ -98,24 +108,44 @@ def _normalize_step(config: dict[str, Any]) -> dict[str, Any]:
     return said
 
 
-def _rgb(values: Any) -> Rgb | None:
+def _three(values: Any) -> Rgb | None:
     match values:
         case (int() | float(), int() | float(), int() | float()):
-            red, green, blue = map(float, values)
-            return (red, green, blue) if 0 <= min(values) <= max(values) <= 255 else None
+            if 0 <= min(values) <= max(values) <= 255:
+                first, second, third = map(float, values)
+                return first, second, third
     return None
 
 
-def _literal(node: ast.expr | None) -> Any:
-    """The value of constants, lists, tuples and dicts, read and never run; None for the rest."""
+def _literal(node: ast.expr, variables: dict[str, Any]) -> Any:
+    """The value of constants, lists, tuples, dicts and earlier variables; else its own text."""
     match node:
         case ast.Constant(value=value):
             return value
+        case ast.Name(id=name) if name in variables:
+            return variables[name]
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
+            return -number
         case ast.Tuple(elts=items) | ast.List(elts=items):
-            return tuple(_literal(item) for item in items)
+            return tuple(_literal(item, variables) for item in items)
         case ast.Dict(keys=keys, values=values):
-            pairs = zip(keys, values, strict=True)
-            return {k.value: _literal(v) for k, v in pairs if isinstance(k, ast.Constant)}
-        case ast.Call(func=ast.Name(id="dict"), keywords=keywords):
-            return {k.arg: _literal(k.value) for k in keywords}
-    return None
+            pairs = [
+                (_literal(k, variables) if k else None, v)
+                for k, v in zip(keys, values, strict=True)
+            ]
+            return _dict(pairs, variables)
+        case ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords):
+            return _dict([(k.arg, k.value) for k in keywords], variables)
+    return ast.unparse(node)
+
+
+def _dict(pairs: list[tuple[Any, ast.expr]], variables: dict[str, Any]) -> dict[Any, Any]:
+    """A dict of (key, value); a key None stands for ``**value``."""
+    made: dict[Any, Any] = {}
+    for key, node in pairs:
+        value = _literal(node, variables)
+        if key is None:
+            made |= value if isinstance(value, dict) else {"**": value}
+        else:
+            made[shown(key)] = value
+    return made

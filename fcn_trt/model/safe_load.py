@@ -10,6 +10,7 @@ import argparse
 import pickle  # noqa: TID251  # only for the error that torch.load raises
 import re
 import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ import numpy as np
 import torch
 
 from fcn_trt.errors import CheckpointError
+from fcn_trt.model.file_format import checkpoint_format
+from fcn_trt.model.wrapping import Tensors, find_weights
 
 __all__ = ["Tensors", "read_checkpoint"]
-
-Tensors = dict[str, torch.Tensor]
 
 _DAMAGE = (
     *(RuntimeError, OSError, EOFError, MemoryError, ValueError, TypeError),
@@ -30,11 +31,12 @@ _DAMAGE = (
 """What torch.load raises on altered bytes besides UnpicklingError (found by altering bytes)."""
 
 
-def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
+def read_checkpoint(path: Path, *, average: bool | None = None) -> tuple[Tensors, dict[str, Any]]:
     """Read a checkpoint file without running anything from it.
 
     Args:
-        path: .pt or .pth as torch.save writes it, or .safetensors.
+        path: What torch.save or safetensors wrote, under any name.
+        average: Which of two sets of weights to take, as for `load_checkpoint`.
 
     Returns:
         The tensors under their own names (floating-point ones as float32, on the CPU), and
@@ -43,32 +45,35 @@ def read_checkpoint(path: Path) -> tuple[Tensors, dict[str, Any]]:
     Raises:
         CheckpointError: the file is damaged, is no checkpoint, or wants to run code.
     """
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    content = _unpickle(path)
-    if not isinstance(content, Mapping):
+    if checkpoint_format(path) == "safetensors":
+        content, meta = _read_safetensors(path)
+    else:
+        content = _unpickle(path)
+        if not isinstance(content, Mapping):
+            raise CheckpointError(
+                f"{path} holds a {type(content).__name__}, not a dict of tensors; save the model's "
+                "state_dict() with torch.save"
+            )
+        said = content.get("meta")
+        meta = (dict(said) if isinstance(said, Mapping) else {}) | _trained_by(content)
+    weights = find_weights(content, path, average=average)
+    return {name: _float32(name, value, path) for name, value in weights.items()}, meta
+
+
+def _float32(name: str, value: torch.Tensor, path: Path) -> torch.Tensor:
+    try:
+        return value.float() if value.is_floating_point() else value
+    except RuntimeError as error:  # a type that torch does not convert, or no such memory
+        kind = str(value.dtype).removeprefix("torch.")
         raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, not a dict of tensors; save the model's "
-            "state_dict() with torch.save"
-        )
-    said = content.get("meta")
-    meta = dict(said) if isinstance(said, Mapping) else {}
-    meta |= _trained_by(content)
-    for key in ("state_dict", "model", "model_state"):
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    tensors = {
-        str(name).removeprefix("module."): value.float() if value.is_floating_point() else value
-        for name, value in content.items()
-        if isinstance(value, torch.Tensor)
-    }
-    return tensors, meta
+            f"{path} holds {name} as {kind} of shape {tuple(value.shape)}, which does not become "
+            "float32 here; save the weights as float32"
+        ) from error
 
 
 def _trained_by(content: Mapping[Any, Any]) -> dict[str, str]:
     """Whose training script packed the file: the two differ in what they add to the weights."""
-    extras = set(content) - {"model", "scaler"}
+    extras = set(content) - {"model", "model_ema", "scaler"}
     if extras == {"optimizer", "lr_scheduler"}:
         return {"trained_by": "pytorch-auto-drive"}  # utils/common.py save_checkpoint
     if extras == {"optimizer", "lr_scheduler", "epoch", "args"}:
@@ -76,14 +81,13 @@ def _trained_by(content: Mapping[Any, Any]) -> dict[str, str]:
     return {}
 
 
-def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[Mapping[Any, Any], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name).float() for name in file.keys()}, dict(  # noqa: SIM118  # no mapping
-                file.metadata() or {}
-            )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+            return tensors, dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is damaged or truncated ({error}); fetch it again"
@@ -92,8 +96,13 @@ def _read_safetensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
 
 def _unpickle(path: Path) -> Any:
     try:
-        with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with (
+            path.open("rb") as file,  # by its name torch.load would take it for safetensors
+            torch.serialization.safe_globals(_harmless()),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # of what it then raises anyway
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is None:

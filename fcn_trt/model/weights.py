@@ -190,6 +190,8 @@ def resolve_weights(weights: str | None, model: str | None) -> WeightsFile | Ran
         if weights == entry.name:
             return _download(entry)
     path = Path(weights)
+    if path.is_dir():
+        raise WeightsError(f"{weights} is a folder; give the checkpoint that is in it")
     if not path.is_file():
         raise WeightsError(
             f"{weights} is neither a file nor a published checkpoint; `fcn-trt models --weights` "

@@ -18,7 +18,7 @@ import onnx
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.files import sha256
-from fcn_trt.input_format import NOTHING_SAID, InputFormat
+from fcn_trt.input_format import InputFormat
 from fcn_trt.labels import LabelSet, label_set_for
 from fcn_trt.model.architecture import IMAGENET_MEAN, IMAGENET_STD
 from fcn_trt.network.contract import (
@@ -53,7 +53,7 @@ def import_onnx(
     dynamic: ShapeRange | None = None,
     output: str | None = None,
     labels: LabelSet | None = None,
-    said: InputFormat = NOTHING_SAID,
+    said: InputFormat = InputFormat(),
     threshold: float | None = None,
 ) -> tuple[onnx.ModelProto, Spec]:
     """Cut and fix an ONNX file so that it keeps the contract of network.py.

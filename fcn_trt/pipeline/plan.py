@@ -30,7 +30,7 @@ from fcn_trt.engine.manifest import TARGET_MODULES, Target
 from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions, require_capability
 from fcn_trt.errors import PlanError, WeightsError
 from fcn_trt.files import require_folder_of, sha256
-from fcn_trt.input_format import NOTHING_SAID, InputFormat
+from fcn_trt.input_format import InputFormat
 from fcn_trt.labels import LabelSet
 from fcn_trt.machine import (
     DISTRIBUTIONS,
@@ -138,7 +138,7 @@ class Export:
     weights: str | None = None
     batch: int = 1
     labels: LabelSet | None = None
-    input: InputFormat = NOTHING_SAID
+    input: InputFormat = InputFormat()
     threshold: float | None = None
     average: bool | None = None
     ignore: int | None = None

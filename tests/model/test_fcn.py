@@ -90,7 +90,7 @@ def test_logits_equal_those_of_torchvision(build, saved, randomise):
     file = saved(theirs.state_dict())
     ours = load_checkpoint(file)
     file.path.unlink()
-    assert (ours.module.arch.name, ours.labels.name) == (build.__name__, "voc")
+    assert ours.module.arch.name == build.__name__
     for size in ((64, 96), (65, 97)):
         image = torch.randn(1, 3, *size)
         with torch.no_grad():

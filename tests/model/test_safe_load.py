@@ -49,7 +49,6 @@ def test_truncated_pth_is_refused_at_every_length(legacy, tmp_path):
             read_checkpoint(path)
 
 
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch's, before it refuses
 @pytest.mark.parametrize("legacy", [False, True])
 def test_altered_pth_is_read_or_refused_and_never_crashes(legacy, tmp_path):
     # torch's unpickler raises a dozen kinds of exception on bytes like these.
@@ -73,7 +72,7 @@ def test_truncated_safetensors_is_refused_at_every_length(tmp_path):
     whole, path = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
     save_file({"a": torch.ones(20)}, whole)
     data = whole.read_bytes()
-    for length in range(len(data)):
+    for length in range(1, len(data)):
         path.write_bytes(data[:length])
         with pytest.raises(CheckpointError, match=r"cut\.safetensors is damaged or truncated"):
             read_checkpoint(path)
@@ -82,7 +81,7 @@ def test_truncated_safetensors_is_refused_at_every_length(tmp_path):
 def test_text_file_is_no_checkpoint(tmp_path):
     path = tmp_path / "readme.pth"
     path.write_text("# How to download the weights\n")
-    with pytest.raises(CheckpointError, match=r"readme\.pth is not a PyTorch checkpoint"):
+    with pytest.raises(CheckpointError, match=r"readme\.pth is a text and no PyTorch checkpoint"):
         read_checkpoint(path)
 
 
@@ -92,7 +91,7 @@ def test_list_of_tensors_is_no_checkpoint(tmp_path):
         read_checkpoint(tmp_path / "list.pth")
 
 
-@pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state"])
+@pytest.mark.parametrize("key", [None, "state_dict", "model", "model_state", "anything"])
 def test_tensors_are_found_in_every_container(key, tmp_path):
     tensors = {"module.conv.weight": torch.ones(2, dtype=torch.float16), "steps": torch.tensor(3)}
     torch.save({key: tensors} if key else tensors, tmp_path / "last.pth")
@@ -111,6 +110,21 @@ def test_float16_safetensors_become_float32_and_keep_their_metadata(tmp_path):
     assert meta == {"model": "m"}
     assert found["a"].dtype is torch.float32
     assert found["a"].item() == 0.5
+
+
+@pytest.mark.parametrize("name", ["tiny.pth", "tiny.SAFETENSORS", "tiny"])
+def test_safetensors_are_read_under_any_name(name, tmp_path):
+    save_file({"a": torch.ones(2), "steps": torch.tensor(3)}, tmp_path / name)
+    found, _ = read_checkpoint(tmp_path / name)
+    assert {name: t.dtype for name, t in found.items()} == {
+        "a": torch.float32,
+        "steps": torch.int64,
+    }
+
+
+def test_pth_under_the_name_of_safetensors_is_read(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "last.safetensors")
+    assert list(read_checkpoint(tmp_path / "last.safetensors")[0]) == ["a"]
 
 
 def test_meta_that_is_no_dict_is_left_alone(tmp_path):
@@ -181,3 +195,18 @@ def test_getattr_in_a_file_gets_nothing(tmp_path):
     content = {"state_dict": {"a": torch.ones(1)}, "hook": AttackByGetattr("x")}
     torch.save(content, tmp_path / "last.pth")
     assert list(read_checkpoint(tmp_path / "last.pth")[0]) == ["a"]
+
+
+@pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="needs torch 2.8 or later")
+def test_floats_that_torch_does_not_convert_are_refused(tmp_path):
+    tensor = torch.zeros(2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
+    save_file({"a.weight": tensor}, tmp_path / "tiny.safetensors")
+    with pytest.raises(CheckpointError, match=r"a\.weight as float4_e2m1fn_x2 .* as float32"):
+        read_checkpoint(tmp_path / "tiny.safetensors")
+
+
+def test_more_numbers_than_memory_holds_are_refused(tmp_path):
+    tensor = torch.ones((), dtype=torch.float16).expand(1 << 50)
+    torch.save({"a.weight": tensor}, tmp_path / "last.pth")
+    with pytest.raises(CheckpointError, match=r"a\.weight as float16 of shape \(11258999"):
+        read_checkpoint(tmp_path / "last.pth")

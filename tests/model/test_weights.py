@@ -107,7 +107,11 @@ class TestResolve:
         path.write_bytes(CONTENT)
         assert resolve_file(str(path)).published == entry()
 
-    @pytest.mark.parametrize("name", ["nowhere.pth", "fcn_r50", "."])
+    def test_folder_is_refused(self, tmp_path):
+        with pytest.raises(WeightsError, match="is a folder; give the checkpoint that is in it"):
+            resolve_weights(str(tmp_path), None)
+
+    @pytest.mark.parametrize("name", ["nowhere.pth", "fcn_r50"])
     def test_what_is_neither_file_nor_name_is_refused(self, name):
         with pytest.raises(
             WeightsError, match="is neither a file nor a published checkpoint; `fcn"

@@ -1,0 +1,96 @@
+"""Which architecture a checkpoint has: what its tensors, its own words and the user agree on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fcn_trt.errors import AmbiguousModelError, CheckpointError
+from fcn_trt.model.architecture import ARCHITECTURES, Architecture
+from fcn_trt.model.file_format import checkpoint_format
+from fcn_trt.model.mmseg_model import config_describes, model_config
+from fcn_trt.model.weights import WeightsFile
+from fcn_trt.model.wrapping import Tensors
+
+__all__ = ["identify"]
+
+
+def identify(
+    tensors: Tensors,
+    meta: dict[str, Any],
+    config: dict[str, Any],
+    file: WeightsFile,
+    model: str | None,
+) -> Architecture:
+    """The one architecture that the tensors, the checkpoint's own words and `model` agree on.
+
+    Args:
+        tensors: Under the names of `Fcn`.
+        meta: What the checkpoint says of itself.
+        config: The variables of its MMSegmentation config.
+        model: The architecture that the user named.
+
+    Raises:
+        AmbiguousModelError: several are left that compute different things.
+        CheckpointError: none is left.
+    """
+    fitting = _fitting(tensors)
+    if not fitting:
+        raise CheckpointError(f"{file.path} has the keys of an FCN, but of no known depth and stem")
+    said = _said(fitting, meta, config, file, tensors)
+    if model is None:
+        # How the file is packed is only a hint: it decides where nothing was said, asked or named.
+        hinted = [a for a in said if a.family == meta.get("trained_by")] or said
+        if len(hinted) > 1:
+            kind = " (safetensors)" if checkpoint_format(file.path) == "safetensors" else ""
+            raise AmbiguousModelError(
+                f"the tensors of {file.path}{kind} fit several models that compute different "
+                f"things; name the one it was trained as: {', '.join(a.name for a in hinted)} "
+                f"(`fcn-trt export NAME --weights {file.path}`)"
+            )
+        return hinted[0]
+    for arch in said:
+        if arch.name == model:
+            return arch
+    raise CheckpointError(f"{file.path} is not {model}; it is {' or '.join(a.name for a in said)}")
+
+
+def _fitting(tensors: Tensors) -> list[Architecture]:
+    """The architectures whose tensors these could be."""
+    depth = 18
+    if "backbone.layer1.0.conv3.weight" in tensors:
+        depth = 101 if "backbone.layer3.22.conv1.weight" in tensors else 50
+    stem = "3x3" if "backbone.stem.3.weight" in tensors else "7x7"
+    concat = "decode_head.conv_cat.conv.weight" in tensors
+    return [
+        a
+        for a in ARCHITECTURES.values()
+        if (a.depth, a.stem, a.head.concat) == (depth, stem, concat)
+    ]
+
+
+def _said(
+    fitting: list[Architecture],
+    meta: dict[str, Any],
+    config: dict[str, Any],
+    file: WeightsFile,
+    tensors: Tensors,
+) -> list[Architecture]:
+    """Those of `fitting` that the checkpoint's own words leave over; never none."""
+    described = model_config(config)
+    if file.published is not None:
+        left = [a for a in fitting if a.name == file.published.model]
+    elif "model" in meta:
+        left = [a for a in fitting if a.name == meta["model"]]
+    elif described is not None:
+        left = [a for a in fitting if config_describes(described, a)]
+    elif any(name.startswith("aux_classifier.") for name in tensors):
+        # pytorch-auto-drive's FCN is built without one; torchvision's published files have it.
+        left = [a for a in fitting if a.family == "torchvision"]
+    else:
+        left = fitting
+    if not left:
+        raise CheckpointError(
+            f"{file.path} says it is {meta.get('model', 'a model that is not known here')}, but "
+            f"its tensors are those of {' or '.join(a.name for a in fitting)}"
+        )
+    return left

@@ -1,0 +1,202 @@
+"""Finding a model's weights in what training scripts wrap around them.
+
+Scripts nest dicts, wrappers put prefixes before each name, and an average of the weights may lie
+beside them or among them. Averages under names of their own: EMAHook of MMSegmentation 0.x
+(mmcv 1.x) has ``ema_backbone_conv1_weight`` for ``backbone.conv1.weight``, Lightning modules and
+LitEma have ``model_ema.`` before names with or without their dots.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from fcn_trt.errors import CheckpointError
+
+__all__ = ["Tensors", "find_weights"]
+
+logger = logging.getLogger(__name__)
+
+Tensors: TypeAlias = dict[str, torch.Tensor]
+
+_CONTAINERS = (
+    *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights"),
+    *("model_weights", "params", "module", "student"),
+)
+"""Keys under which scripts keep the weights, the surer ones first."""
+_USUAL = ("", "state_dict", "model")
+"""Of these, the ones of which nothing has to be said."""
+_NO_WEIGHTS = re.compile(
+    r"(optim|lr_|sched|scaler|amp|callback|loops|message_hub|rng|hyper_|args|meta|config"
+    r"|criterion|loss|history|metrics|discriminator).*"
+)
+"""Keys under which other tensors are kept."""
+_AVERAGE = re.compile(r"(.*_)?(ema|swa|averaged?|avg)(_.*)?")
+"""A key, or the first part of a name, of weights that are the average of others."""
+_PREFIXES = re.compile(
+    r"(module|_orig_mod|_forward_module|(seg(mentation)?_)?(model|net|network)|segmentor"
+    r"|((model|net)_ema|ema(_model)?|averaged_model|swa_model))\."
+)
+"""What wrappers put before all names: DataParallel, torch.compile, Lightning, AveragedModel."""
+_WITHIN = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""What PyTorch's own wrappers of a part of the network put inside its names."""
+_LOSS = re.compile(r"\w*(criterion|loss)\w*\.")
+
+
+def find_weights(content: Mapping[Any, Any], path: Path, *, average: bool | None) -> Tensors:
+    """The weights of one model under its own names; what was taken is logged.
+
+    Args:
+        content: What the file holds.
+        path: For messages.
+        average: Which of two sets to take, as for `load_checkpoint`.
+
+    Raises:
+        CheckpointError: there are several models, or there is no average.
+    """
+    sets = _weight_sets(content)
+    if not sets:
+        return {}
+    key = _main(list(sets), path)
+    prefix, own, among = _unwrapped(sets[key])
+    _say_taken(path, key, prefix, [k for k in sets if k != key and not _is_average(k)])
+    beside = {k: _unwrapped(tensors)[1] for k, tensors in sets.items() if k != key}
+    for other, tensors in {"ema_*": among, **beside}.items():
+        if (other == "ema_*" or _is_average(other)) and (made := _average_of(own, tensors)):
+            return _choose(path, (key or "plain names", own), (other, made), content, average)
+    is_average = _is_average(key) or any(name.endswith("n_averaged") for name in sets[key])
+    if average and not is_average:
+        raise CheckpointError(
+            f"{path} holds no average of all its weights; leave --ema out to export these"
+        )
+    return own
+
+
+def _weight_sets(content: Mapping[Any, Any]) -> dict[str, Tensors]:
+    """Every dict of weights in dicts of any depth, by its keys with dots between."""
+    found: dict[str, Tensors] = {}
+    parts: list[tuple[str, Mapping[Any, Any]]] = [("", content)]
+    seen = set()  # a pickled dict may hold itself
+    for key, part in parts:
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        texts = {name: value for name, value in part.items() if isinstance(name, str)}
+        own = {name: value for name, value in texts.items() if isinstance(value, torch.Tensor)}
+        if any(_is_weight(name, value) for name, value in own.items()):
+            found[key] = own
+        parts += [
+            (f"{key}.{name}".lstrip("."), value)
+            for name, value in texts.items()
+            if isinstance(value, Mapping) and not _NO_WEIGHTS.fullmatch(name)
+        ]
+    named = {k: own for k, own in found.items() if any(n.endswith("weight") for n in own)}
+    return named or found
+
+
+def _main(keys: list[str], path: Path) -> str:
+    """The key of the weights that are no average."""
+    plain = [key for key in keys if not _is_average(key)] or keys
+    best = min(map(_rank, plain))
+    first = [key for key in plain if _rank(key) == best]
+    if len(first) > 1:
+        raise CheckpointError(
+            f"{path} holds several sets of weights ({', '.join(k or 'plain names' for k in first)})"
+            "; save the one to export with torch.save"
+        )
+    return first[0]
+
+
+def _rank(key: str) -> int:
+    known = (_CONTAINERS.index(part) for part in key.split(".") if part in _CONTAINERS)
+    return min(known, default=len(_CONTAINERS))
+
+
+def _is_average(key: str) -> bool:
+    return any(_AVERAGE.fullmatch(part) for part in key.split("."))
+
+
+def _is_weight(name: str, value: torch.Tensor) -> bool:
+    """Whether it has the prefixes of a network's weights: counters and losses need not."""
+    return value.is_floating_point() and value.dim() > 0 and not _LOSS.match(name)
+
+
+def _unwrapped(tensors: Tensors) -> tuple[str, Tensors, Tensors]:
+    """(what stood before all names, the weights without it, the averages among them)."""
+    prefix, tensors = _without_prefix(tensors)
+    averages = {name for name in tensors if _AVERAGE.fullmatch(name.partition(".")[0])}
+    own = {_WITHIN.sub("", name): t for name, t in tensors.items() if name not in averages}
+    inner, own = _without_prefix(own)
+    among = {
+        name.partition(".")[2] if "." in name else name.removeprefix("ema_"): tensors[name]
+        for name in averages
+    }
+    return prefix + inner, own, _without_prefix(among)[1]
+
+
+def _without_prefix(tensors: Tensors) -> tuple[str, Tensors]:
+    """Take off what wrappers put before names, as long as it stands before all weights."""
+    prefix = ""
+    while True:
+        matches = [_PREFIXES.match(name) for name, t in tensors.items() if _is_weight(name, t)]
+        heads = {match.group() if match else "" for match in matches}
+        if len(heads) != 1 or "" in heads:
+            return prefix, tensors
+        head = heads.pop()
+        tensors = {name.removeprefix(head): tensor for name, tensor in tensors.items()}
+        prefix += head
+
+
+def _average_of(own: Tensors, other: Tensors) -> Tensors | None:
+    """`other` under the names of `own`, which has what is not averaged; None if it is no average.
+
+    Statistics of batch normalisation are no parameters, so mmcv and LitEma average none.
+    """
+    by_letters = {re.sub(r"[._]", "", name): tensor for name, tensor in other.items()}
+    letters = {name: re.sub(r"[._]", "", name) for name in own}
+    found = {name: by_letters[key] for name, key in letters.items() if key in by_letters}
+    weights = {name for name, tensor in own.items() if _is_weight(name, tensor)}
+    missing = [name for name in weights - found.keys() if ".running_" not in name]
+    return None if missing or not found else own | found
+
+
+def _choose(
+    path: Path,
+    own: tuple[str, Tensors],
+    average: tuple[str, Tensors],
+    content: Mapping[Any, Any],
+    asked: bool | None,
+) -> Tensors:
+    """One of two sets, each with its key; mmengine saves the average where others save the weights.
+
+    Source: mmengine hooks/ema_hook.py, before_save_checkpoint.
+    """
+    meta = content.get("meta")
+    is_swapped = (own[0], average[0]) == ("state_dict", "ema_state_dict") and (
+        isinstance(meta, Mapping) and "mmengine_version" in meta
+    )
+    if is_swapped:
+        own, average = average, own
+    key, tensors = average if (is_swapped if asked is None else asked) else own
+    if asked is None:
+        logger.info(
+            "%s holds its weights (%s) and their average (%s); taking %s (%s takes the other)",
+            *(path.name, own[0], average[0], key, "--no-ema" if is_swapped else "--ema"),
+        )
+    elif asked:
+        logger.info("%s: taking the average, %s", path.name, key)
+    return tensors
+
+
+def _say_taken(path: Path, key: str, prefix: str, left: list[str]) -> None:
+    """Log what was not plain: the key, the prefix, or other weights that were left."""
+    said = [f"under {key}"] if key not in _USUAL or left else []
+    said += [f"without {prefix} before each name"] if prefix else []
+    said += [f"and not those under {', '.join(left[:3])}"] if left else []
+    if said:
+        logger.info("%s: taking the weights %s", path.name, " ".join(said))
