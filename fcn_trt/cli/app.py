@@ -100,7 +100,11 @@ def _options(
 ) -> None:
     """Options before the command; --debug, anywhere, shows where an error comes from."""
     level = logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    printed = logging.StreamHandler()
+    printed.setLevel(level)
+    form = "%(levelname)s %(name)s: %(message)s"
+    logging.basicConfig(level=level, format=form, handlers=[printed])
+    terminal.say_what_is_assumed(is_logged=verbose)
     if version:
         typer.echo(__version__)
     elif context.invoked_subcommand is None:

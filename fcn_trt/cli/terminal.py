@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,6 +49,7 @@ __all__ = [
     "loop_bar",
     "loop_sentence",
     "percent",
+    "say_what_is_assumed",
     "show",
     "step",
     "table",
@@ -306,6 +308,30 @@ def _progress(*columns: ProgressColumn) -> Progress:
 def step(sentence: str) -> None:
     """One step of a longer job, on stderr."""
     stderr.print(f":: {sentence}", soft_wrap=True)
+
+
+class _Steps(logging.Handler):
+    """Says as a step what a model's loader or importer took or assumed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        step(record.getMessage())
+
+
+_STEPS = _Steps(logging.INFO)
+
+
+def say_what_is_assumed(*, is_logged: bool) -> None:
+    """Say what was taken of a checkpoint or an ONNX file, and what was assumed of it.
+
+    Args:
+        is_logged: Whether it is printed with the rest of what is done, and not again.
+    """
+    for name in ("fcn_trt.model", "fcn_trt.network"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.removeHandler(_STEPS)
+        if not is_logged:
+            logger.addHandler(_STEPS)
 
 
 def kept(exceptions: Mapping[str, str], otherwise: str) -> None:

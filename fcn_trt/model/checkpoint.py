@@ -29,7 +29,7 @@ from fcn_trt.model.checkpoint_labels import checkpoint_labels
 from fcn_trt.model.fcn import Fcn
 from fcn_trt.model.identify import identify
 from fcn_trt.model.mmseg_config import config_colour, config_numbers, config_variables
-from fcn_trt.model.mmseg_model import config_threshold, is_slid, norm_eps, unsupported
+from fcn_trt.model.mmseg_model import config_threshold, is_slid, unsupported
 from fcn_trt.model.relatives import relative
 from fcn_trt.model.safe_load import read_checkpoint
 from fcn_trt.model.weights import RandomWeights, WeightsFile
@@ -136,8 +136,6 @@ def load_checkpoint(
     tensors, is_binary = _two_classes(tensors, config, threshold, file.path)
     classes = tensors[_CLASSIFIER].shape[0]
     module = Fcn(arch, classes, base_width=tensors[_FIRST_BLOCK].shape[0])
-    for part in ("backbone", "decode_head"):
-        _set_eps(module.get_submodule(part), norm_eps(config, part))
     _assign(module, tensors, file.path)
     if is_bgr:
         first = module.backbone.stem[0].weight
@@ -234,12 +232,6 @@ def _two_classes(
         odds = math.log(chosen / (1 - chosen))
         made[_CLASSIFIER_BIAS] = torch.cat([bias, 2 * bias - odds])
     return made, True
-
-
-def _set_eps(module: torch.nn.Module, eps: float) -> None:
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.eps = eps
 
 
 def _assign(module: Fcn, tensors: Tensors, path: Path) -> None:

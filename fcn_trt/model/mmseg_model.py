@@ -20,11 +20,11 @@ __all__ = [
     "config_threshold",
     "is_slid",
     "model_config",
-    "norm_eps",
     "unsupported",
 ]
 
-DEFAULT_EPS = 1e-5
+EPS = 1e-5
+"""What batch normalisation adds to the variance, in PyTorch and in all published FCNs."""
 DEFAULT_THRESHOLD = 0.3
 """Of a head with one output (decode_head.py)."""
 
@@ -104,12 +104,6 @@ def unsupported(config: dict[str, Any]) -> str | None:
     return next(_unsupported(config), None)
 
 
-def norm_eps(config: dict[str, Any], part: str) -> float:
-    """What batch normalisation of the backbone or the decode_head adds to the variance."""
-    eps = _norm(_part(config, part)).get("eps", DEFAULT_EPS)
-    return float(eps)
-
-
 def config_threshold(config: dict[str, Any]) -> float | None:
     """Probability from which a head with one output has found it; None without such a head."""
     head = _part(config, "decode_head")
@@ -141,9 +135,10 @@ def _unsupported(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _unsupported_norm(part: str, norm: dict[str, Any]) -> Iterator[str]:
-    eps = norm.get("eps", DEFAULT_EPS)
-    if not is_number(eps) or not 0 <= eps < 1:
-        yield f"{part}.norm_cfg.eps = {shown(eps)}, which is not between 0 and 1"
+    eps = norm.get("eps", EPS)
+    if eps != EPS:
+        same = f" (each running_var with {eps - EPS:g} added is the same)" if is_number(eps) else ""
+        yield f"{part}.norm_cfg.eps = {shown(eps)}, but only {EPS:g} is run here{same}"
     for key, value in norm.items():
         if key not in _NORM_KEYS:
             yield f"{part}.norm_cfg.{key} = {shown(value)}, a key that is not known here"
