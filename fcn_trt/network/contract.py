@@ -61,7 +61,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise OnnxError(f"{path} cannot be read as ONNX: {error.strerror or error}") from error
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise OnnxError(
-            f"{path} cannot be read as ONNX: {_first_line(error)}; fetch or export it again"
+            f"{path} cannot be read as ONNX: {first_line(error)}; fetch or export it again"
         ) from error
     if not model.graph.output:
         raise OnnxError(f"{path} cannot be read as ONNX: it has no graph with an output")
@@ -155,7 +155,7 @@ def _with_shapes(light: onnx.ModelProto, spec: Spec) -> onnx.GraphProto:
 
 
 def _unsound(spec: Spec, error: Exception) -> OnnxError:
-    return OnnxError(f"the graph of {spec.model} is not sound: {_first_line(error)}")
+    return OnnxError(f"the graph of {spec.model} is not sound: {first_line(error)}")
 
 
 def _check_ends(graph: onnx.GraphProto, spec: Spec, ends: Sequence[str]) -> None:
@@ -288,6 +288,6 @@ def initializer(name: str, values: npt.NDArray[np.float32]) -> onnx.TensorProto:
     return onnx.numpy_helper.from_array(np.ascontiguousarray(values, dtype=np.float32), name)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     # As much as names two files in deep folders.
     return str(error).strip().partition("\n")[0][:400]

@@ -217,7 +217,7 @@ class Export:
                 said=self.input,
                 threshold=self.threshold,
             )
-            return save_network(*imported, out)
+            return save_network(imported.model, imported.spec, out)
         from fcn_trt.network.to_onnx import to_onnx
 
         loaded = self.load()
