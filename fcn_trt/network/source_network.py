@@ -76,7 +76,7 @@ class SourceNetwork:
         planes = self._planes(found)
         if self.reading.kind in ("labels", "mask"):
             labels = planes != 0 if self.reading.kind == "mask" else np.rint(planes)
-            return np.asarray(labels.astype(np.uint8))
+            return labels.reshape(labels.shape[-2:]).astype(np.uint8)
         if self.reading.kind == "above":
             planes = planes.reshape(1, *planes.shape[-2:])
             planes = np.concatenate([np.full_like(planes, self.reading.threshold), planes])

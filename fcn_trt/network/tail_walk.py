@@ -34,8 +34,11 @@ _INTEGERS = {getattr(onnx.TensorProto, n) for n in ("INT8", "INT16", "INT32", "I
     getattr(onnx.TensorProto, n) for n in ("UINT8", "UINT16", "UINT32", "UINT64", "BOOL")
 }
 
-_SUMS = {"Add", "BatchNormalization", "Identity", "Mul", "Resize", "Slice", "Sub", "Upsample"}
-"""Operators that make a logit of a logit."""
+_SUMS = {
+    *("Add", "BatchNormalization", "Div", "Gather", "Identity", "Mul", "Neg", "Resize", "Slice"),
+    *("Sub", "Upsample"),
+}
+"""Operators that make a logit of logits, the products among them by constants only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -440,7 +443,8 @@ def _is_logit(view: GraphView, name: str) -> bool:
     if node is None or node.op_type not in _SUMS:
         return node is not None and node.op_type in ("Conv", "ConvTranspose")
     sources = view.variables(node)[: 1 if node.op_type in SIZED else None]
-    return all(_is_logit(view, source) for source in sources)
+    is_product = node.op_type in ("Mul", "Div") and len(sources) > 1
+    return not is_product and all(_is_logit(view, source) for source in sources)
 
 
 _UP_TO_LOGITS = "export the network up to its logits"
