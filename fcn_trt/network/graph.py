@@ -123,8 +123,7 @@ def infer_tensors(model: onnx.ModelProto, image: Iterable[int]) -> dict[str, tup
     for dim, side in zip(trial.graph.input[0].type.tensor_type.shape.dim, image, strict=True):
         dim.dim_value = side
     del trial.graph.value_info[:]
-    for dim in trial.graph.output[0].type.tensor_type.shape.dim:
-        dim.Clear()
+    trial.graph.output[0].ClearField("type")
     try:
         graph = onnx.shape_inference.infer_shapes(trial, data_prop=True).graph
     except onnx.shape_inference.InferenceError:

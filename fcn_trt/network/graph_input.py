@@ -33,6 +33,10 @@ _PER_PIXEL = {
 }
 """Operators that can be part of a normalisation; with constants, what they compute is affine."""
 
+_ARITHMETIC = {"Add", "Clip", "Div", "Mul", "Sub"}
+
+_LAYERS = {"AveragePool", "Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "Relu"}
+
 _PROBE = {"N": 2, "H": 5, "W": 7}
 """Sides that differ from each other and from the number of channels, to be told apart by."""
 
@@ -66,39 +70,65 @@ def read_prefix(model: onnx.ModelProto, image: FileInput, path: Path) -> Prefix:
         OnnxError: the input is UINT8, and is computed with as such.
     """
     view = GraphView(model.graph)
-    found: Prefix | None = None
-    largest: float | None = None
-    is_affine = False
-    for tensor, nodes in reversed(list(_cuts(view, image.name))):
-        affine = _affine(model, nodes, tensor, image)
-        if affine is None:
-            continue
-        matrix, shift, layout = affine
-        if not is_affine and (shift.any() or not np.isin(matrix, (0, 1)).all()):
-            gain = matrix.sum(axis=1)
-            used = gain != 0
-            largest = np.abs([shift[used] / gain[used], 1 / gain[used]]).max(initial=0)
-        is_affine = True
-        order = matrix.argmax(axis=1)
-        scale = matrix[np.arange(len(matrix)), order]
-        is_scaling = np.count_nonzero(matrix) == len(matrix) and (scale > 0).all()
-        if is_scaling and sorted(order) == list(range(image.channels)):
-            found = Prefix(
-                tensor=tensor,
-                layout=layout,
-                order=tuple(map(int, order)),
-                scale=scale,
-                shift=shift,
-                largest=largest,
-            )
-            break
-    if found is None:
-        first = next(node for node in model.graph.node if image.name in node.input)
+    found = [
+        (tensor, *affine)
+        for tensor, nodes in reversed(list(_cuts(view, image.name)))
+        if (affine := _affine(model, nodes, tensor, image)) is not None
+    ]
+    cut = next((each for each in found if _is_scaling(each[1], image.channels)), None)
+    if cut is None:
+        first = next(node for node in view.readers[image.name] if node.op_type != "Shape")
         raise OnnxError(
             f"{path} has an input of UINT8 that no Cast makes floats of before node "
             f"{called(first)}; export it with an input of floats"
         )
-    return found
+    tensor, matrix, shift, layout = cut
+    order = matrix.argmax(axis=1)
+    _, last_matrix, last_shift, _ = found[0]
+    largest = _largest_number(last_matrix, last_shift)
+    return Prefix(
+        tensor=tensor,
+        layout=layout,
+        order=tuple(map(int, order)),
+        scale=matrix[np.arange(len(matrix)), order],
+        shift=shift,
+        largest=_largest_constant(view, image.name) if largest is None else largest,
+    )
+
+
+def _is_scaling(matrix: Array, channels: int) -> bool:
+    """Whether each channel is made of one of its own, by a factor above 0."""
+    if matrix.shape != (channels, channels) or matrix.min() < 0:
+        return False
+    counts = [np.count_nonzero(matrix, axis=axis) for axis in (0, 1)]
+    return bool((np.array(counts) == 1).all())
+
+
+def _largest_number(matrix: Array, shift: Array) -> float | None:
+    """The largest mean or standard deviation in an affine step; None if it changes no value."""
+    if not shift.any() and np.isin(matrix, (0, 1)).all():
+        return None
+    gain = matrix.sum(axis=1)
+    used = gain != 0
+    return float(np.abs([shift[used] / gain[used], 1 / gain[used]]).max(initial=0))
+
+
+def _largest_constant(view: GraphView, tensor: str) -> float | None:
+    """The same of what is not affine, such as a resize before the normalisation, by its constants.
+
+    None if nothing is computed with constants before the first layer.
+    """
+    found: list[float] = []
+    while True:
+        readers = [n for n in view.readers.get(tensor, ()) if n.op_type != "Shape"]
+        if len(readers) != 1 or readers[0].op_type in _LAYERS:
+            return max(found, default=None)
+        node = readers[0]
+        for value in map(view.value, node.input if node.op_type in _ARITHMETIC else ()):
+            if value is not None and value.any():
+                size = float(np.abs(value).max())
+                found.append(1 / size if node.op_type == "Mul" else size)
+        tensor = node.output[0]
 
 
 def _cuts(view: GraphView, image: str) -> Iterator[tuple[str, list[onnx.NodeProto]]]:

@@ -14,7 +14,7 @@ import onnx
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.network.contract import opset_of
-from fcn_trt.network.graph import GraphView, Shape, attributes, keep_only, point_convolution
+from fcn_trt.network.graph import GraphView, Shape, attributes, called, keep_only, point_convolution
 from fcn_trt.network.tail_walk import SIZED, STEPS, Tail, Walk
 from fcn_trt.spec import Size
 
@@ -31,7 +31,7 @@ _OTHER_LAYOUT = {"Flatten", "Gemm", "MatMul", "Reshape", "Squeeze", "Unsqueeze"}
 
 def read_tail(
     model: onnx.ModelProto,
-    shapes: dict[str, Shape],
+    tensors: dict[str, tuple[int, Shape]],
     *,
     input_layout: str,
     size: Size,
@@ -42,7 +42,7 @@ def read_tail(
 
     Args:
         model: Constants are initializers in it.
-        shapes: Of its tensors, as far as they are known, for an image of `size`.
+        tensors: Type and shape of each, as far as they are known, for an image of `size`.
         input_layout: "NCHW" or "NHWC".
         size: (height, width) of that image.
         threshold: Probability from which a network with one logit has found what it looks for.
@@ -57,9 +57,14 @@ def read_tail(
     if logits not in view.producers:
         raise OnnxError(f"{path} computes nothing between its input and {output!r}")
     layout = _layout(view, logits, model.graph.input[0].name, input_layout)
-    shape = shapes.get(logits, ())
-    if len(shape) not in (0, 4):
-        raise OnnxError(f"{path} has logits of shape {shape}; (N, C, h, w) was expected")
+    kind, shape = tensors.get(logits, (onnx.TensorProto.FLOAT, ()))
+    if kind != onnx.TensorProto.FLOAT or len(shape) not in (0, 4):
+        raise OnnxError(
+            f"{path} makes {onnx.TensorProto.DataType.Name(kind)} of shape {shape} at node "
+            f"{called(view.producers[logits])}, but scores (N, C, h, w) were expected; export the "
+            "network up to its logits"
+        )
+    shapes = {name: found for name, (_, found) in tensors.items()}
     channels = shape[layout.index("C")] if shape else 0
     walk = Walk(view, shapes, opset_of(model), size, path)
     walk.layout = layout

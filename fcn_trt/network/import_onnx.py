@@ -37,7 +37,7 @@ from fcn_trt.network.file_input import file_input
 from fcn_trt.network.graph import infer_tensors
 from fcn_trt.network.graph_input import cut_prefix, normalise_outside, read_prefix
 from fcn_trt.network.graph_output import cut_tail, read_tail
-from fcn_trt.network.plain_graph import drop_copies, plain_model
+from fcn_trt.network.plain_graph import drop_copies, lift_constants, plain_model
 from fcn_trt.network.source_network import SourceNetwork
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, Size, Spec, read_spec
 
@@ -100,17 +100,16 @@ def import_onnx(
     own_size = image.size or size
     shape = image.shape(image.batch or batch, own_size)
     drop_copies(model, shape)
-    shapes = {name: found for name, (_, found) in infer_tensors(model, shape).items()}
+    prefix = read_prefix(model, image, path)
     tail = read_tail(
         model,
-        shapes,
+        infer_tensors(model, shape),
         input_layout=image.layout,
         size=own_size,
         threshold=threshold,
         path=path,
     )
     logits = cut_tail(model, tail)
-    prefix = read_prefix(model, image, path)
     outside = normalise_outside(
         image,
         prefix,
@@ -121,6 +120,7 @@ def import_onnx(
     mean, std = cut_prefix(model, image, prefix, outside)
     _rename(model.graph, {image.name: INPUT_NAME, logits: OUTPUT_NAME})
     model = _upgrade(model, path)
+    lift_constants(model.graph)
     _name_nodes(model.graph)
     classes, found = _infer_logits(model, size, batch, path)
     if known is None:
@@ -230,7 +230,10 @@ def _infer_logits(model: onnx.ModelProto, size: Size, batch: int, path: Path) ->
         ) from error
     shape = tuple(d.dim_value for d in trial.graph.output[0].type.tensor_type.shape.dim)
     if len(shape) != 4 or min(shape) < 1 or shape[0] != batch:
-        raise OnnxError(f"{path} has logits of shape {shape}; (N, C, h, w) was expected")
+        raise OnnxError(
+            f"{path} does not take an image of {size[0]}x{size[1]}, of which its logits would be "
+            f"{shape}; export it with another input size, or with a fixed one"
+        )
     return shape[1], (shape[2], shape[3])
 
 
@@ -277,5 +280,6 @@ def _stride(size: Size, logits_size: Size, path: Path) -> int:
         if logits_size == (-(-size[0] // stride), -(-size[1] // stride)):
             return stride
     raise OnnxError(
-        f"{path} makes logits of {logits_size} from an image of {size}: no whole stride"
+        f"{path} makes logits of {logits_size} from an image of {size}, which are no fraction of "
+        "it; export it with padded convolutions and its channels first"
     )

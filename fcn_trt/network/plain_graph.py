@@ -20,7 +20,7 @@ from fcn_trt.errors import OnnxError
 from fcn_trt.network.contract import first_line
 from fcn_trt.network.graph import GraphView, attributes, called, infer_tensors, keep_only
 
-__all__ = ["drop_copies", "plain_model"]
+__all__ = ["drop_copies", "lift_constants", "plain_model"]
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,8 @@ def plain_model(model: onnx.ModelProto, output: str, path: Path) -> onnx.ModelPr
     constants = {tensor.name for tensor in graph.initializer}
     images = [value for value in graph.input if value.name not in constants]
     del graph.input[:]
-    graph.input.extend(images)  # IR version 3 declares weights as inputs, too
+    graph.input.extend(images)
+    model.ir_version = max(model.ir_version, 4)  # before, weights had to be inputs, too
     keep_only(graph, output)
     del graph.value_info[:]
     _check_opset(model, path)
@@ -76,7 +77,7 @@ def plain_model(model: onnx.ModelProto, output: str, path: Path) -> onnx.ModelPr
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
     _bring_to_float32(graph, path)
-    _lift_constants(graph)
+    lift_constants(graph)
     _compute_constants(model)
     view = GraphView(graph)
     for node in graph.node:
@@ -141,7 +142,7 @@ def _widen(tensor: onnx.TensorProto) -> None:
         tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
 
 
-def _lift_constants(graph: onnx.GraphProto) -> None:
+def lift_constants(graph: onnx.GraphProto) -> None:
     """Turn Constant nodes into initializers, the one place where weights are looked for."""
     for node in [n for n in graph.node if n.op_type == "Constant"]:
         ((kind, value),) = attributes(node).items()

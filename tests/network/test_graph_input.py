@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F  # noqa: N812
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.input_format import InputFormat
@@ -12,6 +13,7 @@ from fcn_trt.model.architecture import IMAGENET_MEAN, IMAGENET_STD
 from tests.network.user_files import (
     FRAMES,
     MEAN,
+    SIZE,
     STD,
     UserFile,
     agreement,
@@ -75,7 +77,7 @@ def channels_last(x):
 
 
 def batch_norm(x):
-    return torch.nn.functional.batch_norm(x, MEAN.flatten(), STD.flatten() ** 2, eps=0)
+    return F.batch_norm(x, MEAN.flatten(), STD.flatten() ** 2, eps=0)
 
 
 def half_inside(net, x):
@@ -83,7 +85,7 @@ def half_inside(net, x):
 
 
 def sized_by_input(net, x):
-    return torch.nn.functional.interpolate(net(normalise(x)), size=x.shape[2:], mode="bilinear")
+    return F.interpolate(net(normalise(x)), size=x.shape[2:], mode="bilinear")
 
 
 DYNAMIC = {"dynamic_axes": {"input": {0: "n", 2: "h", 3: "w"}}}
@@ -140,7 +142,7 @@ FILES = {
         wrapped=lambda n, x: up(n((x - MEAN) / (STD * 1.5))), feed=bgr, said=BGR
     ),
     "bgr outside, and before a pooling": UserFile(
-        wrapped=lambda n, x: up(n(torch.nn.functional.max_pool2d(x, 3, 1, 1))),
+        wrapped=lambda n, x: up(n(F.max_pool2d(x, 3, 1, 1))),
         feed=lambda f: normalised(f)[::-1],
         said=BGR,
     ),
@@ -172,15 +174,26 @@ FILES = {
         channels=1,
     ),
     "grey before a pooling": UserFile(
-        wrapped=lambda n, x: up(n(torch.nn.functional.avg_pool2d(x / 99, 3, 1, 1))),
+        wrapped=lambda n, x: up(n(F.avg_pool2d(x / 99, 3, 1, 1))),
         feed=grey,
         channels=1,
     ),
     "half precision": UserFile(wrapped=half_inside, feed=half),
-    "limited pixels": UserFile(
-        wrapped=lambda n, x: up(n(normalise(x.clip(50, 200)))),
+    "limited pixels": UserFile(wrapped=lambda n, x: up(n(normalise(x.clip(50, 200)))), feed=plain),
+    "normalised behind a resize": UserFile(
+        wrapped=lambda n, x: up(n(normalise(up(x, (20, 28))))), feed=plain
+    ),
+    "normalised by a whole image": UserFile(
+        wrapped=lambda n, x: up(n((x - MEAN.expand(1, 3, *SIZE)) / STD)), feed=plain
+    ),
+    "other colours by a convolution": UserFile(
+        wrapped=lambda n, x: up(n(F.conv2d(x / 255, torch.eye(3)[:, :, None, None] * 9))),
         feed=plain,
-        said=InputFormat(scale=255),
+    ),
+    "of unknown sides": UserFile(
+        wrapped=lambda n, x: up(n(normalise(x))),
+        feed=plain,
+        export={"dynamic_axes": {"input": {0: "n", 1: "c", 2: "h", 3: "w"}}},
     ),
     "turned round": UserFile(wrapped=lambda n, x: up(n((255 - x) / 99)), feed=plain),
     "whitened by a second image": UserFile(

@@ -406,7 +406,7 @@ def use_unknown_opset(model):
         (leave_it, {"output": "logits"}, "has no output 'logits'; it has out, aux"),
         (compute_nothing, {}, "computes nothing between its input and 'out'"),
         (quantise_logits, {}, r"is quantised \(QuantizeLinear\); import the float32 file instead"),
-        (flatten_logits, {}, r"(logits of shape|does not take an image)"),
+        (flatten_logits, {}, r"shape .* at node Flatten 'out', but scores \(N, C, h, w\) were"),
         (use_unknown_operator, {}, r"opset 11\) cannot be brought to 17"),
         (use_unknown_opset, {}, r"opset 999\) cannot be brought to 17"),
         (
@@ -439,7 +439,7 @@ def test_image_that_the_layers_do_not_fit_is_refused(tmp_path):
         torch.onnx.export(
             module, (torch.zeros(1, 3, 96, 96),), path, dynamo=False, output_names=["out"]
         )
-    with pytest.raises(OnnxError, match=r"n\.onnx (does not take an image of 40x96|has logits of)"):
+    with pytest.raises(OnnxError, match=r"n\.onnx does not take an image of 40x96"):
         imported(path, size=(40, 96))
     with pytest.raises(OnnxError, match=r"logits of \(68, 36\) from an image of \(128, 96\)"):
         imported(path, size=(128, 96))
