@@ -79,7 +79,7 @@ def copy_in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         copied = onnx.ModelProto()
         copied.CopyFrom(model)
         return copied
-    copied = onnx.version_converter.convert_version(_without_weights(model), opset)
+    copied = onnx.version_converter.convert_version(without_weights(model), opset)
     del copied.graph.input[len(model.graph.input) :]
     names = {tensor.name for tensor in model.graph.initializer}
     added = [tensor for tensor in copied.graph.initializer if tensor.name not in names]
@@ -110,7 +110,7 @@ def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
     model.producer_name = "fcn_trt"
     del model.metadata_props[:]
     model.metadata_props.add(key=METADATA_KEY, value=spec.to_json())
-    light = _without_weights(model)
+    light = without_weights(model)
     graph = _with_shapes(light, spec)
     for fixed in _fixed_specs(spec):
         _check_at(light, fixed)
@@ -124,7 +124,7 @@ def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
     return model
 
 
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that has large constants as inputs of their shape.
 
     Neither shapes nor opsets depend on their values, and passing 200 MB to and fro takes seconds.

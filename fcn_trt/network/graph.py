@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from fcn_trt.network.contract import initializer, replace_content
+from fcn_trt.network.contract import initializer, replace_content, without_weights
 
 __all__ = ["GraphView", "called", "infer_tensors", "keep_only", "point_convolution"]
 
@@ -118,11 +118,9 @@ def infer_tensors(model: onnx.ModelProto, image: Iterable[int]) -> dict[str, tup
         model: Its first input is the image.
         image: Shape of the input to infer them for.
     """
-    trial = onnx.ModelProto()
-    trial.CopyFrom(model)
+    trial = without_weights(model)
     for dim, side in zip(trial.graph.input[0].type.tensor_type.shape.dim, image, strict=True):
         dim.dim_value = side
-    del trial.graph.value_info[:]
     trial.graph.output[0].ClearField("type")
     try:
         graph = onnx.shape_inference.infer_shapes(trial, data_prop=True).graph

@@ -14,6 +14,7 @@ ONNX Runtime's tools write.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from fcn_trt.network.contract import (
     load_onnx,
     logits_shape,
     opset_of,
+    without_weights,
 )
 from fcn_trt.network.file_input import file_input
 from fcn_trt.network.graph import infer_tensors
@@ -42,6 +44,9 @@ from fcn_trt.network.source_network import SourceNetwork
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, Size, Spec, read_spec
 
 __all__ = ["Imported", "import_onnx"]
+
+_FAILED_NODE = re.compile(r"op_type:(\w+), node name: ([^)]*)")
+"""In what ONNX's inference says."""
 
 _STRIDES = (8, 16, 32, 4, 64, 2, 1)
 """In the order in which they are likely; at small sizes several fit."""
@@ -216,17 +221,18 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
 
 def _infer_logits(model: onnx.ModelProto, size: Size, batch: int, path: Path) -> tuple[int, Size]:
     """(classes, (height, width)) of the logits at this input size."""
-    trial = onnx.ModelProto()
-    trial.CopyFrom(model)
-    image = next(v for v in trial.graph.input if v.name == INPUT_NAME)
-    for dim, side in zip(image.type.tensor_type.shape.dim, (batch, 3, *size), strict=True):
+    trial = without_weights(model)
+    dims = trial.graph.input[0].type.tensor_type.shape.dim
+    for dim, side in zip(dims, (batch, 3, *size), strict=True):
         dim.dim_value = side
-    del trial.graph.value_info[:]
     try:
         trial = onnx.shape_inference.infer_shapes(trial, strict_mode=True, data_prop=True)
     except onnx.shape_inference.InferenceError as error:
+        found = _FAILED_NODE.search(str(error))
+        where = f" at node {found[1]} {found[2]!r}" if found else ""
         raise OnnxError(
-            f"{path} does not take an image of {size[0]}x{size[1]}: {str(error).splitlines()[0]}"
+            f"{path} does not take an image of {size[0]}x{size[1]}: shapes or types do not go "
+            f"together{where}; export it with another input size, or with a fixed one"
         ) from error
     shape = tuple(d.dim_value for d in trial.graph.output[0].type.tensor_type.shape.dim)
     if len(shape) != 4 or min(shape) < 1 or shape[0] != batch:

@@ -118,7 +118,18 @@ class Walk:
         resizes = [n for n, _ in nodes if n.op_type in SIZED and not self._is_same_size(n)]
         self.last_resize = resizes[-1].output[0] if resizes else ""
         for node, self.output in nodes:
+            self._step(node)
+
+    def _step(self, node: onnx.NodeProto) -> None:
+        try:
             STEPS[node.op_type](self, node)
+        except OnnxError:
+            raise
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise OnnxError(
+                f"{self.path} is not sound at node {called(node)}, whose arguments do not fit what "
+                "it reads; export it again"
+            ) from error
 
     def finish(self, threshold: float | None) -> Tail:
         """The tail, with two classes where there is one logit."""
@@ -160,7 +171,7 @@ class Walk:
             )
             return _logit(asked)
         if threshold is not None and not math.isclose(own, _logit(threshold), abs_tol=1e-4):
-            probability = 1 / (1 + math.exp(-own))
+            probability = (1 + math.tanh(own / 2)) / 2
             raise OnnxError(
                 f"{self.path} has a threshold of its own, at a probability of {probability:.4g}; "
                 "leave --threshold out"
@@ -201,8 +212,11 @@ class Walk:
         """Identity: nothing happens."""
 
     def _cast(self, node: onnx.NodeProto) -> None:
-        if attributes(node)["to"] in _INTEGERS and self.kind != "labels":
+        to = attributes(node)["to"]
+        if to in _INTEGERS and self.kind != "labels":
             self._refuse(f"rounds its {self.kind} to whole numbers", node, _UP_TO_LOGITS)
+        if to == onnx.TensorProto.BOOL and self.channels > 2:
+            self._refuse(f"makes one of {self.channels} classes", node, _UP_TO_LOGITS)
 
     def _transpose(self, node: onnx.NodeProto) -> None:
         order = attributes(node).get("perm", range(len(self.layout))[::-1])
@@ -340,6 +354,9 @@ class Walk:
     def _choose(self, node: onnx.NodeProto) -> None:
         """Gather, Slice, Split: some of the classes, or one image of the batch."""
         indices, axis = self._indices(node)
+        if indices is None:
+            self._keep(node)
+            return
         letter = self.layout[axis]
         if letter == "N" or (letter == "1" and indices.ndim == 0):
             pass
@@ -363,8 +380,11 @@ class Walk:
             return
         self.matrix, self.shift = self.matrix[indices], self.shift[indices]
 
-    def _indices(self, node: onnx.NodeProto) -> tuple[Array, int]:
-        """What of one axis is taken, and that axis; a single number takes the axis away."""
+    def _indices(self, node: onnx.NodeProto) -> tuple[Array | None, int]:
+        """What of one axis is taken, and that axis; a single number takes the axis away.
+
+        None is taken of several axes, or what is computed.
+        """
         view = self.view
         axis = int(attributes(node).get("axis", 0))
         taken: Array | None = None
@@ -380,15 +400,13 @@ class Walk:
         elif node.op_type == "Gather":
             indices = view.argument(node, "", 1)
             if indices is not None and indices.ndim < 2:
-                taken = self._range(node, axis)[indices]
+                taken = np.asarray(self._range(node, axis)[indices])
         else:
             sizes = view.argument(node, "split", 1)
             parts = len(node.output) if sizes is None else np.cumsum(sizes)[:-1]
             split = np.array_split(self._range(node, axis), parts)
             taken = split[list(node.output).index(self.output)]
-        if taken is None:
-            self._refuse("takes parts that are computed", node, _UP_TO_LOGITS)
-        return np.asarray(taken), axis % len(self.layout)
+        return taken, axis % len(self.layout)
 
     def _range(self, node: onnx.NodeProto, axis: int) -> Array:
         shape = self.shapes.get(node.input[0], ())
@@ -401,7 +419,8 @@ class Walk:
         at = next(i for i, name in enumerate(node.input) if name in self.view.tensors)
         value = self.view.value(node.input[at])
         numbers = self._per_class(value)
-        is_scaling = node.op_type in ("Mul", "Div") and not (node.op_type == "Div" and at == 0)
+        is_inverse = node.op_type == "Div" and (at == 0 or value is None or not value.all())
+        is_scaling = node.op_type in ("Mul", "Div") and not is_inverse
         if self.kind == "labels" and self.own_threshold is not None and is_scaling:
             return  # a mask of 255 instead of 1
         if self.kind == "probabilities" and is_scaling and value is not None and value.size == 1:
@@ -409,7 +428,7 @@ class Walk:
             self.unit *= factor if node.op_type == "Mul" else 1 / factor
             if self.unit > 0:
                 return
-        if self.kind != "scores" or numbers is None or (node.op_type == "Div" and at == 0):
+        if self.kind != "scores" or numbers is None or is_inverse:
             self._keep(node)
             return
         if is_scaling:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
 from torch.nn import functional as F  # noqa: N812
 
 from fcn_trt.errors import OnnxError
@@ -111,6 +112,9 @@ SEVERAL = {
     ),
     "a crop of padded logits": UserFile(
         wrapped=lambda n, x: up(n(F.pad(x, (8, 8, 8, 8)))[:, :, 2:12, 2:16])
+    ),
+    "a crop behind the resize": UserFile(
+        wrapped=lambda n, x: up(n(F.pad(x, (8, 8, 8, 8))), (56, 72))[:, :, 8:48, 8:64]
     ),
     "a mean of two networks": UserFile(
         wrapped=lambda n, x: up(n(x)).softmax(1) + up(n(x / 2)).softmax(1)
@@ -331,6 +335,10 @@ REFUSED = {
         UserFile(wrapped=lambda n, x: 1 - up(n(x)).sigmoid(), classes=1),
         "changes its probabilities at node Sub '/Sub'; export",
     ),
+    "all classes but the first as one": (
+        UserFile(wrapped=lambda n, x: up(n(x)).argmax(1).bool()),
+        "makes one of 5 classes at node Cast '/Cast'; export",
+    ),
     "labels that begin with 1": (
         UserFile(wrapped=lambda n, x: up(n(x)).argmax(1) + 1),
         "changes its labels at node Add '/Add'; export",
@@ -358,6 +366,18 @@ REFUSED = {
         "does not fit --labels: voc has 21 classes, but the network has 2",
     ),
 }
+
+
+def take_a_class_that_is_not_there(model):
+    gather = next(node for node in model.graph.node if node.op_type == "Gather")
+    model.graph.initializer.append(numpy_helper.from_array(np.int64(9), "nine"))
+    gather.input[1] = "nine"
+
+
+REFUSED["a class that is not there"] = (
+    UserFile(wrapped=lambda n, x: up(n(x))[:, 1], change=take_a_class_that_is_not_there),
+    "is not sound at node Gather '/Gather', whose arguments do not fit what it reads; export",
+)
 
 
 @pytest.mark.parametrize("name", REFUSED)

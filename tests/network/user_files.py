@@ -127,8 +127,7 @@ class UserFile:
                 path,
                 dynamo=False,
                 input_names=["input"],
-                output_names=["output"],
-                **{"opset_version": 17, **self.export},
+                **{"opset_version": 17, "output_names": ["output"], **self.export},
             )
         if self.change is not None:
             model = onnx.load(path)
