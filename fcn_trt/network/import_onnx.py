@@ -15,6 +15,8 @@ ONNX Runtime's tools write.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -101,28 +103,29 @@ def import_onnx(
     known = _known_spec(path, size, batch)
     image = file_input(model, path)
     chosen = _output_name(model, output, path)
-    model = plain_model(model, chosen, path)
-    own_size = image.size or size
-    shape = image.shape(image.batch or batch, own_size)
-    drop_copies(model, shape)
-    prefix = read_prefix(model, image, path)
-    tail = read_tail(
-        model,
-        infer_tensors(model, shape),
-        input_layout=image.layout,
-        size=own_size,
-        threshold=threshold,
-        path=path,
-    )
-    logits = cut_tail(model, tail)
-    outside = normalise_outside(
-        image,
-        prefix,
-        said or InputFormat(),
-        None if known is None else (known.mean, known.std),
-        path,
-    )
-    mean, std = cut_prefix(model, image, prefix, outside)
+    with _sound(path):
+        model = plain_model(model, chosen, path)
+        own_size = image.size or size
+        shape = image.shape(image.batch or batch, own_size)
+        drop_copies(model, shape)
+        prefix = read_prefix(model, image, path)
+        tail = read_tail(
+            model,
+            infer_tensors(model, shape),
+            input_layout=image.layout,
+            size=own_size,
+            threshold=threshold,
+            path=path,
+        )
+        logits = cut_tail(model, tail)
+        outside = normalise_outside(
+            image,
+            prefix,
+            said or InputFormat(),
+            None if known is None else (known.mean, known.std),
+            path,
+        )
+        mean, std = cut_prefix(model, image, prefix, outside)
     _rename(model.graph, {image.name: INPUT_NAME, logits: OUTPUT_NAME})
     model = _upgrade(model, path)
     lift_constants(model.graph)
@@ -149,6 +152,19 @@ def import_onnx(
         asked_size=size,
     )
     return Imported(model=finish_network(model, spec), spec=spec, source=source)
+
+
+@contextmanager
+def _sound(path: Path) -> Iterator[None]:
+    """Say of what a damaged graph raises anywhere that it is one."""
+    try:
+        yield
+    except OnnxError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise OnnxError(
+            f"{path} is not sound, as its nodes and tensors do not fit each other; export it again"
+        ) from error
 
 
 def _known_spec(path: Path, size: Size, batch: int) -> Spec | None:

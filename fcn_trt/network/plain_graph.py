@@ -70,6 +70,7 @@ def plain_model(model: onnx.ModelProto, output: str, path: Path) -> onnx.ModelPr
     keep_only(graph, output)
     del graph.value_info[:]
     _check_opset(model, path)
+    _check_order(graph, path)
     for node in graph.node:
         _check_operator(node, path)
         node.ClearField("domain")
@@ -99,6 +100,18 @@ def _check_opset(model: onnx.ModelProto, path: Path) -> None:
             f"{path} (opset {version}) cannot be brought to 17: opsets {_OLDEST_OPSET} to {newest} "
             "are known; export it again with opset 17"
         )
+
+
+def _check_order(graph: onnx.GraphProto, path: Path) -> None:
+    """Refuse circles and loose ends: each tensor is made once, and before it is read."""
+    made = {""} | {value.name for value in (*graph.input, *graph.initializer)}
+    for node in graph.node:
+        if not made.issuperset(node.input) or made.intersection(filter(None, node.output)):
+            raise OnnxError(
+                f"{path} is not sound at node {called(node)}, which reads what no node before it "
+                "makes, or makes what is there already; export it again"
+            )
+        made.update(node.output)
 
 
 def _check_operator(node: onnx.NodeProto, path: Path) -> None:

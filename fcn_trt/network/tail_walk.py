@@ -125,7 +125,7 @@ class Walk:
             STEPS[node.op_type](self, node)
         except OnnxError:
             raise
-        except (IndexError, KeyError, TypeError, ValueError) as error:
+        except (IndexError, KeyError, StopIteration, TypeError, ValueError) as error:
             raise OnnxError(
                 f"{self.path} is not sound at node {called(node)}, whose arguments do not fit what "
                 "it reads; export it again"

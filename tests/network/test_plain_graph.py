@@ -356,6 +356,16 @@ def bias_beyond_half(model):
     tensor.CopyFrom(numpy_helper.from_array(values, name))
 
 
+def circle(model):
+    first, last = model.graph.node[0], node_of(model, "Resize")
+    first.input[0] = last.input[0]
+
+
+def other_shape(model):
+    tensor = next(t for t in model.graph.initializer if t.name == "net.0.weight")
+    tensor.dims[0] = 7
+
+
 def opset(version):
     def change(model):
         model.opset_import[0].version = version
@@ -393,6 +403,8 @@ REFUSED = {
     "NaN": (weight_with(np.nan), r"has NaN or Inf in its weight 'net\.0\.weight'; export"),
     "Inf": (weight_with(-np.inf), r"has NaN or Inf in its weight 'net\.0\.weight'; export"),
     "Inf of half precision": (bias_beyond_half, r"NaN or Inf in its weight 'net\.0\.bias'; export"),
+    "a circle": (circle, "is not sound at node Conv '/net/.*, which reads what no node .*; export"),
+    "a weight of another shape": (other_shape, "is not sound, as its nodes and tensors .*; export"),
     "an old opset": (opset(6), r"\(opset 6\) cannot be brought to 17: .*; export it again"),
     "no opset": (opset(0), r"\(opset 0\) cannot be brought to 17: .*; export it again"),
     "a new opset": (opset(99), r"\(opset 99\) cannot be brought to 17: .*; export it again"),
