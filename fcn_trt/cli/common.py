@@ -272,7 +272,10 @@ def rebuild_here(bundle: Path) -> None:
         rebuild(found, watcher=watcher)
 
 
-EXPORT = ("torch", "torchvision", "onnx", "ml_dtypes", "google", "safetensors", "matplotlib")
+EXPORT = (
+    *("torch", "torchvision", "onnx", "onnxruntime"),
+    *("ml_dtypes", "google", "safetensors", "matplotlib"),
+)
 """What the extra `export` brings."""
 
 

@@ -70,7 +70,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise OnnxError(f"{path} cannot be read as ONNX: {error.strerror or error}") from error
     except (DecodeError, onnx.checker.ValidationError) as error:
         raise OnnxError(
-            f"{path} cannot be read as ONNX: {_first_line(error)}; fetch or export it again"
+            f"{path} cannot be read as ONNX: {first_line(error)}; fetch or export it again"
         ) from error
     if not model.graph.output:
         raise OnnxError(f"{path} cannot be read as ONNX: it has no graph with an output")
@@ -88,7 +88,7 @@ def copy_in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
         copied = onnx.ModelProto()
         copied.CopyFrom(model)
         return copied
-    copied = onnx.version_converter.convert_version(_without_weights(model), opset)
+    copied = onnx.version_converter.convert_version(without_weights(model), opset)
     del copied.graph.input[len(model.graph.input) :]
     names = {tensor.name for tensor in model.graph.initializer}
     added = [tensor for tensor in copied.graph.initializer if tensor.name not in names]
@@ -120,7 +120,7 @@ def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
     model.ir_version = IR_VERSIONS[opset_of(model)]
     model.producer_name = "fcn_trt"
     stamp(model, spec)
-    light = _without_weights(model)
+    light = without_weights(model)
     graph = _with_shapes(light, spec)
     for fixed in _fixed_specs(spec):
         _check_at(light, fixed)
@@ -145,7 +145,7 @@ def stamp(model: onnx.ModelProto, spec: Spec, reference: Reference | None = None
         model.metadata_props.add(key=REFERENCE_KEY, value=text)
 
 
-def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that has large constants as inputs of their shape.
 
     Neither shapes nor opsets depend on their values, and passing 200 MB to and fro takes seconds.
@@ -176,7 +176,7 @@ def _with_shapes(light: onnx.ModelProto, spec: Spec) -> onnx.GraphProto:
 
 
 def _unsound(spec: Spec, error: Exception) -> OnnxError:
-    return OnnxError(f"the graph of {spec.model} is not sound: {_first_line(error)}")
+    return OnnxError(f"the graph of {spec.model} is not sound: {first_line(error)}")
 
 
 def _check_ends(graph: onnx.GraphProto, spec: Spec, ends: Sequence[str]) -> None:
@@ -309,6 +309,6 @@ def initializer(name: str, values: npt.NDArray[np.float32]) -> onnx.TensorProto:
     return onnx.numpy_helper.from_array(np.ascontiguousarray(values, dtype=np.float32), name)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     # As much as names two files in deep folders.
     return str(error).strip().partition("\n")[0][:400]

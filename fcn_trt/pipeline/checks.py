@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from fcn_trt.errors import OnnxError
 from fcn_trt.network.reference import (
     REFERENCE_FRAMES,
     Reference,
@@ -72,9 +73,9 @@ def check_export(
         images: As for `reference_frames`.
 
     Returns:
-        What the network carries from now on, and what was found. Where the source does not take the
-        network's size, what it carries is what the network itself labels at that size, as it is
-        proven to do what the source does.
+        What the network carries from now on, and what was found. Where the source does not take or
+        give the network's size, that is what the network itself labels at it, which is proven to
+        do what the source does. Where ONNX Runtime does not run the source, it says so.
 
     Raises:
         SourceError: the images cannot be read.
@@ -82,18 +83,22 @@ def check_export(
     """
     if not checking.is_on or isinstance(source, str):
         return None, Check(step="export", reason=str(source) if checking.is_on else NOT_ASKED)
-    compared = source.elsewhere or (model, spec)
-    frames, kind = reference_frames(images, compared[1].input_size)
-    about = {"kind": kind, "is_drawn": images is None}
+    asked, own = source.elsewhere or (model, spec)
+    frames, kind = reference_frames(images, own.input_size)
     with bar(f"checking against {source.name} on {kind}", 2 * len(frames)) as on_image:
-        reference = Reference.of(
-            _counted(source.label, on_image),
-            frames,
-            compared[1].input_size,
-            source=source.name,
-            **about,
-        )
-        network = CheckedNetwork(compared[0].SerializeToString(), compared[1])
+        try:
+            reference = Reference.of(
+                _counted(source.label, on_image),
+                frames,
+                own.input_size,
+                source=source.name,
+                kind=kind,
+                is_drawn=images is None,
+            )
+        except OnnxError as error:
+            return None, Check(step="export", reason=f"since {error}")
+        height, width = reference.label_maps[0].shape
+        network = CheckedNetwork(asked.SerializeToString(), own, label_size=(height, width))
         found = check(
             "export",
             reference,
@@ -103,17 +108,17 @@ def check_export(
             accept=checking.accept,
             reason=lambda share: likeliest_difference(network, reference, share),
         )
-    if source.elsewhere is not None:
-        size = format_size(compared[1].input_size)
-        itself = CheckedNetwork(model.SerializeToString(), spec)
-        reference = Reference.of(
-            itself.label,
-            reference_frames(images, spec.input_size)[0],
-            spec.input_size,
-            source=f"the FP32 ONNX, which labels as {source.name} at {size},",
-            **about,
-        )
-    return reference, found
+    if source.elsewhere is None and (height, width) == spec.input_size:
+        return reference, found
+    itself = CheckedNetwork(model.SerializeToString(), spec)
+    return Reference.of(
+        itself.label,
+        reference_frames(images, spec.input_size)[0],
+        spec.input_size,
+        source=f"the FP32 ONNX, which labels as {source.name} at {format_size((height, width))},",
+        kind=kind,
+        is_drawn=images is None,
+    ), found
 
 
 def check_typed(

@@ -9,7 +9,7 @@ import numpy as np
 
 from fcn_trt.engine.openvino.builder import compile_check, openvino_errors
 from fcn_trt.network.reference import Reference
-from fcn_trt.spec import Frame, LabelMap, Logits, Spec
+from fcn_trt.spec import Frame, LabelMap, Logits, Size, Spec
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import preprocess
 
@@ -22,13 +22,15 @@ class CheckedNetwork:
     Args:
         data: Bytes of the ONNX file.
         spec: Its own.
+        label_size: (height, width) of label maps in pixels; None is that of each frame.
 
     Raises:
         EngineError: OpenVINO cannot compile it.
     """
 
-    def __init__(self, data: bytes, spec: Spec) -> None:
+    def __init__(self, data: bytes, spec: Spec, *, label_size: Size | None = None) -> None:
         self.spec = spec
+        self.label_size = label_size
         with openvino_errors("make an inference request"):
             self._request: Any = compile_check(data, spec).create_infer_request()
 
@@ -47,7 +49,10 @@ class CheckedNetwork:
 
     def _decode(self, logits: Logits, frame: Frame, *, other_corners: bool = False) -> LabelMap:
         aligned = self.spec.align_corners != other_corners
-        return decode(logits, (frame.shape[0], frame.shape[1]), align_corners=aligned)
+        return decode(logits, self._size(frame), align_corners=aligned)
+
+    def _size(self, frame: Frame) -> Size:
+        return self.label_size or (frame.shape[0], frame.shape[1])
 
     def variants(self) -> Iterator[tuple[str, Callable[[Frame], LabelMap]]]:
         """What a source may do otherwise, and how a frame is labelled then."""
@@ -76,7 +81,7 @@ class CheckedNetwork:
         )
         yield (
             "its logits are resized otherwise (nearest)",
-            lambda frame: _nearest(self._logits(frame), frame),
+            lambda frame: _nearest(self._logits(frame), self._size(frame)),
         )
         yield (
             "a softmax stands before its resize",
@@ -84,10 +89,10 @@ class CheckedNetwork:
         )
 
 
-def _nearest(logits: Logits, frame: Frame) -> LabelMap:
+def _nearest(logits: Logits, size: Size) -> LabelMap:
     labels = logits.argmax(0).astype(np.uint8)
     rows, columns = (
-        np.arange(new) * old // new for old, new in zip(labels.shape, frame.shape[:2], strict=True)
+        np.arange(new) * old // new for old, new in zip(labels.shape, size, strict=True)
     )
     return np.asarray(labels[rows[:, None], columns])
 

@@ -109,6 +109,12 @@ def edited(zoo, tmp_path):
     return apply
 
 
+def imported(path, **options):
+    """The model and its spec."""
+    found = import_onnx(path, **options)
+    return found.model, found.spec
+
+
 def run(model, image):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -129,7 +135,7 @@ class TestZooFile:
     @pytest.mark.parametrize("batch", [1, 3])
     @pytest.mark.parametrize("size", [SIZE, (64, 96), (33, 47)])
     def test_upsampled_logits_equal_its_own_output(self, zoo, fcn, size, batch):
-        model, spec = import_onnx(zoo, size=size, batch=batch)
+        model, spec = imported(zoo, size=size, batch=batch)
         logits = torch.from_numpy(run(model, image_of(size, batch)))
         with torch.no_grad():
             expected = fcn(torch.from_numpy(image_of(size, batch)))["out"].numpy()
@@ -139,17 +145,17 @@ class TestZooFile:
         assert close(upsampled.numpy(), expected)
 
     def test_can_keep_its_dynamic_axes_within_a_range(self, zoo):
-        model, spec = import_onnx(zoo, size=SIZE, dynamic=SHAPES)
-        assert spec == replace(import_onnx(zoo, size=SIZE)[1], dynamic=SHAPES)
+        model, spec = imported(zoo, size=SIZE, dynamic=SHAPES)
+        assert spec == replace(imported(zoo, size=SIZE)[1], dynamic=SHAPES)
         for size, batch in (((33, 47), 1), (SIZE, 2), ((128, 128), 3)):
-            fixed, _ = import_onnx(zoo, size=size, batch=batch)
+            fixed, _ = imported(zoo, size=size, batch=batch)
             image = image_of(size, batch)
             assert close(run(model, image), run(fixed, image))
 
     def test_loses_its_auxiliary_branch_and_its_upsampling(self, zoo):
         before = Counter(node.op_type for node in onnx.load(zoo).graph.node)
         assert before["Resize"] == 2
-        model, _ = import_onnx(zoo, size=SIZE)
+        model, _ = imported(zoo, size=SIZE)
         assert Counter(node.op_type for node in model.graph.node) == {"Conv": 6, "Relu": 5}
         used = {name for node in model.graph.node for name in node.input}
         assert {tensor.name for tensor in model.graph.initializer} == used - {
@@ -158,36 +164,36 @@ class TestZooFile:
         }
 
     def test_gets_a_spec(self, zoo, tmp_path):
-        model, spec = import_onnx(zoo, size=SIZE, batch=2)
+        model, spec = imported(zoo, size=SIZE, batch=2)
         assert (spec.model, spec.family, spec.weights) == (
             "fcn-small-11",
             "onnx",
             "fcn-small-11.onnx",
         )
         assert (spec.input_size, spec.batch, spec.stride) == (SIZE, 2, 8)
-        assert (spec.labels, spec.classes) == ("voc", label_set("voc").classes)
+        assert (spec.labels, spec.classes[:2]) == ("custom", ("class_0", "class_1"))
         assert (spec.mean, spec.precision, spec.align_corners) == (IMAGENET_MEAN, "fp32", False)
         assert spec.source_sha256 == sha256(zoo)
         save(model, tmp_path / "n.onnx")
         assert load_network(tmp_path / "n.onnx")[1] == spec
 
     def test_auxiliary_output_can_be_kept_instead(self, zoo, fcn):
-        model, _ = import_onnx(zoo, size=SIZE, output="aux")
+        model, _ = imported(zoo, size=SIZE, output="aux")
         with torch.no_grad():
             features = fcn.backbone(torch.from_numpy(image_of(SIZE)))["aux"]
             assert close(run(model, image_of(SIZE)), fcn.aux_classifier(features).numpy())
 
     def test_labels_can_be_chosen(self, tmp_path):
         path = export(small_fcn(7), tmp_path / "seven.onnx", ["out", "aux"])
-        assert import_onnx(path, size=SIZE)[1].classes == tuple(f"class_{i}" for i in range(7))
+        assert imported(path, size=SIZE)[1].classes == tuple(f"class_{i}" for i in range(7))
         with pytest.raises(OnnxError, match="camvid has 11 classes, but the network has 7"):
-            import_onnx(path, size=SIZE, labels="camvid")
+            imported(path, size=SIZE, labels=label_set("camvid"))
 
 
 class TestOtherFiles:
     def test_aligned_corners_are_read_from_the_resize(self, fcn, tmp_path):
         path = export(AlignedCorners(fcn), tmp_path / "n.onnx", ["out"])
-        _, spec = import_onnx(path, size=SIZE)
+        _, spec = imported(path, size=SIZE)
         assert spec.align_corners
 
     @pytest.mark.parametrize(("opset", "dynamic"), [(17, True), (18, False)])
@@ -196,7 +202,7 @@ class TestOtherFiles:
         stages = [*plain.backbone.values(), plain.classifier]
         module = NoUpsampling(*stages).eval()
         path = export(module, tmp_path / "n.onnx", ["y"], opset=opset, dynamic=dynamic)
-        model, _ = import_onnx(path, size=SIZE)
+        model, _ = imported(path, size=SIZE)
         with torch.no_grad():
             expected = module(torch.from_numpy(image_of(SIZE))).numpy()
         assert close(run(model, image_of(SIZE)), expected)
@@ -209,7 +215,7 @@ class TestOtherFiles:
             del model.graph.output[:]
             model.graph.output.append(onnx.helper.make_tensor_value_info("label", 7, None))
 
-        model, _ = import_onnx(edited(classify), size=SIZE)
+        model, _ = imported(edited(classify), size=SIZE)
         assert model.graph.node[-1].op_type == "Conv"
 
     def test_weights_that_are_shared_through_identities_are_kept(self, edited, zoo):
@@ -221,18 +227,16 @@ class TestOtherFiles:
                 model.graph.node.insert(0, identity)
 
         image = image_of(SIZE)
-        shared = import_onnx(edited(share), size=SIZE)[0]
+        shared = imported(edited(share), size=SIZE)[0]
         assert "Identity" not in {node.op_type for node in shared.graph.node}
-        np.testing.assert_array_equal(
-            run(shared, image), run(import_onnx(zoo, size=SIZE)[0], image)
-        )
+        np.testing.assert_array_equal(run(shared, image), run(imported(zoo, size=SIZE)[0], image))
 
     def test_every_node_gets_a_name_of_its_own(self, edited):
         def forget(model):
             for index, node in enumerate(model.graph.node):
                 node.name = ("", "twice")[index % 2]
 
-        model, _ = import_onnx(edited(forget), size=SIZE)
+        model, _ = imported(edited(forget), size=SIZE)
         names = [node.name for node in model.graph.node]
         assert "" not in names
         assert len(set(names)) == len(names) > 5
@@ -245,16 +249,16 @@ class TestOtherFiles:
             model.graph.initializer.remove(bias)
             model.graph.node.insert(0, constant)
 
-        model, _ = import_onnx(edited(spell_out), size=SIZE)
+        model, _ = imported(edited(spell_out), size=SIZE)
         assert "Constant" not in {node.op_type for node in model.graph.node}
-        expected = run(import_onnx(zoo, size=SIZE)[0], image_of(SIZE))
+        expected = run(imported(zoo, size=SIZE)[0], image_of(SIZE))
         np.testing.assert_array_equal(run(model, image_of(SIZE)), expected)
 
 
 class TestOurOwnFile:
     def test_keeps_its_spec_at_another_size_and_batch(self, tiny_network, tiny_model):
         _, before = load_network(tiny_network)
-        model, spec = import_onnx(tiny_network, size=SIZE, batch=2)
+        model, spec = imported(tiny_network, size=SIZE, batch=2)
         assert spec == replace(before, input_size=SIZE, batch=2)
         assert [p.key for p in model.metadata_props] == [METADATA_KEY]
         with torch.no_grad():
@@ -264,12 +268,12 @@ class TestOurOwnFile:
     def test_becomes_static_again_at_the_size_that_is_asked_for(self, tiny_model, tmp_path):
         model, spec = to_onnx(tiny_model, size=SIZE, dynamic=SHAPES)
         save(model, tmp_path / "n.onnx")
-        static, static_spec = import_onnx(tmp_path / "n.onnx", size=(64, 96), batch=2)
+        static, static_spec = imported(tmp_path / "n.onnx", size=(64, 96), batch=2)
         assert static_spec == replace(spec, input_size=(64, 96), batch=2, dynamic=None)
         assert static == to_onnx(tiny_model, size=(64, 96), batch=2)[0]
 
     def test_becomes_dynamic_from_static(self, tiny_network, tiny_model):
-        model, spec = import_onnx(tiny_network, size=SIZE, dynamic=SHAPES)
+        model, spec = imported(tiny_network, size=SIZE, dynamic=SHAPES)
         assert spec.dynamic == SHAPES
         assert close(
             run(model, image_of((33, 47), 3)),
@@ -280,17 +284,17 @@ class TestOurOwnFile:
         self, make_model, write_network, tmp_path
     ):
         path = write_network(make_model(classes=11), tmp_path / "n.onnx")
-        assert import_onnx(path, size=SIZE)[1].labels == "custom"
-        _, spec = import_onnx(path, size=SIZE, labels="camvid")
+        assert imported(path, size=SIZE)[1].labels == "custom"
+        _, spec = imported(path, size=SIZE, labels=label_set("camvid"))
         assert (spec.labels, spec.classes) == ("camvid", label_set("camvid").classes)
         message = r"n\.onnx does not fit --labels: voc has 21 classes, but the network has 11"
         with pytest.raises(OnnxError, match=message):
-            import_onnx(path, size=SIZE, labels="voc")
+            imported(path, size=SIZE, labels=label_set("voc"))
 
     def test_is_refused_when_it_is_typed_already(self, tiny_network, tmp_path):
         save(to_half(*load_network(tiny_network), "bf16")[0], tmp_path / "n.onnx")
         with pytest.raises(OnnxError, match=r"n\.onnx is bf16 already; start from the FP32"):
-            import_onnx(tmp_path / "n.onnx", size=SIZE)
+            imported(tmp_path / "n.onnx", size=SIZE)
 
 
 def leave_it(model):
@@ -389,39 +393,42 @@ def use_unknown_opset(model):
     ("change", "options", "message"),
     [
         (add_input, {}, "has 2 inputs, but an FCN has one image"),
-        (take_bytes, {}, r"input of 4 dimensions of UINT8, .* \(N, 3, H, W\) FLOAT; export the"),
+        (
+            take_bytes,
+            {},
+            "UINT8 that no Cast makes floats of before node Conv '/.*; export it with",
+        ),
         (take_one_image, {}, r"has an input of 3 dimensions of FLOAT"),
         (resize_to_nearest, {}, "mode nearest and (pytorch_)?half_pixel .* bilinear with half_"),
-        (resize_asymmetrically, {}, "with mode linear and asymmetric coordinates at node '"),
-        (use_upsample, {}, "with mode linear and asymmetric coordinates at node '"),
+        (resize_asymmetrically, {}, r"with mode linear and asymmetric coordinates at node \w+ '"),
+        (use_upsample, {}, r"with mode linear and asymmetric coordinates at node \w+ '"),
         (rename_outputs, {}, "has the outputs first, second; name one with --output"),
         (leave_it, {"output": "logits"}, "has no output 'logits'; it has out, aux"),
         (compute_nothing, {}, "computes nothing between its input and 'out'"),
         (quantise_logits, {}, r"is quantised \(QuantizeLinear\); import the float32 file instead"),
-        (flatten_logits, {}, r"(logits of shape|does not take an image)"),
+        (flatten_logits, {}, r"shape .* at node Flatten 'out', but scores \(N, C, h, w\) were"),
         (use_unknown_operator, {}, r"opset 11\) cannot be brought to 17"),
         (use_unknown_opset, {}, r"opset 999\) cannot be brought to 17"),
         (
             leave_it,
-            {"labels": "cityscapes"},
+            {"labels": label_set("cityscapes")},
             "--labels: cityscapes has 19 classes, .* network has 21",
         ),
-        (leave_it, {"labels": "kitti"}, "does not fit --labels: unknown label set 'kitti'"),
     ],
 )
 def test_file_that_is_no_fcn_is_refused(edited, change, options, message):
     path = edited(change)
     with pytest.raises(OnnxError, match=message) as refusal:
-        import_onnx(path, size=SIZE, **options)
+        imported(path, size=SIZE, **options)
     assert str(refusal.value).startswith(f"{path} ")
     assert "\n" not in str(refusal.value)
 
 
 def test_file_that_fixes_a_size_inside_cannot_be_dynamic(edited):
     path = edited(fix_the_size_inside)
-    assert import_onnx(path, size=SIZE)[1].stride == 8
+    assert imported(path, size=SIZE)[1].stride == 8
     with pytest.raises(OnnxError, match="edited cannot be dynamic, so export it at one shape: "):
-        import_onnx(path, size=SIZE, dynamic=SHAPES)
+        imported(path, size=SIZE, dynamic=SHAPES)
 
 
 def test_image_that_the_layers_do_not_fit_is_refused(tmp_path):
@@ -432,10 +439,10 @@ def test_image_that_the_layers_do_not_fit_is_refused(tmp_path):
         torch.onnx.export(
             module, (torch.zeros(1, 3, 96, 96),), path, dynamo=False, output_names=["out"]
         )
-    with pytest.raises(OnnxError, match=r"n\.onnx (does not take an image of 40x96|has logits of)"):
-        import_onnx(path, size=(40, 96))
+    with pytest.raises(OnnxError, match=r"n\.onnx does not take an image of 40x96"):
+        imported(path, size=(40, 96))
     with pytest.raises(OnnxError, match=r"logits of \(68, 36\) from an image of \(128, 96\)"):
-        import_onnx(path, size=(128, 96))
+        imported(path, size=(128, 96))
 
 
 def test_damaged_and_missing_files_are_refused(zoo, tmp_path):
@@ -443,10 +450,10 @@ def test_damaged_and_missing_files_are_refused(zoo, tmp_path):
     (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
     for name in ("cut.onnx", "gone.onnx"):
         with pytest.raises(OnnxError, match=rf"{name} cannot be read as ONNX: "):
-            import_onnx(tmp_path / name, size=SIZE)
+            imported(tmp_path / name, size=SIZE)
 
 
 def test_unusual_stride_is_found(tmp_path):
     module = nn.Sequential(nn.Conv2d(3, 4, 5, stride=3, padding=2), nn.Conv2d(4, 2, 1))
     path = export(module.eval(), tmp_path / "n.onnx", ["out"], opset=17)
-    assert import_onnx(path, size=SIZE)[1].stride == 3
+    assert imported(path, size=SIZE)[1].stride == 3

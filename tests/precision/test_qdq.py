@@ -7,6 +7,7 @@ onnx = pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt
 
 from onnx import helper, numpy_helper  # noqa: E402
 
+from fcn_trt.labels import label_set  # noqa: E402
 from fcn_trt.network.import_onnx import import_onnx  # noqa: E402
 from fcn_trt.precision.qdq import concatenated, convolution_names, find_qdq_nodes  # noqa: E402
 from fcn_trt.precision.quantize import quantize_network  # noqa: E402
@@ -92,7 +93,7 @@ def test_names_of_an_imported_network_are_not_taken_again(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     first, w0 = conv("y", "half", inputs=3)
     last, w3 = conv("last", "r", outputs=11)
-    constants = [w0, w3, vector("y.scale", 0.5, ()), vector("r.quantized", 7.0, ())]
+    constants = [w0, w3, vector("y.scale", -0.5, ()), vector("r.quantized", 7.0, ())]
     nodes = [
         helper.make_node("Mul", ["image", "y.scale"], ["half"], name="half"),
         first,
@@ -104,9 +105,8 @@ def test_names_of_an_imported_network_are_not_taken_again(tmp_path):
     made.output[0].name = "out"
     opset = helper.make_opsetid("", 17)
     onnx.save(helper.make_model(made, opset_imports=[opset], ir_version=8), tmp_path / "m.onnx")
-    model, spec = import_onnx(
-        tmp_path / "m.onnx", size=(16, 16), batch=1, dynamic=None, output=None
-    )
+    imported = import_onnx(tmp_path / "m.onnx", size=(16, 16), labels=label_set("camvid"))
+    model, spec = imported.model, imported.spec
     amaxes = {name: 4.0 for node in model.graph.node for name in (*node.input, *node.output)}
     quantised, _ = quantize_network(model, spec, "int8", amaxes)
     names = [name for node in quantised.graph.node for name in node.output]
