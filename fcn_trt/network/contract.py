@@ -310,5 +310,6 @@ def initializer(name: str, values: npt.NDArray[np.float32]) -> onnx.TensorProto:
 
 
 def first_line(error: Exception) -> str:
+    """What a library says, as far as it is one line."""
     # As much as names two files in deep folders.
     return str(error).strip().partition("\n")[0][:400]

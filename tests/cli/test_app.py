@@ -133,7 +133,9 @@ def test_demo_does_the_whole_main_job(cli, tmp_path, monkeypatch, as_json):
     arguments = ["demo", "--out", out, "--size", "64x128", "--frames", 5]
     done = cli(*arguments, *(["--json"] if as_json else []))
     assert done.status == 0
-    assert [step[:3] for step in done.err.splitlines()] == [":: "] * 4
+    steps = done.err.splitlines()
+    assert [step[:3] for step in steps] == [":: "] * len(steps)
+    assert sum(" as PyTorch on 3 frames (drawn streets" in step for step in steps) == 3
     assert files_in(out) == [
         *("bundle/manifest.json", "bundle/network.onnx"),
         *("demo.png", "fcn.onnx", "segmented.mp4"),
@@ -197,7 +199,8 @@ def test_profile_counts_the_auxiliary_head(cli, model, parameters):
 def test_export_of_random_weights_says_so(cli, tmp_path):
     out = tmp_path / "m.onnx"
     done = cli("export", "fcn_r18-d8", "--weights", "random:3", "--size", SIZE, "--out", out)
-    assert done == (0, "", f"wrote fcn_r18-d8 with weights random (seed 3) to {out}\n")
+    said = ":: export: not checked, since random weights label nothing\n"
+    assert done == (0, "", f"{said}wrote fcn_r18-d8 with weights random (seed 3) to {out}\n")
     spec = read_spec(out)
     assert (spec.weights, spec.input_size, spec.source_sha256) == ("random (seed 3)", (64, 96), "")
 
@@ -259,7 +262,10 @@ def test_build_proves_the_precision(cli, tiny_network, tmp_path, precision):
 
 def test_build_says_what_it_built(cli, tiny_network, tmp_path):
     done = cli("build", tiny_network, "--out", tmp_path / "bundle", "--target", "openvino")
-    assert done.err == f"wrote the bundle to {tmp_path / 'bundle'}\n"
+    assert done.err == (
+        ":: build: not checked, its ONNX carries no reference\n"
+        f"wrote the bundle to {tmp_path / 'bundle'}\n"
+    )
     assert "18 fp32 (100.0 % of GMAC); read from the engine" in done.out
 
 
@@ -387,7 +393,7 @@ def test_json_is_all_there_is_on_stdout_of_a_real_process(own_process, tiny_bund
 
 def test_verbose_logs_on_stderr(own_process, tiny_bundle):
     done = own_process("--verbose", "inspect", tiny_bundle.path, "--json")
-    assert done.json["manifest"]["format"] == 3
+    assert done.json["manifest"]["format"] == 4
 
 
 def test_reader_that_goes_away_is_no_error():
@@ -552,7 +558,6 @@ EXPORT = "--size 64x96 --out new.onnx"
         (f"export fcn_resnet50 --weights street.pth {EXPORT}", "street.pth is not fcn_resnet50; "),
         (f"export ambiguous.pth {EXPORT}", "name the one it was trained as: fcn_r18-d8, fcn_r18-"),
         (f"export street.pth --labels voc {EXPORT}", "street.pth cannot be labelled (voc has 21 "),
-        (f"export street.pth --labels moon {EXPORT}", "street.pth cannot be labelled (unknown l"),
         (f"export street.pth --weights random {EXPORT}", "street.pth is a checkpoint itself; lea"),
         (f"export fcn_r18-d8 --weights random:x {EXPORT}", "random:x has no seed of 1 to 18 digi"),
         (f"export fcn_d6_r50b-d16 {EXPORT}", "no weights are published for fcn_d6_r50b-d16; give"),

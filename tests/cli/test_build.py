@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -400,14 +401,24 @@ class TestRecipe:
         write_recipe(here / "r.toml", size="96x128", output="street")
         done = cli("build", "r.toml")
         assert done.status == 0
-        times = [line.rpartition(": ")[0] for line in done.err.splitlines()[1::3]]
-        assert done.err.splitlines()[::3] == [
+        reference = "m.onnx in ONNX Runtime"
+        drawn = "drawn streets and blurred noise, none of the user's"
+        took = re.compile(r": \d+\.\d s$")
+        assert [took.sub(": N s", line.partition(" on 3 ")[0]) for line in done.err.splitlines()] == [
             ":: export (not in the cache)",
+            f":: checking against {reference} on {drawn}",
+            ":: export: N s",
+            f":: export: 100.00 % as {reference}",
             ":: type (not in the cache)",
+            f":: checking fp32 against the FP32 ONNX, which labels as {reference} at 64x96,",
+            ":: type: N s",
+            f":: type: 100.00 % as the FP32 ONNX, which labels as {reference} at 64x96,",
             ":: build (not built before)",
+            f":: checking the engine against the FP32 ONNX, which labels as {reference} at 64x96,",
+            ":: build: N s",
+            f":: build: 100.00 % as the FP32 ONNX, which labels as {reference} at 64x96,",
             ":: street is built: made export, type, build",
         ]
-        assert times == [":: export", ":: type", ":: build"]
         assert "18 fp32 (100.0 % of GMAC); read from the engine" in done.out
         assert names(here) == ["m.onnx", "r.toml", "street"]
 

@@ -59,7 +59,7 @@ MANIFEST = Manifest(
     },
 )
 GOLDEN = """{
-  "format": 3,
+  "format": 4,
   "created": "2026-01-31T12:00:00+00:00",
   "built_by": "fcn_trt 0.1.0",
   "spec": {
@@ -135,6 +135,7 @@ GOLDEN = """{
     }
   },
   "kernels_sha256": "",
+  "checks": [],
   "sha256": "88d0fcb3613048b5bea9847edc8ae86730e88a77d6ff46d69c345b65c1bdc17d"
 }
 """
@@ -241,16 +242,16 @@ class TestManifestIsRefused:
         with pytest.raises(BundleError, match=message):
             read_manifest(bundle)
 
-    @pytest.mark.parametrize("found", [1, 0, "1", None, [1]])
+    @pytest.mark.parametrize("found", [1, 3, "4", None, [4]])
     def test_when_it_has_another_format(self, bundle, found):
         edited(bundle, lambda content: content.update(format=found))
         with pytest.raises(BundleError) as refusal:
             read_manifest(bundle)
-        assert f"has format {found!r}, but this version reads format 3" in str(refusal.value)
+        assert f"has format {found!r}, but this version reads format 4" in str(refusal.value)
 
     def test_when_another_format_has_other_keys(self, bundle):
         (bundle / MANIFEST_NAME).write_text('{"format": 4, "engine": {}}')
-        with pytest.raises(BundleError, match="has format 4, but this version reads format 3"):
+        with pytest.raises(BundleError, match="has format 5, but this version reads format 4"):
             read_manifest(bundle)
 
     @pytest.mark.parametrize(

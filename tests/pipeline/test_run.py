@@ -73,7 +73,7 @@ def recipe(tmp_path, checkpoints):
             "precision": "fp32",
             "target": "openvino",
             "labels": "camvid",
-            "accept": 0.5,  # random weights label noise, whatever rounds it
+            "check": False,  # tests/pipeline/test_checks.py has that
         } | keys
         path = folder / f"{name}.toml"
         lines = [f"{k} = {json.dumps(v)}\n" for k, v in values.items() if v is not None]
@@ -221,7 +221,7 @@ class TestChange:
         photos.mkdir()
         for index in range(2):
             cv2.imwrite(str(photos / f"{index}.png"), make_frame(seed=index))
-        keys = {"precision": "fp16", "target": "tensorrt-rtx", "images": "photos"}
+        keys = {"precision": "fp16", "target": "tensorrt-rtx", "images": "photos", "check": True}
         path = recipe(device='compute_capability = "8.6"', **keys)
         seen: list[object] = []
 
@@ -243,7 +243,7 @@ class TestChange:
         cv2.imwrite(str(photos / "1.png"), make_frame(seed=2))
         done = build(path)
         assert made(done) == ["export", "type", "build"]
-        assert reasons(done) == {"frames, images changed"}
+        assert reasons(done) == {"frames changed", "frames, images changed"}
 
     def test_file_with_the_large_tensors_of_an_onnx_is_an_input(self, recipe, tiny_network):
         onnx = pytest.importorskip("onnx")
