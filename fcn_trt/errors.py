@@ -6,6 +6,7 @@
     ├── CheckpointError           a checkpoint does not fit the model            (ValueError)
     │   └── AmbiguousModelError   several models fit it, and they differ
     ├── OnnxError                 an ONNX file is not a network this package takes  (ValueError)
+    │   └── NotRunnableError      ONNX Runtime does not run it, to compare with
     ├── CalibrationError          calibration is damaged or of another network  (ValueError)
     ├── PlanError                 a model's steps do not go with each other      (ValueError)
     ├── RecipeError               a recipe has a key or value that is not valid  (ValueError)
@@ -49,6 +50,10 @@ class AmbiguousModelError(CheckpointError):
 
 class OnnxError(FcnTrtError, ValueError):
     """An ONNX file is damaged or is not a network that this package takes."""
+
+
+class NotRunnableError(OnnxError):
+    """ONNX Runtime does not run a user's own file, so that nothing can be held against it."""
 
 
 class CalibrationError(FcnTrtError, ValueError):

@@ -48,6 +48,9 @@ class InputFormat:
     colour: InputColour | None = None
 
     def __post_init__(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            missing = "mean" if self.mean is None else "std"
+            raise ValueError(f"mean and std go together; {missing} is missing")
         if self.std is not None and min(self.std) <= 0:
             raise ValueError(f"std {_text(self.std)} must be above 0 in each channel")
         if self.says_numbers:

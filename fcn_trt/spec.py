@@ -90,6 +90,7 @@ class Result:
 
 
 CheckedStep: TypeAlias = Literal["export", "type", "build", "load"]
+CheckState: TypeAlias = Literal["checked", "off", "pending", "impossible"]
 Process: TypeAlias = Callable[[Iterable[Frame]], Iterator[Result]]
 """Segments frames lazily and in order; `Segmenter.stream` is one."""
 
@@ -143,7 +144,11 @@ class Check:
         kind: What the frames are.
         frames: How many.
         agreement: Share of the pixels with the same label; None where nothing was checked.
-        floor: Share below which the step is refused; None where nothing was checked.
+        floor: Share below which the step is refused; None where nothing was checked, or what the
+            first load has to reach.
+        classes: How many classes the source finds in the frames.
+        state: Whether it was checked; "off" is by request, "pending" waits for the first load
+            where the engine runs, and "impossible" has a reason.
         reason: Why nothing was checked, or "".
     """
 
@@ -155,14 +160,27 @@ class Check:
     frames: int = 0
     agreement: float | None = None
     floor: float | None = None
+    classes: int = 0
+    state: CheckState = "checked"
     reason: str = ""
 
     def describe(self) -> str:
-        """In words, such as "export: 100.00 % as PyTorch on 3 frames (drawn)"."""
+        """In words: the share, what it is held against, on which frames, and what is needed."""
         if self.agreement is None or self.floor is None:
-            return f"{self.step}: not checked, {self.reason}"
-        share = f"{_percent(self.agreement)} % as {self.against} on {self.frames} frames"
-        return f"{self.step}: {share} ({self.kind}; at least {_percent(self.floor)} % needed)"
+            return f"{self.step}: not checked, {_UNCHECKED.get(self.state, self.reason)}"
+        frames = f"{self.frames} frame{'s' if self.frames > 1 else ''}"
+        share = f"{_percent(self.agreement)} % as {self.against} on {frames}"
+        found = f"{self.classes} class{'es' if self.classes > 1 else ''}"
+        little = ", which proves little: give --images of your own" if self.classes == 1 else ""
+        needed = f"at least {_percent(self.floor)} % needed"
+        return f"{self.step}: {share} ({self.kind}, {found}{little}; {needed})"
+
+
+_UNCHECKED = {
+    "off": "as --no-check asked",
+    "pending": "since it cannot run where it was built; its first load checks it",
+}
+"""Why nothing was checked, where the state says it."""
 
 
 def _percent(share: float) -> str:
@@ -235,6 +253,8 @@ class Spec:
             )
         _check_most("input_size", self.input_size, MAX_SIDE)
         _check_most("batch", (self.batch,), MAX_BATCH)
+        if self.ignore is not None and not 0 <= self.ignore <= NO_LABEL:
+            raise ValueError(f"ignore {self.ignore} is not between 0 and {NO_LABEL}")
         if min(self.std) <= 0:
             raise ValueError(f"std {self.std} must be positive in each channel")
         if self.dynamic is not None:

@@ -20,10 +20,10 @@ def test_nothing_said_is_nothing():
         (InputFormat(scale=1), (0.0,) * 3, (255.0,) * 3),
         (InputFormat(scale=255), (0.0,) * 3, (1.0,) * 3),
         (InputFormat(mean=(0.0,) * 3, std=(1.0,) * 3, scale=255), (0.0,) * 3, (1.0,) * 3),
-        (InputFormat(mean=(0.4,) * 3), (102.0,) * 3, (255.0,) * 3),
+        (InputFormat(mean=(0.4,) * 3, std=(1.0,) * 3), (102.0,) * 3, (255.0,) * 3),
         # Caffe's: BGR without a standard deviation.
         (
-            InputFormat(mean=(104.0, 117.0, 123.0), colour="bgr"),
+            InputFormat(mean=(104.0, 117.0, 123.0), std=(1.0,) * 3, colour="bgr"),
             (123.0, 117.0, 104.0),
             (1.0,) * 3,
         ),
@@ -44,7 +44,13 @@ def test_numbers_that_fit_both_scales_are_refused():
 @pytest.mark.parametrize("std", [(0.0, 1.0, 1.0), (-1.0, 1.0, 1.0)])
 def test_std_that_divides_by_nothing_is_refused(std):
     with pytest.raises(ValueError, match="must be above 0"):
-        InputFormat(std=std)
+        InputFormat(mean=(0.0,) * 3, std=std)
+
+
+@pytest.mark.parametrize("half", [{"mean": (1.0,) * 3}, {"std": (1.0,) * 3}])
+def test_half_of_the_numbers_is_refused(half):
+    with pytest.raises(ValueError, match=r"mean and std go together; .* is missing"):
+        InputFormat(**half)
 
 
 def test_channels_are_read_from_text_and_lists():

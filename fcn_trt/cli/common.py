@@ -15,7 +15,7 @@ import typer
 from fcn_trt.calibration.amax import METHODS, Method
 from fcn_trt.cli import terminal
 from fcn_trt.engine.manifest import Target
-from fcn_trt.errors import PlanError
+from fcn_trt.errors import AgreementError, PlanError
 from fcn_trt.labels import LabelSet, find_label_set
 from fcn_trt.spec import NO_LABEL, FloatPrecision, Precision, Size, parse_size
 
@@ -262,12 +262,21 @@ def rebuild_here(bundle: Path) -> None:
     from fcn_trt.engine.bundle import load_bundle
     from fcn_trt.engine.preflight import obstacle
     from fcn_trt.pipeline.run import rebuild
+    from fcn_trt.runtime.segmenter import Segmenter
 
     found = load_bundle(bundle)
     stands = obstacle(found)
-    if stands is None or not stands.is_cured_by_rebuild:
+    if stands is None and found.manifest.is_pending:
+        try:
+            with Segmenter.load(bundle):
+                return
+        except AgreementError:
+            reason = "it labels otherwise than its source"
+    elif stands is None or not stands.is_cured_by_rebuild:
         return
-    terminal.step(f"building again: {stands.reason.partition(': ')[0]}")
+    else:
+        reason = stands.reason.partition(": ")[0]
+    terminal.step(f"building again: {reason}")
     with terminal.watch(says_steps=False) as watcher:
         rebuild(found, watcher=watcher)
 

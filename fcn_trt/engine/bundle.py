@@ -224,6 +224,7 @@ def write_bundle(
             calibration_sha256=network.spec.calibration_sha256 or None,
             inputs_sha256=inputs_sha256,
             kernels_sha256=compiled.kernels_sha256,
+            checks=(),
             files={
                 file.name: FileRecord(size_bytes=len(data), sha256=network.sha256)
                 if file.name == NETWORK_NAME
@@ -245,9 +246,14 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 def add_check(bundle: Bundle, found: Check) -> Bundle:
     """Add to a bundle's manifest what was found out when it was first loaded.
 
+    A bundle that was replaced meanwhile is left as it is.
+
     Raises:
         OutputError: it cannot be written.
+        BundleError: it is gone.
     """
+    if read_manifest(bundle.path) != bundle.manifest:
+        return bundle
     manifest = replace(bundle.manifest, checks=(*bundle.manifest.checks, found))
     write_atomic(bundle.path / MANIFEST_NAME, manifest.to_json().encode())
     return replace(bundle, manifest=manifest)

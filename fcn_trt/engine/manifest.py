@@ -143,7 +143,7 @@ class Manifest:
     inputs_sha256: str
     files: dict[str, FileRecord]
     kernels_sha256: str
-    checks: tuple[Check, ...] = ()
+    checks: tuple[Check, ...]
 
     def __post_init__(self) -> None:
         for name in self.files:
@@ -158,6 +158,11 @@ class Manifest:
     def chain(self) -> tuple[Check, ...]:
         """How far each step labels as the network's source does, in order."""
         return (*self.spec.checks, *self.checks)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the engine has still to be held against the network's source."""
+        return bool(self.checks) and self.checks[-1].state == "pending"
 
     def to_json(self) -> str:
         """The manifest as it stands on disk."""

@@ -50,6 +50,8 @@ __all__ = ["Imported", "import_onnx"]
 _FAILED_NODE = re.compile(r"op_type:(\w+), node name: ([^)]*)")
 """In what ONNX's inference says."""
 
+_HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+
 _STRIDES = (8, 16, 32, 4, 64, 2, 1)
 """In the order in which they are likely; at small sizes several fit."""
 
@@ -62,11 +64,14 @@ class Imported:
         model: What became of it; it keeps the contract.
         spec: Of the model.
         source: The file as it was.
+        is_half: Whether the file itself computes in FP16 or BF16 somewhere, and so labels a little
+            otherwise.
     """
 
     model: onnx.ModelProto
     spec: Spec
     source: SourceNetwork
+    is_half: bool
 
 
 def import_onnx(
@@ -100,6 +105,7 @@ def import_onnx(
             upsampled logits of an image.
     """
     model = load_onnx(path)
+    is_half = any(tensor.data_type in _HALVES for tensor in model.graph.initializer)
     known = _known_spec(path, size, batch)
     image = file_input(model, path)
     chosen = _output_name(model, output, path)
@@ -142,6 +148,7 @@ def import_onnx(
             spec = replace(spec, labels=named.name, classes=named.classes, palette=named.palette)
     spec = replace(spec, dynamic=dynamic)
     declare_ends(model.graph, image_shape(spec), logits_shape(spec))
+    del model.metadata_props[:]  # nothing that a file says of itself is a proof
     source = SourceNetwork(
         path=path,
         image=image,
@@ -151,7 +158,7 @@ def import_onnx(
         align_corners=spec.align_corners,
         asked_size=size,
     )
-    return Imported(model=finish_network(model, spec), spec=spec, source=source)
+    return Imported(model=finish_network(model, spec), spec=spec, source=source, is_half=is_half)
 
 
 @contextmanager
@@ -161,7 +168,9 @@ def _sound(path: Path) -> Iterator[None]:
         yield
     except OnnxError:
         raise
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        *(AttributeError, IndexError, KeyError, MemoryError, RuntimeError, TypeError, ValueError),
+    ) as error:
         raise OnnxError(
             f"{path} is not sound, as its nodes and tensors do not fit each other; export it again"
         ) from error

@@ -13,13 +13,16 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from pydantic import ConfigDict, Field, ValidationError
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.spec import REFERENCE_KEY, Frame, LabelMap, Size, onnx_metadata
+from fcn_trt.type_adapter import type_adapter
 
 __all__ = ["REFERENCE_FRAMES", "Reference", "read_reference", "shrink_to_fit"]
 
@@ -73,6 +76,10 @@ class Reference:
         """
         frames = tuple(_resized(frame, size) for frame in kept)
         label_maps = tuple(label(frame) for frame in frames)
+        sizes = [len(_png(a)) + len(_png(b)) for a, b in zip(kept, label_maps, strict=True)]
+        while len(sizes) > 1 and sum(sizes) > MAX_BYTES:  # labels like noise take more than frames
+            frames, label_maps, kept = frames[:-1], label_maps[:-1], kept[:-1]
+            sizes.pop()
         return cls(
             source=source,
             kind=kind,
@@ -81,6 +88,11 @@ class Reference:
             label_maps=label_maps,
             kept=tuple(kept),
         )
+
+    @property
+    def classes(self) -> int:
+        """How many classes the source finds in the frames."""
+        return len(np.unique(np.concatenate([found.ravel() for found in self.label_maps])))
 
     def agreement(self, label: Callable[[Frame], LabelMap]) -> float:
         """The share of the pixels of all frames that are labelled as by the source."""
@@ -108,21 +120,45 @@ class Reference:
         """
         if len(text) > _MAX_JSON:
             raise ValueError("it is too large")
-        content = json.loads(text)
         try:
-            kept = tuple(_decode(item, "RGB") for item in content["frames"])
-            maps = tuple(_decode(item, "L") for item in content["label_maps"])
-            said = {name: str(content[name]) for name in ("source", "kind")}
-            is_drawn = bool(content["is_drawn"])
-        except (KeyError, TypeError, OSError, SyntaxError, binascii.Error) as error:
-            raise ValueError(str(error) or "something is missing") from error
-        if not kept or len(kept) != len(maps):
-            raise ValueError("it has no label map for each frame")
+            content = type_adapter(_Content).validate_json(text)
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"]) from error
+        if not 1 <= len(content.frames) == len(content.label_maps) <= REFERENCE_FRAMES:
+            raise ValueError("it has no label map for each frame, or too many")
+        try:
+            kept = tuple(_decode(item, "RGB") for item in content.frames)
+            maps = tuple(_decode(item, "L") for item in content.label_maps)
+        except (OSError, SyntaxError, binascii.Error) as error:
+            raise ValueError(str(error) or "an image is missing") from error
+        for frame, labels in zip(kept, maps, strict=True):
+            if frame.shape[0] > labels.shape[0] or frame.shape[1] > labels.shape[1]:
+                raise ValueError("a frame is larger than its label map")
         frames = tuple(
             _resized(frame, (labels.shape[0], labels.shape[1]))
             for frame, labels in zip(kept, maps, strict=True)
         )
-        return cls(**said, is_drawn=is_drawn, frames=frames, label_maps=maps, kept=kept)
+        return cls(
+            source=content.source,
+            kind=content.kind,
+            is_drawn=content.is_drawn,
+            frames=frames,
+            label_maps=maps,
+            kept=kept,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """A reference as it stands in the metadata."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+    source: Annotated[str, Field(max_length=400)]
+    kind: Annotated[str, Field(max_length=400)]
+    is_drawn: bool
+    frames: tuple[str, ...]
+    label_maps: tuple[str, ...]
 
 
 def read_reference(data: bytes, name: str) -> Reference | None:
@@ -177,8 +213,12 @@ def _encode(image: npt.NDArray[np.uint8]) -> str:
 
 def _decode(text: str, mode: str) -> npt.NDArray[np.uint8]:
     """A PNG as (H, W, 3) BGR or (H, W)."""
-    image = Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"])
-    if image.mode != mode or image.width * image.height > _MAX_PIXELS:
-        raise ValueError(f"an image in it is {image.mode} of {image.width}x{image.height}")
+    data = base64.b64decode(text, validate=True)
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))  # of IHDR
+    if width * height > _MAX_PIXELS:  # Pillow would only warn of it, or raise what is no OSError
+        raise ValueError(f"an image in it is {width}x{height}")
+    image = Image.open(io.BytesIO(data), formats=["PNG"])
+    if image.mode != mode or image.size != (width, height):
+        raise ValueError(f"an image in it is {image.mode} instead of {mode}")
     pixels = np.asarray(image)
     return np.ascontiguousarray(pixels[:, :, ::-1]) if mode == "RGB" else pixels

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from fcn_trt.errors import OnnxError
+from fcn_trt.errors import NotRunnableError, OnnxError
 from fcn_trt.network.contract import first_line
 from fcn_trt.network.file_input import GREY, FileInput, Normalisation
 from fcn_trt.network.graph import Array
@@ -67,10 +67,12 @@ class SourceNetwork:
             input's size at least where it has scores.
 
         Raises:
-            OnnxError: ONNX Runtime cannot run it.
+            NotRunnableError: ONNX Runtime cannot run it.
+            OnnxError: its output has another shape than was found.
         """
+        fed = {self.image.name: self._input(frame)}
         try:
-            (found,) = self._session.run([self.output], {self.image.name: self._input(frame)})
+            (found,) = self._session.run([self.output], fed)
         except _runtime_errors() as error:
             raise self._cannot_run(error) from error
         planes = self._planes(found)
@@ -82,7 +84,7 @@ class SourceNetwork:
             planes = np.concatenate([np.full_like(planes, self.reading.threshold), planes])
         height, width = self.image.size or self.asked_size
         size = (max(height, planes.shape[1]), max(width, planes.shape[2]))
-        return decode(planes.astype(np.float32), size, align_corners=self.align_corners)
+        return decode(planes.astype(np.float32, copy=False), size, align_corners=self.align_corners)
 
     def _input(self, frame: Frame) -> Array:
         """The frame as the file expects it, as often as its batch."""
@@ -124,8 +126,8 @@ class SourceNetwork:
         except _runtime_errors() as error:
             raise self._cannot_run(error) from error
 
-    def _cannot_run(self, error: Exception) -> OnnxError:
-        return OnnxError(
+    def _cannot_run(self, error: Exception) -> NotRunnableError:
+        return NotRunnableError(
             f"{self.path} cannot be run by ONNX Runtime, to compare with: {first_line(error)}; "
             "export it again"
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from fcn_trt.errors import OnnxError
+from fcn_trt.errors import NotRunnableError
 from fcn_trt.network.reference import (
     REFERENCE_FRAMES,
     Reference,
     read_reference,
     shrink_to_fit,
 )
-from fcn_trt.runtime.check import FIRST_LOAD, NOT_ASKED, Labeller, check
+from fcn_trt.runtime.check import Labeller, check, floor_of
 from fcn_trt.runtime.checked_network import CheckedNetwork, likeliest_difference
-from fcn_trt.spec import Check, CheckedStep, Frame, LabelMap, Size, Spec, format_size
+from fcn_trt.spec import Check, CheckedStep, Frame, LabelMap, Precision, Size, Spec, format_size
 from fcn_trt.video.image_source import folder_images, read_image
 from fcn_trt.video.source import open_source
 
@@ -31,7 +31,14 @@ if TYPE_CHECKING:
     from fcn_trt.engine.bundle import Bundle
     from fcn_trt.pipeline.plan import Checking, ImagesBar
 
-__all__ = ["Source", "check_engine", "check_export", "check_typed", "reference_frames"]
+__all__ = [
+    "Source",
+    "check_engine",
+    "check_export",
+    "check_typed",
+    "reference_frames",
+    "reference_images",
+]
 
 DRAWN = "drawn streets and blurred noise, none of the user's"
 _VIDEO_FRAMES = 300
@@ -48,11 +55,13 @@ class Source:
         label: The label map of a frame of the network's size, by the source itself.
         elsewhere: Where the source takes one size only, and not that of the network: the network at
             that size and its spec, to be compared instead.
+        precision: What it computes in itself.
     """
 
     name: str
     label: Labeller
     elsewhere: tuple[onnx.ModelProto, Spec] | None = None
+    precision: Precision = "fp32"
 
 
 def check_export(
@@ -81,8 +90,10 @@ def check_export(
         SourceError: the images cannot be read.
         AgreementError: the network labels otherwise.
     """
-    if not checking.is_on or isinstance(source, str):
-        return None, Check(step="export", reason=str(source) if checking.is_on else NOT_ASKED)
+    if not checking.is_on:
+        return None, Check(step="export", state="off")
+    if isinstance(source, str):
+        return None, Check(step="export", state="impossible", reason=source)
     asked, own = source.elsewhere or (model, spec)
     frames, kind = reference_frames(images, own.input_size)
     with bar(f"checking against {source.name} on {kind}", 2 * len(frames)) as on_image:
@@ -95,8 +106,8 @@ def check_export(
                 kind=kind,
                 is_drawn=images is None,
             )
-        except OnnxError as error:
-            return None, Check(step="export", reason=f"since {error}")
+        except NotRunnableError as error:
+            return None, Check(step="export", state="impossible", reason=f"since {error}")
         height, width = reference.label_maps[0].shape
         network = CheckedNetwork(asked.SerializeToString(), own, label_size=(height, width))
         found = check(
@@ -104,7 +115,7 @@ def check_export(
             reference,
             _counted(network.label, on_image),
             name=name,
-            precision="fp32",
+            precision=source.precision,
             accept=checking.accept,
             reason=lambda share: likeliest_difference(network, reference, share),
         )
@@ -129,10 +140,12 @@ def check_typed(
     Raises:
         AgreementError: it labels otherwise.
     """
+    if not checking.is_on:
+        return Check(step="type", state="off")
     data = model.SerializeToString()
-    reference = read_reference(data, name) if checking.is_on else None
+    reference = read_reference(data, name)
     if reference is None:
-        return _unchecked("type", spec, checking)
+        return _unchecked("type", spec)
     with bar(f"checking {spec.precision} against {reference.source}", len(reference.frames)) as on:
         return check(
             "type",
@@ -161,12 +174,14 @@ def check_engine(
         AgreementError: it labels otherwise.
         EngineError: it cannot be loaded.
     """
-    reference = bundle.network.reference() if checking.is_on else None
-    spec = bundle.manifest.spec
+    if not checking.is_on:
+        return Check(step="build", state="off")
+    reference, spec = bundle.network.reference(), bundle.manifest.spec
     if reference is None:
-        return _unchecked("build", spec, checking)
+        return _unchecked("build", spec)
     if opened is None:
-        return Check(step="build", reason=FIRST_LOAD)
+        floor = floor_of(reference, spec.precision) if checking.accept is None else checking.accept
+        return Check(step="build", state="pending", floor=floor)
     title = f"checking the engine against {reference.source}"
     with bar(title, len(reference.frames)) as on_image, opened as label:
         return check(
@@ -198,15 +213,36 @@ def reference_frames(images: str | None, size: Size) -> tuple[list[Frame], str]:
         return shrink_to_fit([*drawn, _noise(size)], size), DRAWN
     path = Path(images)
     if path.is_dir():
-        paths = folder_images(path)
-        count = min(REFERENCE_FRAMES, len(paths))
-        found = [read_image(paths[i * len(paths) // count]) for i in range(count)]
-    else:
-        with open_source(images) as opened:
-            read = list(islice(opened, _VIDEO_FRAMES))
-        count = min(REFERENCE_FRAMES, len(read))
-        found = [read[i * len(read) // count] for i in range(count)]
-    return shrink_to_fit(found, size), f"frames of {path.name}"
+        found = [read_image(image) for image in reference_images(path)]
+        return shrink_to_fit(found, size), f"frames of {path.resolve().name}"
+    with open_source(images) as opened:
+        found = _spread(opened)
+    # An address may hold a password, and what is written here travels.
+    return shrink_to_fit(found, size), f"frames of {path.name if path.is_file() else 'a stream'}"
+
+
+def reference_images(folder: Path) -> list[Path]:
+    """The images of a folder that are taken, spread evenly.
+
+    Raises:
+        SourceError: the folder cannot be read or holds no image.
+    """
+    paths = folder_images(folder)
+    count = min(REFERENCE_FRAMES, len(paths))
+    return [paths[i * len(paths) // count] for i in range(count)]
+
+
+def _spread(frames: Iterable[Frame]) -> list[Frame]:
+    """Some of the first frames of a video: every second one, every fourth, ... as it goes on."""
+    kept: list[Frame] = []
+    step = 1
+    for index, frame in enumerate(islice(frames, _VIDEO_FRAMES)):
+        if index % step == 0:
+            kept.append(frame)
+        if len(kept) > 2 * REFERENCE_FRAMES:
+            kept, step = kept[::2], 2 * step
+    count = min(REFERENCE_FRAMES, len(kept))
+    return [kept[i * len(kept) // count] for i in range(count)]
 
 
 def _noise(size: Size) -> Frame:
@@ -215,11 +251,12 @@ def _noise(size: Size) -> Frame:
     return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
-def _unchecked(step: CheckedStep, spec: Spec, checking: Checking) -> Check:
-    """Why a step was not checked: it was not asked to, or the step before it was not."""
-    before = next((c.reason for c in reversed(spec.checks) if c.reason), "")
-    missing = before or "its ONNX carries no reference"
-    return Check(step=step, reason=missing if checking.is_on else NOT_ASKED)
+def _unchecked(step: CheckedStep, spec: Spec) -> Check:
+    """Why a step has nothing to be held against."""
+    for before in reversed(spec.checks):
+        if before.agreement is None:
+            return replace(before, step=step)
+    return Check(step=step, state="impossible", reason="its ONNX carries no reference")
 
 
 def _counted(label: Labeller, on_image: Callable[[], None]) -> Callable[[Frame], LabelMap]:

@@ -29,7 +29,7 @@ from fcn_trt.engine.bundle import refuse_foreign_files
 from fcn_trt.engine.manifest import TARGET_MODULES, Target
 from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions, require_capability
 from fcn_trt.errors import PlanError, WeightsError
-from fcn_trt.files import require_folder_of, sha256
+from fcn_trt.files import combined_sha256, require_folder_of, sha256
 from fcn_trt.input_format import InputFormat
 from fcn_trt.labels import LabelSet
 from fcn_trt.machine import (
@@ -241,7 +241,17 @@ class Export:
         if self.images is None:
             return None
         path = Path(self.images)
-        return sha256(path) if path.is_file() else _images_sha256(path)
+        if path.is_file():
+            return sha256(path)
+        if not path.is_dir():
+            raise PlanError(
+                "images",
+                f"{self.images} is no file and no folder, so that nothing tells "
+                "whether it changed; name one",
+            )
+        from fcn_trt.pipeline.checks import reference_images
+
+        return combined_sha256(map(sha256, reference_images(path)))
 
     def run(self, _before: Network | None, out: Path, job: Job) -> Network:
         """Write the FP32 ONNX.
@@ -263,7 +273,9 @@ class Export:
             checking=self.checking,
             bar=job.images_bar,
         )
-        spec = replace(spec, ignore=self.ignore, checks=(found,))
+        # An ONNX of ours knows what to ignore, and how far it was proven itself.
+        ignore = spec.ignore if self.ignore is None else self.ignore
+        spec = replace(spec, ignore=ignore, checks=(*spec.checks, found))
         stamp(model, spec, reference)
         return save_network(model, spec, out)
 
@@ -301,12 +313,14 @@ class Export:
         imported = make(size=self.size, dynamic=self.dynamic)
         source = imported.source
         name = f"{Path(self.model).name} in ONNX Runtime"
-        if source.size in (None, self.size):
-            return imported.model, imported.spec, Source(name, source.label_map)
-        # It cannot be asked at the size that is wanted, so that it is compared at its own.
-        own = make(size=source.size)
-        at = Source(name, source.label_map, elsewhere=(own.model, own.spec))
-        return imported.model, imported.spec, at
+        elsewhere = None
+        if source.size not in (None, self.size):
+            # It cannot be asked at the size that is wanted, so that it is compared at its own.
+            own = make(size=source.size)
+            elsewhere = (own.model, own.spec)
+        precision: Precision = "fp16" if imported.is_half else "fp32"
+        asked = Source(name, source.label_map, elsewhere=elsewhere, precision=precision)
+        return imported.model, imported.spec, asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,8 +98,10 @@ class Recipe:
         if step is None or spec.precision != "fp32":
             return None
         here = (spec.input_size, spec.batch, spec.dynamic)
-        is_same = here == (step.size, step.batch, step.dynamic) and step.labels is None
-        return None if is_same else step
+        shape = (step.size, step.batch, step.dynamic)
+        kept = ("model", "size", "batch", "min_size", "max_size", "min_batch", "max_batch")
+        plain = Export(**{name: getattr(step, name) for name in kept}, checking=step.checking)
+        return None if here == shape and step == plain else step
 
     def _check(self, begin: Network) -> None:
         """Refuse to begin with a network that is not what the recipe makes."""
@@ -234,7 +236,10 @@ def _export(path: Path, table: RecipeTable) -> Export:
         average=table.ema,
         ignore=table.ignore,
         images=str(path.parent / table.images) if table.images and table.check else None,
-        checking=_checking(table),
+        # What a quantised network may lose says nothing of the FP32 that it is made of.
+        checking=_checking(table)
+        if table.precision in (None, "fp32")
+        else Checking(is_on=table.check),
         output=table.onnx_output,
         **{f.name: getattr(table.dynamic, f.name, None) for f in fields(DynamicTable)},
     )

@@ -62,6 +62,13 @@ def _capabilities(value: object) -> tuple[str, ...]:
     return tuple(listed)
 
 
+def _whole(value: object) -> object:
+    """A whole number, which True and 1.0 are not."""
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
+
+
 def _channels(value: object) -> Rgb:
     """A number for all channels, or three."""
     listed: list[Any] = value if isinstance(value, list) else [value]
@@ -132,7 +139,7 @@ class RecipeTable:
     images: _Text | None = None
     mean: _Channels | None = None
     std: _Channels | None = None
-    scale: Scale | None = None
+    scale: Annotated[Scale, BeforeValidator(_whole)] | None = None
     input_colour: InputColour | None = None
     threshold: _Share | None = None
     ema: _Flag | None = None

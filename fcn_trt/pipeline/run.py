@@ -33,7 +33,6 @@ from fcn_trt.pipeline.plan import (
     StepName,
 )
 from fcn_trt.pipeline.store import KeyedStep, Standing, Store, keyed_steps
-from fcn_trt.runtime.check import NOT_ASKED
 from fcn_trt.spec import Check, Precision, Spec
 
 if TYPE_CHECKING:
@@ -222,9 +221,9 @@ def rebuild(bundle: Bundle, *, watcher: Watcher = SILENT) -> Bundle:
 def _as_before(bundle: Bundle) -> Checking:
     """How a bundle was checked when it was built, and what was accepted then."""
     last = bundle.manifest.checks[-1] if bundle.manifest.checks else None
-    return Checking(
-        is_on=last is None or last.reason != NOT_ASKED, accept=last.floor if last else None
-    )
+    if last is not None and last.state == "off":
+        return Checking(is_on=False)
+    return Checking(accept=last.floor if last else None)
 
 
 def _check(plan: Plan, out: Path, name: str) -> None:
@@ -261,7 +260,7 @@ def _report(
         duration_s=duration_s,
         kept=spec.exceptions if name == "type" else {},
         otherwise=(spec.float_precision or spec.precision) if name == "type" else "",
-        check=next((found for found in chain if found.step == name), None),
+        check=next((found for found in reversed(chain) if found.step == name), None),
     )
 
 

@@ -9,7 +9,7 @@ from fcn_trt.errors import AgreementError
 from fcn_trt.network.reference import Reference
 from fcn_trt.spec import QUANTISED, Check, CheckedStep, Frame, LabelMap, Precision
 
-__all__ = ["FIRST_LOAD", "FLOORS", "NOT_ASKED", "Labeller", "check"]
+__all__ = ["FLOORS", "Labeller", "check", "floor_of"]
 
 FLOORS: Mapping[Precision, float] = {
     "fp32": 0.9995,
@@ -27,18 +27,13 @@ A network calibrated on CamVid has 91.8 % in int8 and 95.2 % in fp8 there, and 9
 CamVid; one calibrated on drawn streets has 96.6 % in int8.
 """
 
-FIRST_LOAD = "since it cannot run where it was built; its first load checks it"
-"""Why an engine was not checked yet."""
-NOT_ASKED = "as --no-check asked"
-"""Why it will not be."""
-
-_WAYS_OUT: Mapping[CheckedStep, str] = {
+_REMEDIES: Mapping[CheckedStep, str] = {
     "export": "",
     "type": (
         "export it with --images of your own, calibrate on such images, or leave convolutions in "
         "float, which `fcn-trt sensitivity` names"
     ),
-    "build": "build it again, or from the ONNX of a machine where it agreed",
+    "build": "its ONNX is not what was typed, or this machine computes it otherwise",
     "load": "build it again on this machine with `fcn-trt inspect BUNDLE --rebuild`",
 }
 
@@ -80,17 +75,19 @@ def check(
         kind=reference.kind,
         frames=len(reference.frames),
         agreement=agreement,
-        floor=_floor(reference, precision) if accept is None else accept,
+        floor=floor_of(reference, precision) if accept is None else accept,
+        classes=reference.classes,
     )
     if agreement < (found.floor or 0.0):
-        likeliest = reason(agreement) or _WAYS_OUT[step]
+        likeliest = reason(agreement) or _REMEDIES[step]
+        options = "" if step == "load" else "; --accept SHARE takes less, --no-check checks nothing"
         raise AgreementError(
             f"{name} does not label as its source: {found.describe()}"
-            f"{f'; {likeliest}' if likeliest else ''}; --accept SHARE takes less, --no-check does "
-            "not look"
+            f"{f'; {likeliest}' if likeliest else ''}{options}"
         )
     return found
 
 
-def _floor(reference: Reference, precision: Precision) -> float:
+def floor_of(reference: Reference, precision: Precision) -> float:
+    """Share of the pixels that has to be labelled as by the source."""
     return DRAWN_FLOOR if reference.is_drawn and precision in QUANTISED else FLOORS[precision]

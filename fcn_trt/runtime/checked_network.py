@@ -63,24 +63,24 @@ class CheckedNetwork:
             tuple(s * s for s in spec.std),
         )
         yield (
-            "the channels stand in the other order (--input-colour)",
+            "the channels stand in the other order",
             lambda frame: self._decode(self._logits(frame, is_swapped=True), frame),
         )
         for numbers, what in (
-            (plain, "it takes pixels of 0 to 255 as they are (--mean 0 --std 1 --scale 255)"),
-            (unit, "it takes pixels of 0 to 1 (--mean 0 --std 1 --scale 1)"),
-            (twice, "one of them normalises twice (--mean, --std)"),
+            (plain, "one of them does not normalise pixels of 0 to 255"),
+            (unit, "one of them does not normalise pixels of 0 to 1"),
+            (twice, "one of them normalises twice"),
         ):
             yield (
                 what,
                 lambda frame, numbers=numbers: self._decode(self._logits(frame, numbers), frame),  # type: ignore[misc]
             )
         yield (
-            "its logits are resized otherwise (align_corners)",
+            "the logits are resized otherwise (align_corners)",
             lambda frame: self._decode(self._logits(frame), frame, other_corners=True),
         )
         yield (
-            "its logits are resized otherwise (nearest)",
+            "the logits are resized otherwise (nearest)",
             lambda frame: _nearest(self._logits(frame), self._size(frame)),
         )
         yield (

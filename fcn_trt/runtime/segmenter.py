@@ -20,7 +20,7 @@ from fcn_trt.errors import BundleError, EngineError, OutputError
 from fcn_trt.files import Closing
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.backend import ArrayBackend, Backend
-from fcn_trt.runtime.check import FIRST_LOAD, Labeller, check
+from fcn_trt.runtime.check import Labeller, check
 from fcn_trt.spec import Frame, LabelMap, Logits, Result, Spec
 from fcn_trt.stages.overlay import DEFAULT_OPACITY, overlay
 
@@ -63,7 +63,7 @@ class Segmenter(Closing):
         loaded = load_bundle(Path(bundle))
         require_runs_here(loaded)
         segmenter = cls(loaded.manifest, _backend(loaded))
-        if loaded.manifest.checks and loaded.manifest.checks[-1].reason == FIRST_LOAD:
+        if loaded.manifest.is_pending:
             try:
                 segmenter._check_first_load(loaded)
             except BaseException:
@@ -82,6 +82,7 @@ class Segmenter(Closing):
             self.segment,
             name=str(bundle.path),
             precision=self.spec.precision,
+            accept=bundle.manifest.checks[-1].floor,
         )
         _log.info("%s: %s", bundle.path, found.describe())
         try:

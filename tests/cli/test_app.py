@@ -135,7 +135,7 @@ def test_demo_does_the_whole_main_job(cli, tmp_path, monkeypatch, as_json):
     assert done.status == 0
     steps = done.err.splitlines()
     assert [step[:3] for step in steps] == [":: "] * len(steps)
-    assert sum(" as PyTorch on 3 frames (drawn streets" in step for step in steps) == 3
+    assert any("checking against PyTorch on drawn streets" in step for step in steps)
     assert files_in(out) == [
         *("bundle/manifest.json", "bundle/network.onnx"),
         *("demo.png", "fcn.onnx", "segmented.mp4"),

@@ -404,7 +404,9 @@ class TestRecipe:
         reference = "m.onnx in ONNX Runtime"
         drawn = "drawn streets and blurred noise, none of the user's"
         took = re.compile(r": \d+\.\d s$")
-        assert [took.sub(": N s", line.partition(" on 3 ")[0]) for line in done.err.splitlines()] == [
+        assert [
+            took.sub(": N s", line.partition(" on 3 ")[0]) for line in done.err.splitlines()
+        ] == [
             ":: export (not in the cache)",
             f":: checking against {reference} on {drawn}",
             ":: export: N s",

@@ -50,7 +50,10 @@ def export(cli, *options, model="fcn_r18-d8"):
 
 def test_own_classes_go_all_the_way(cli, here, make_frame):
     said = export(cli, "--labels", "labels.txt", "--ignore", 4, "--images", "labelled/images").err
-    assert ":: export: 100.00 % as PyTorch on 2 frames (frames of images; at least 99.95" in said
+    assert (
+        ":: export: 100.00 % as PyTorch on 2 frames (frames of images, 4 classes; at least 99.95"
+        in said
+    )
     calibrated = cli("calibrate", "m.onnx", "--images", "labelled/images", "--out", "c.json")
     assert calibrated.status == 0
     options = ["--precision", "int8", "--calibration", "c.json", "--accept", 0.5]
@@ -78,7 +81,7 @@ def test_number_of_classes_is_no_name_and_what_is_assumed_is_said(cli, here):
     ("options", "mean", "std"),
     [
         ("--mean 0.5 --std 0.5", (127.5,) * 3, (127.5,) * 3),
-        ("--mean 0.1,0.2,0.3 --input-colour bgr", (76.5, 51.0, 25.5), (255.0,) * 3),
+        ("--mean 0.1,0.2,0.3 --std 1 --input-colour bgr", (76.5, 51.0, 25.5), (255.0,) * 3),
         ("--scale 1", (0.0,) * 3, (255.0,) * 3),
         ("--mean 100 --std 50 --scale 255", (100.0,) * 3, (50.0,) * 3),
     ],
@@ -97,6 +100,7 @@ def test_how_the_input_was_made_is_said(cli, here, options, mean, std):
         ("--labels voc", "voc has 21 classes, but the network has 4"),
         ("--mean 1,2", "neither a number nor three"),
         ("--mean 0 --std 1", "say which: scale 1 or scale 255"),
+        ("--std 2", "mean and std go together; mean is missing"),
         ("--scale 2", "'2' is none of 1, 255"),
         ("--input-colour grey", "'grey' is none of rgb, bgr"),
         ("--threshold 1.5", "1.5 is not between 0 and 1"),
@@ -129,7 +133,9 @@ class TestRecipe:
 
     def test_labels_in_a_table(self, cli, here):
         table = 'background = ""\nroad = "#804080"\n"crop row" = "#00c040"\nobstacle = "#e02020"\n'
-        text = f'std = 64\nscale = 255\ninput_colour = "bgr"\nignore = 4\n[labels]\n{table}'
+        text = (
+            f'mean = 0\nstd = 64\nscale = 255\ninput_colour = "bgr"\nignore = 4\n[labels]\n{table}'
+        )
         assert self.build(cli, here, text).status == 0
         spec = read_spec(here / "r.onnx")
         assert (spec.classes, spec.ignore) == (OWN, 4)

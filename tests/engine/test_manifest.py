@@ -51,6 +51,7 @@ MANIFEST = Manifest(
     calibration_sha256=None,
     inputs_sha256="",
     kernels_sha256="",
+    checks=(),
     files={
         "network.onnx": FileRecord(
             size_bytes=3,
@@ -99,7 +100,9 @@ GOLDEN = """{
     "dynamic": null,
     "exceptions": {},
     "float_precision": null,
-    "calibration_sha256": ""
+    "calibration_sha256": "",
+    "ignore": null,
+    "checks": []
   },
   "target": "openvino",
   "target_version": "2026.4.1",
@@ -136,7 +139,7 @@ GOLDEN = """{
   },
   "kernels_sha256": "",
   "checks": [],
-  "sha256": "88d0fcb3613048b5bea9847edc8ae86730e88a77d6ff46d69c345b65c1bdc17d"
+  "sha256": "adffa51a82a0132399aa84feb7d965397707f49e0a44f67ad2ccfacc8b7b1bcd"
 }
 """
 
@@ -250,7 +253,7 @@ class TestManifestIsRefused:
         assert f"has format {found!r}, but this version reads format 4" in str(refusal.value)
 
     def test_when_another_format_has_other_keys(self, bundle):
-        (bundle / MANIFEST_NAME).write_text('{"format": 4, "engine": {}}')
+        (bundle / MANIFEST_NAME).write_text('{"format": 5, "engine": {}}')
         with pytest.raises(BundleError, match="has format 5, but this version reads format 4"):
             read_manifest(bundle)
 

@@ -60,6 +60,7 @@ def bundle(tiny_network, tmp_path):
             calibration_sha256=None,
             inputs_sha256="",
             kernels_sha256=kernel_sources_sha256(),
+            checks=(),
             files={f"decode-{each}.cubin": KERNEL for each in kernels},
         )
         return Bundle(path=tmp_path / "orin", manifest=replace(manifest, **changes))

@@ -169,6 +169,7 @@ def segmenter_of(spec: Spec, backend: Backend) -> Segmenter:
         calibration_sha256=None,
         inputs_sha256="",
         kernels_sha256="",
+        checks=(),
         files={},
     )
     return Segmenter(manifest, backend)

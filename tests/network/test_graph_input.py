@@ -159,7 +159,7 @@ FILES = {
     "bgr and numbers are said": UserFile(
         wrapped=lambda n, x: up(n(x)),
         feed=lambda f: bgr(f) - np.array([1, 99, 200], np.float32)[:, None, None],
-        said=InputFormat(mean=(1, 99, 200), scale=255, colour="bgr"),
+        said=InputFormat(mean=(1, 99, 200), std=(1, 1, 1), scale=255, colour="bgr"),
     ),
     "grey": UserFile(wrapped=lambda n, x: up(n(x / 255)), feed=grey, channels=1),
     "grey, mean and std inside": UserFile(
@@ -315,7 +315,9 @@ REFUSED = {
     ),
     "bytes of another range": (
         UserFile(
-            wrapped=lambda n, x: up(n(x.float())), feed=as_bytes, said=InputFormat(mean=(9, 9, 9))
+            wrapped=lambda n, x: up(n(x.float())),
+            feed=as_bytes,
+            said=InputFormat(mean=(9, 9, 9), std=(1, 1, 1)),
         ),
         "takes UINT8, which are pixels of 0 to 255; leave --mean, --std and --scale out",
     ),

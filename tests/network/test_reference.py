@@ -93,7 +93,9 @@ def test_frames_that_cannot_be_compressed_are_made_smaller(size):
         {"frames": 3},
         {"label_maps": ["aGVsbG8="]},
         {"label_maps": []},
-        {"source": None, "frames": None},
+        {"source": None},
+        {"is_drawn": "false"},
+        {"more": 1},
     ],
 )
 def test_what_was_damaged_is_refused(reference, tiny_network, tmp_path, change):
@@ -105,11 +107,28 @@ def test_what_was_damaged_is_refused(reference, tiny_network, tmp_path, change):
         read_reference(model.SerializeToString(), "m.onnx")
 
 
+def test_more_frames_than_are_ever_kept_are_refused(reference):
+    content = json.loads(reference.to_json())
+    for name in ("frames", "label_maps"):
+        content[name] *= 20
+    with pytest.raises(ValueError, match="or too many"):
+        Reference.from_json(json.dumps(content))
+
+
+def test_labels_like_noise_leave_fewer_frames():
+    size = (1024, 2048)
+    kept = shrink_to_fit([noise(size, seed) for seed in range(3)], size)
+    labels = np.random.default_rng(0).integers(0, 21, size, dtype=np.uint8)
+    found = Reference.of(lambda _: labels, kept, size, source="x", kind="y", is_drawn=False)
+    assert 1 <= len(found.frames) < 3
+    assert len(Reference.from_json(found.to_json()).frames) == len(found.frames)
+
+
 def test_picture_that_would_fill_the_memory_is_not_decoded(reference):
     content = json.loads(reference.to_json())
     png = bytearray(base64.b64decode(content["frames"][0]))
-    png[16:24] = (8192).to_bytes(4, "big") * 2
+    png[16:24] = (60000).to_bytes(4, "big") * 2
     png[29:33] = zlib.crc32(bytes(png[12:29])).to_bytes(4, "big")
     content["frames"][0] = base64.b64encode(bytes(png)).decode()
-    with pytest.raises(ValueError, match="RGB of 8192x8192"):
+    with pytest.raises(ValueError, match="an image in it is 60000x60000"):
         Reference.from_json(json.dumps(content))
