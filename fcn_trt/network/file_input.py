@@ -101,7 +101,7 @@ def file_input(model: onnx.ModelProto, path: Path) -> FileInput:
 
 
 def _is_transposed_first(model: onnx.ModelProto, name: str) -> bool:
-    """Whether the way from the input goes through a Transpose to NCHW before anything else."""
+    """Whether the input goes through a Transpose to NCHW before anything else."""
     for node in model.graph.node:
         if name in node.input and node.op_type in ("Cast", "Identity"):
             name = node.output[0]

@@ -110,8 +110,8 @@ class Walk:
         """How many there are now; 0 if that is not known."""
         return 1 if self.pair is not None else len(self.matrix)
 
-    def _refuse(self, reason: str, node: onnx.NodeProto, way_out: str) -> NoReturn:
-        raise OnnxError(f"{self.path} {reason} at node {called(node)}; {way_out}")
+    def _refuse(self, reason: str, node: onnx.NodeProto, remedy: str) -> NoReturn:
+        raise OnnxError(f"{self.path} {reason} at node {called(node)}; {remedy}")
 
     def walk(self, nodes: list[tuple[onnx.NodeProto, str]]) -> None:
         """Pass all nodes, in order."""

@@ -258,7 +258,9 @@ class Export:
 
         Raises:
             PlanError: the model is unknown.
-            WeightsError, CheckpointError, OnnxError, OutputError, ValueError: as the folders say.
+            WeightsError, CheckpointError, OnnxError, SourceError, OutputError, ValueError: as the
+                folders say.
+            AgreementError: it labels otherwise than its source.
         """
         from fcn_trt.network.contract import save_network, stamp
         from fcn_trt.pipeline.checks import check_export
@@ -401,6 +403,7 @@ class Type:
         Raises:
             OnnxError, CalibrationError, SourceError, EngineError, OutputError, ValueError: as
                 precision and calibration say.
+            AgreementError: it labels otherwise than its source.
         """
         from fcn_trt.calibration.images import RangeImages
         from fcn_trt.precision.type_network import type_network
@@ -555,6 +558,7 @@ class Compile:
 
         Raises:
             OnnxError, MissingExtraError, EngineError, BundleError, OutputError: as engine says.
+            AgreementError: it labels otherwise than its source.
         """
         from fcn_trt.engine.build import build_engine
 

@@ -173,6 +173,7 @@ def run(
 
     Raises:
         PlanError: its model is unknown, or a file that it names cannot be read.
+        AgreementError: a step labels otherwise than the source.
         MissingExtraError, WeightsError, CheckpointError, OnnxError, CalibrationError, SourceError,
             EngineError, BundleError, OutputError, ValueError: as the steps say.
     """
