@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 __all__ = [
     "InputColour",
@@ -48,6 +48,12 @@ class InputFormat:
     colour: InputColour | None = None
 
     def __post_init__(self) -> None:
+        if self.colour not in (None, *get_args(InputColour)):
+            raise ValueError(f"input colour {self.colour!r} is none of rgb, bgr")
+        if self.scale is not None and (
+            isinstance(self.scale, bool | float) or self.scale not in (1, 255)
+        ):
+            raise ValueError(f"scale {self.scale!r} is none of 1, 255")
         if (self.mean is None) != (self.std is None):
             missing = "mean" if self.mean is None else "std"
             raise ValueError(f"mean and std go together; {missing} is missing")
@@ -101,13 +107,17 @@ def parse_channels(text: str) -> Rgb:
 
 
 def three_channels(values: float | Sequence[float]) -> Rgb:
-    """One number for all channels, or three.
+    """One number for all channels, or three, in a list, a tuple or an array.
 
     Raises:
-        ValueError: there are others, or one is not finite.
+        ValueError: there are others, or one is no finite number.
     """
-    listed = list(values) if isinstance(values, Sequence) else [values]
-    if len(listed) not in (1, 3) or not all(abs(value) < float("inf") for value in listed):
+    listed: list[Any] = [values] if isinstance(values, int | float | str) else list(values)
+    if (
+        len(listed) not in (1, 3)
+        or any(isinstance(value, bool | str) for value in listed)
+        or not all(abs(value) < float("inf") for value in listed)
+    ):
         raise ValueError(f"{listed} is neither one finite number nor three")
     red, green, blue = map(float, listed * 3 if len(listed) == 1 else listed)
     return red, green, blue

@@ -37,6 +37,13 @@ MAX_CLASSES = 255
 
 _COLOUR = re.compile(r"#[0-9a-f]{6}")
 _LINE = re.compile(r"(?P<name>.*?)(?:\s+(?P<colour>#[0-9a-fA-F]{6}))?")
+_STRANGE = re.compile(
+    r"#(?![0-9a-fA-F]{6}$)"  # half a colour, a comment behind a name
+    r"|^\d+\s*[,:;]|,\s*\d|,.*,|\b\d+\s+\d+\s+\d+\b"  # columns of a table
+    r"|^[\[\]{}-]|[\"{}]|:$|:\s*[\[{]"  # JSON, YAML
+    r"|[\x00-\x1f\x7f]"
+)
+"""What no line holds, so that no file of another kind shifts every class by a line."""
 MAX_LABEL_FILE_BYTES = 1 << 20
 
 _BACKGROUND = {"background", "unlabeled", "unlabelled", "void", "none"}
@@ -174,10 +181,11 @@ def find_label_set(name: str, folder: Path | None = None) -> LabelSet:
 def read_label_file(path: Path) -> LabelSet:
     """Read class names and colours: a line per class, ``name`` or ``name #rrggbb``.
 
-    Empty lines, and lines that begin with "# ", are skipped. A class without a colour gets one.
+    Empty lines, and lines that begin with "#", are skipped. A class without a colour gets one.
 
     Raises:
-        ValueError: the file cannot be read, or names no class or too many.
+        ValueError: the file cannot be read, names no class or too many, or has a line of another
+            form, such as a table's.
     """
     try:
         with path.open("rb") as file:
@@ -186,8 +194,14 @@ def read_label_file(path: Path) -> LabelSet:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ValueError(f"{path} cannot be read ({reason})") from error
-    lines = [line.strip() for line in text.splitlines()]
-    found = [_LINE.fullmatch(line) for line in lines if line and not line.startswith("# ")]
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    for number, line in lines:
+        if _STRANGE.search(line) and not line.startswith("#"):
+            raise ValueError(
+                f"{path} has {line[:80]!r} in line {number}; a line is a class's name, or a "
+                "name and its colour such as #804080"
+            )
+    found = [_LINE.fullmatch(line) for _, line in lines if line and not line.startswith("#")]
     if len(data) > MAX_LABEL_FILE_BYTES or not 1 <= len(found) <= MAX_CLASSES:
         raise ValueError(
             f"{path} names {len(found)} classes; 1 to {MAX_CLASSES} were expected, a line each"

@@ -157,7 +157,7 @@ class TestFile:
         return read
 
     def test_names_and_colours(self, read):
-        labels = read("# mine\nroad #804080\n\n  traffic light   #FAAA1E\nsky\n")
+        labels = read("#mine\nroad #804080\n\n  traffic light   #FAAA1E\nsky\n")
         assert labels.classes == ("road", "traffic light", "sky")
         assert labels.palette[:2] == ("#804080", "#faaa1e")
         assert labels.palette[2] == distinct_palette(labels.classes)[2]
@@ -167,8 +167,34 @@ class TestFile:
     def test_every_end_of_line_and_a_byte_order_mark(self, read, encoding):
         assert read("a\r\nb\rc\nDächer", encoding).classes == ("a", "b", "c", "Dächer")
 
-    def test_names_may_repeat_and_hold_a_hash(self, read):
-        assert read("a\na\nno #5\n").classes == ("a", "a", "no #5")
+    def test_names_with_other_signs(self, read):
+        assert read("building;edifice\nsofa, couch\nT-shirt (new)\nno 5\n").classes == (
+            *("building;edifice", "sofa, couch", "T-shirt (new)", "no 5"),
+        )
+
+    def test_names_may_repeat(self, read):
+        assert read("a\na\nno 5\n").classes == ("a", "a", "no 5")
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            *("sky #12345", "sky #ff0000 # the sky", "0,sky,0,0,128", "0: sky", "sky 0 0 128"),
+            *(
+                "0 0 128\t\tsky",
+                "name,r,g,b",
+                "names:",
+                "- sky",
+                '"sky",',
+                "names: [a, b]",
+                '{"0": "sky"}',
+                "\x1b[31mred",
+                "no #5",
+            ),
+        ],
+    )
+    def test_line_of_another_form_is_refused_by_its_number(self, read, line):
+        with pytest.raises(ValueError, match=r"labels\.txt has .* in line 2; a line is a class's "):
+            read(f"road\n{line}\n")
 
     @pytest.mark.parametrize(
         ("text", "encoding", "reason"),

@@ -273,6 +273,9 @@ def rebuild_here(bundle: Path) -> None:
         except AgreementError:
             reason = "it labels otherwise than its source"
     elif stands is None or not stands.is_cured_by_rebuild:
+        terminal.step(
+            "nothing to rebuild: " + ("it runs here" if stands is None else stands.reason)
+        )
         return
     else:
         reason = stands.reason.partition(": ")[0]

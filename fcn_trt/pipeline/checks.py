@@ -121,12 +121,13 @@ def check_export(
         )
     if source.elsewhere is None and (height, width) == spec.input_size:
         return reference, found
+    found = replace(found, kind=f"{found.kind} at {format_size((height, width))}")
     itself = CheckedNetwork(model.SerializeToString(), spec)
     return Reference.of(
         itself.label,
         reference_frames(images, spec.input_size)[0],
         spec.input_size,
-        source=f"the FP32 ONNX, which labels as {source.name} at {format_size((height, width))},",
+        source=f"the FP32 ONNX (proven at {format_size((height, width))} by {source.name})",
         kind=kind,
         is_drawn=images is None,
     ), found

@@ -40,7 +40,16 @@ from fcn_trt.machine import (
 )
 from fcn_trt.model.weights import ModelSource, find_model
 from fcn_trt.network.file import Network, content_sha256
-from fcn_trt.spec import QUANTISED, Check, FloatPrecision, Precision, ShapeRange, Size, Spec
+from fcn_trt.spec import (
+    NO_LABEL,
+    QUANTISED,
+    Check,
+    FloatPrecision,
+    Precision,
+    ShapeRange,
+    Size,
+    Spec,
+)
 from fcn_trt.version import __version__
 
 if TYPE_CHECKING:
@@ -90,9 +99,12 @@ class Checking:
     accept: float | None = None
 
     def __post_init__(self) -> None:
-        if self.accept is not None and not (self.is_on and 0 <= self.accept <= 1):
-            reason = f"{self.accept} is not between 0 and 1" if self.is_on else "nothing is checked"
-            raise PlanError("accept", reason)
+        if not isinstance(self.is_on, bool):
+            raise PlanError("check", f"{self.is_on!r} is neither True nor False")
+        if self.accept is not None and not self.is_on:
+            raise PlanError("accept", "nothing is checked; leave it or the other out")
+        if self.accept is not None and not (_is_number(self.accept) and 0 <= self.accept <= 1):
+            raise PlanError("accept", f"{self.accept!r} is not between 0 and 1")
 
 
 CHECKED = Checking()
@@ -159,8 +171,14 @@ class Export:
             raise PlanError("output", "only an .onnx model has outputs to choose; leave it out")
         if self.average is not None and self.is_import:
             raise PlanError("average", "an .onnx file has one set of weights; leave it out")
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise PlanError("threshold", f"{self.threshold} is not between 0 and 1")
+        if self.threshold is not None and not (
+            _is_number(self.threshold) and 0 < self.threshold < 1
+        ):
+            raise PlanError("threshold", f"{self.threshold!r} is not between 0 and 1")
+        if self.ignore is not None and not (
+            type(self.ignore) is int and 0 <= self.ignore <= NO_LABEL
+        ):
+            raise PlanError("ignore", f"{self.ignore!r} is not a whole number of 0 to {NO_LABEL}")
         if self.dynamic is not None:
             _check_dynamic(self.dynamic, self.size, self.batch)
 
@@ -695,6 +713,10 @@ class Job:
     name: str = ""
     images_bar: ImagesBar = lambda _title, _total: nullcontext(lambda: None)
     on_phase: OnPhase = lambda _: None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _given(before: Network | None) -> Network:

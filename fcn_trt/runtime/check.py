@@ -33,7 +33,7 @@ _REMEDIES: Mapping[CheckedStep, str] = {
         "export it with --images of your own, calibrate on such images, or leave convolutions in "
         "float, which `fcn-trt sensitivity` names"
     ),
-    "build": "its ONNX is not what was typed, or this machine computes it otherwise",
+    "build": "its ONNX was altered, or this machine computes it otherwise, or too much is asked",
     "load": "build it again on this machine with `fcn-trt inspect BUNDLE --rebuild`",
 }
 

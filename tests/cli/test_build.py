@@ -380,7 +380,10 @@ class TestRebuild:
         shutil.copytree(tiny_bundle.path, here / "tiny")
         before = written(here / "tiny")
         done = cli("inspect", "tiny", "--rebuild", "--json")
-        assert (done.json["runs_here"], done.err) == (True, "")
+        assert (done.json["runs_here"], done.err) == (
+            True,
+            ":: nothing to rebuild: it runs here\n",
+        )
         run = cli("run", "tiny", "--source", f"scene:1:{SIZE}", "--limit", 1, "--rebuild", "--json")
         assert run.json["frames"] == 1
         found = cli("eval", "tiny", "--dataset", "scene", "--rebuild")
@@ -412,13 +415,13 @@ class TestRecipe:
             ":: export: N s",
             f":: export: 100.00 % as {reference}",
             ":: type (not in the cache)",
-            f":: checking fp32 against the FP32 ONNX, which labels as {reference} at 64x96,",
+            f":: checking fp32 against the FP32 ONNX (proven at 64x96 by {reference})",
             ":: type: N s",
-            f":: type: 100.00 % as the FP32 ONNX, which labels as {reference} at 64x96,",
+            f":: type: 100.00 % as the FP32 ONNX (proven at 64x96 by {reference})",
             ":: build (not built before)",
-            f":: checking the engine against the FP32 ONNX, which labels as {reference} at 64x96,",
+            f":: checking the engine against the FP32 ONNX (proven at 64x96 by {reference})",
             ":: build: N s",
-            f":: build: 100.00 % as the FP32 ONNX, which labels as {reference} at 64x96,",
+            f":: build: 100.00 % as the FP32 ONNX (proven at 64x96 by {reference})",
             ":: street is built: made export, type, build",
         ]
         assert "18 fp32 (100.0 % of GMAC); read from the engine" in done.out
