@@ -95,6 +95,7 @@ def test_script_trains_writes_float16_weights_and_resumes(
     assert out.stat().st_size < 8_000_000
 
 
+@pytest.mark.exhaustive
 @pytest.mark.usefixtures("small_streets")
 def test_a_stopped_run_ends_with_the_weights_of_an_unbroken_one(
     start: Path, camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -42,7 +42,14 @@ def always_compiled(monkeypatch):
     compile_kernel.cache_clear()
 
 
-@pytest.mark.parametrize("capability", CAPABILITIES)
+FREQUENT = ("7.5", "8.7", "12.0")
+"""The oldest, Orin, and the newest; `make test-all` compiles for all."""
+
+
+@pytest.mark.parametrize(
+    "capability",
+    [c if c in FREQUENT else pytest.param(c, marks=pytest.mark.exhaustive) for c in CAPABILITIES],
+)
 def test_all_kernels_compile(capability):
     cubins = compile_kernels(capability)
     assert tuple(cubins) == KERNEL_FILES

@@ -84,7 +84,13 @@ def test_auxiliary_head_sees_the_third_stage(tiny):
     assert logits.shape == auxiliary.shape == (1, 5, 8, 8)
 
 
-@pytest.mark.parametrize("build", [segmentation.fcn_resnet50, segmentation.fcn_resnet101])
+@pytest.mark.parametrize(
+    "build",
+    [
+        segmentation.fcn_resnet50,
+        pytest.param(segmentation.fcn_resnet101, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_logits_equal_those_of_torchvision(build, saved, randomise):
     theirs = randomise(build(weights=None, weights_backbone=None, num_classes=21, aux_loss=True))
     file = saved(theirs.state_dict())

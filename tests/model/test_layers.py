@@ -81,7 +81,12 @@ def assert_is_the_module_s(counted, module, size):
     assert sum(layer.parameters for layer in counted) == sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("size", [(64, 96), (65, 97), (769, 769), (33, 1)])
+MORE_SIZES = ((64, 96), (769, 769), (33, 1))
+
+
+@pytest.mark.parametrize(
+    "size", [(65, 97), *(pytest.param(size, marks=pytest.mark.exhaustive) for size in MORE_SIZES)]
+)
 @pytest.mark.parametrize("model", ARCHITECTURES)
 def test_layers_are_those_of_the_module(model, size):
     counted = layers(architecture(model), size=size, num_classes=19)

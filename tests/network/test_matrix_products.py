@@ -88,7 +88,13 @@ def test_values_neither_vanish_nor_grow_from_layer_to_layer(tmp_path):
     assert 0.2 < math.sqrt(np.mean(np.square(found))) < 5
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "precision",
+    [
+        p if p in ("fp16", "int8") else pytest.param(p, marks=pytest.mark.exhaustive)
+        for p in PRECISIONS
+    ],
+)
 def test_real_builder_takes_it_in_every_type(rtx, typed, network, tmp_path, precision):
     made = typed(precision)
     assert made.spec.precision == precision

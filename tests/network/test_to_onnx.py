@@ -49,6 +49,7 @@ def test_logits_equal_those_of_the_module_at_odd_sizes(make_model, name):
     assert spec.align_corners == arch.align_corners
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in ARCHITECTURES if "769" in name])
 def test_769_variants_are_the_same_graph_with_another_spec(make_model, name):
     plain, spec = to_onnx(make_model(name.removesuffix("_769x769")), size=(64, 96))

@@ -56,6 +56,7 @@ def test_rebuilt_bundle_is_no_longer_that_of_its_recipe(rtx_bundle, machine):
     assert rebuild(rtx_bundle).manifest.inputs_sha256 == ""
 
 
+@pytest.mark.exhaustive
 def test_rtx_bundle_is_rebuilt_for_every_gpu_where_there_is_none(rtx_bundle, machine):
     machine(None)
     assert rebuild(rtx_bundle).manifest.compute_capabilities == RTX_CAPABILITIES

@@ -298,6 +298,7 @@ def _build_often(network, out):
         build_tensorrt(as_network(network), out, target=RTX, options=options)
 
 
+@pytest.mark.exhaustive  # tests/pipeline/test_run.py has two for the CPU
 def test_two_builds_of_one_bundle_at_once_leave_a_whole_one(tiny_network, tmp_path):
     builds = [start(_build_often, tiny_network, tmp_path / "out") for _ in range(2)]
     assert [end_of(build) for build in builds] == [0, 0]
