@@ -14,6 +14,7 @@ ONNX Runtime's tools write.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ from fcn_trt.network.source_network import SourceNetwork
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, Size, Spec, read_spec
 
 __all__ = ["Imported", "import_onnx"]
+
+logger = logging.getLogger(__name__)
 
 _FAILED_NODE = re.compile(r"op_type:(\w+), node name: ([^)]*)")
 """In what ONNX's inference says."""
@@ -141,6 +144,12 @@ def import_onnx(
         named = _label_set(classes, labels, tail.is_binary, path)
         stride = _stride(size, found, path)
         spec = _spec(path, size, batch, stride, tail.align_corners, named, mean, std)
+        if stride > 1 and not tail.is_upsampled:
+            logger.info(
+                "%s ends at stride %d: assuming that its logits are upsampled to the frame "
+                "bilinearly, corners not aligned",
+                *(path.name, stride),
+            )
     else:
         spec = replace(known, mean=mean, std=std)
         if labels is not None:

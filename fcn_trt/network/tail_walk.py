@@ -65,6 +65,7 @@ class Tail:
         tensor: The logits, as they are in the file.
         layout: Of them.
         align_corners: How they are upsampled.
+        is_upsampled: Whether the file itself does so, and so says how.
         matrix: (classes, channels), that makes logits of the classes of them.
         shift: (classes,), that is added.
         is_binary: Whether one logit became two classes.
@@ -74,6 +75,7 @@ class Tail:
     tensor: str
     layout: str
     align_corners: bool
+    is_upsampled: bool
     matrix: Array
     shift: Array
     is_binary: bool
@@ -94,6 +96,7 @@ class Walk:
         self.is_relative = False  # scores mean something only beside the other classes'
         self.unit = 1.0  # what a probability of 1 is
         self.align_corners = False
+        self.is_upsampled = False
         self.output = ""  # the tensor that is passed to
         self.last_resize = ""
         self.own_threshold: float | None = None  # of a logit
@@ -154,6 +157,7 @@ class Walk:
             tensor=self.tensor,
             layout=self.cut_layout,
             align_corners=self.align_corners,
+            is_upsampled=self.is_upsampled,
             matrix=self.matrix,
             shift=self.shift,
             is_binary=is_binary,
@@ -299,6 +303,7 @@ class Walk:
             self._keep(node)
             return
         self.align_corners = self._aligns_corners(node)
+        self.is_upsampled = True
         shape = self.shapes.get(self.output, ())
         sides = dict(zip(self.layout, shape, strict=False))
         if sides and 0 < sides["H"] < self.size[0] and 0 < sides["W"] < self.size[1]:

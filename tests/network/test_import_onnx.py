@@ -197,12 +197,14 @@ class TestOtherFiles:
         assert spec.align_corners
 
     @pytest.mark.parametrize(("opset", "dynamic"), [(17, True), (18, False)])
-    def test_file_that_ends_at_its_logits_is_accepted(self, tmp_path, opset, dynamic):
+    def test_file_that_ends_at_its_logits_is_accepted(self, tmp_path, opset, dynamic, caplog):
+        caplog.set_level("INFO", "fcn_trt.network")
         plain = small_fcn(auxiliary=False)
         stages = [*plain.backbone.values(), plain.classifier]
         module = NoUpsampling(*stages).eval()
         path = export(module, tmp_path / "n.onnx", ["y"], opset=opset, dynamic=dynamic)
         model, _ = imported(path, size=SIZE)
+        assert "n.onnx ends at stride 8: assuming that its logits are upsampled" in caplog.text
         with torch.no_grad():
             expected = module(torch.from_numpy(image_of(SIZE))).numpy()
         assert close(run(model, image_of(SIZE)), expected)
