@@ -17,6 +17,7 @@ __all__ = [
     "InputFormat",
     "Rgb",
     "Scale",
+    "is_number",
     "parse_channels",
     "three_channels",
 ]
@@ -104,6 +105,11 @@ def parse_channels(text: str) -> Rgb:
         raise ValueError(
             f"{text!r} is neither a number nor three with commas between, such as 0.485,0.456,0.406"
         ) from None
+
+
+def is_number(value: object) -> bool:
+    """Whether a value that somebody wrote is a number; True and False are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def three_channels(values: float | Sequence[float]) -> Rgb:

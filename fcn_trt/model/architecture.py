@@ -9,6 +9,7 @@ configs/fcn; pytorch-auto-drive utils/models/segmentation.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, cast
@@ -17,16 +18,27 @@ from fcn_trt.input_format import Rgb
 
 __all__ = [
     "ARCHITECTURES",
+    "DEFAULT_THRESHOLD",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Architecture",
     "Head",
     "architecture",
+    "log_odds",
 ]
 
 IMAGENET_MEAN: Rgb = (123.675, 116.28, 103.53)
 IMAGENET_STD: Rgb = (58.395, 57.12, 57.375)
 """On pixels of 0 to 255; the same numbers in every family, unless a checkpoint says otherwise."""
+
+DEFAULT_THRESHOLD = 0.5
+"""Probability from which a network with one logit has found its class, if nothing else is said."""
+
+
+def log_odds(probability: float) -> float:
+    """The logit whose sigmoid is a probability, which is between 0 and 1."""
+    return math.log(probability / (1 - probability))
+
 
 Depth: TypeAlias = Literal[18, 50, 101]
 

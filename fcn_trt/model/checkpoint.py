@@ -13,7 +13,6 @@ pytorch-auto-drive utils/models/segmentation.
 from __future__ import annotations
 
 import logging
-import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,13 @@ import torch
 from fcn_trt.errors import CheckpointError
 from fcn_trt.input_format import InputFormat, Rgb
 from fcn_trt.labels import LabelSet
-from fcn_trt.model.architecture import IMAGENET_MEAN, IMAGENET_STD, Architecture
+from fcn_trt.model.architecture import (
+    DEFAULT_THRESHOLD,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Architecture,
+    log_odds,
+)
 from fcn_trt.model.checkpoint_labels import checkpoint_labels
 from fcn_trt.model.fcn import Fcn
 from fcn_trt.model.identify import identify
@@ -45,7 +50,6 @@ TRAINING_ONLY = re.compile(
 )
 """Keys that inference does not need: auxiliary heads, ImageNet classifiers, counters, losses."""
 
-DEFAULT_THRESHOLD = 0.5
 
 _CLASSIFIER = "decode_head.conv_seg.weight"
 _CLASSIFIER_BIAS = "decode_head.conv_seg.bias"
@@ -229,8 +233,7 @@ def _two_classes(
     made = tensors | {_CLASSIFIER: torch.cat([weight, 2 * weight])}
     bias = tensors.get(_CLASSIFIER_BIAS)
     if bias is not None and bias.shape == (1,):
-        odds = math.log(chosen / (1 - chosen))
-        made[_CLASSIFIER_BIAS] = torch.cat([bias, 2 * bias - odds])
+        made[_CLASSIFIER_BIAS] = torch.cat([bias, 2 * bias - log_odds(chosen)])
     return made, True
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from fcn_trt.input_format import InputColour, InputFormat, Rgb
 
-__all__ = ["config_colour", "config_numbers", "config_variables", "is_number", "shown"]
+__all__ = ["config_colour", "config_numbers", "config_variables", "shown"]
 
 
 def config_variables(text: object) -> dict[str, Any]:
@@ -59,11 +59,6 @@ def config_numbers(config: dict[str, Any]) -> InputFormat:
             "each needs three numbers up to 255, and std above 0; --mean and --std say others"
         )
     return InputFormat(mean=mean, std=std, scale=255)
-
-
-def is_number(value: object) -> bool:
-    """Whether a value of a config is a number; True and False are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def shown(value: object) -> str:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from fcn_trt.input_format import is_number
 from fcn_trt.model.architecture import Architecture
-from fcn_trt.model.mmseg_config import is_number, shown
+from fcn_trt.model.mmseg_config import shown
 
 __all__ = [
     "config_describes",
@@ -25,7 +26,7 @@ __all__ = [
 
 EPS = 1e-5
 """What batch normalisation adds to the variance, in PyTorch and in all published FCNs."""
-DEFAULT_THRESHOLD = 0.3
+HEAD_THRESHOLD = 0.3
 """Of a head with one output (decode_head.py)."""
 
 _NORMS = (
@@ -108,7 +109,7 @@ def config_threshold(config: dict[str, Any]) -> float | None:
     """Probability from which a head with one output has found it; None without such a head."""
     head = _part(config, "decode_head")
     threshold = head.get("threshold")
-    return (DEFAULT_THRESHOLD if threshold is None else float(threshold)) if head else None
+    return (HEAD_THRESHOLD if threshold is None else float(threshold)) if head else None
 
 
 def is_slid(config: dict[str, Any]) -> bool:

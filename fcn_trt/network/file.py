@@ -7,11 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.files import sha256
-from fcn_trt.network.reference import Reference, read_reference
 from fcn_trt.spec import Spec, parse_spec
+
+if TYPE_CHECKING:
+    from fcn_trt.network.reference import Reference
 
 __all__ = ["Network", "content_sha256"]
 
@@ -64,6 +67,8 @@ class Network:
         Raises:
             OnnxError: it cannot be read, or is damaged.
         """
+        from fcn_trt.network.reference import read_reference  # here, as most read no pictures
+
         return read_reference(self.read_bytes(), str(self))
 
     def __str__(self) -> str:

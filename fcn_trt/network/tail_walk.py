@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 
 from fcn_trt.errors import OnnxError
+from fcn_trt.model.architecture import DEFAULT_THRESHOLD, log_odds
 from fcn_trt.network.graph import Array, GraphView, Shape, attributes, called
 from fcn_trt.spec import Size
 
@@ -168,13 +169,13 @@ class Walk:
         """The logit from which the one class is found."""
         own = self.own_threshold
         if own is None:
-            asked = 0.5 if threshold is None else threshold
+            asked = DEFAULT_THRESHOLD if threshold is None else threshold
             logger.info(
                 "%s has one score a pixel: assuming that a probability of %g finds its class",
                 *(self.path.name, asked),
             )
-            return _logit(asked)
-        if threshold is not None and not math.isclose(own, _logit(threshold), abs_tol=1e-4):
+            return log_odds(asked)
+        if threshold is not None and not math.isclose(own, log_odds(threshold), abs_tol=1e-4):
             probability = (1 + math.tanh(own / 2)) / 2
             raise OnnxError(
                 f"{self.path} has a threshold of its own, at a probability of {probability:.4g}; "
@@ -197,8 +198,8 @@ class Walk:
             return Reading(layout=self.layout, kind="mask" if is_binary else "labels")
         if not is_binary:
             return Reading(layout=self.layout, kind="best")
-        probability = 0.5 if threshold is None else threshold
-        limit = _logit(probability) if self.kind == "scores" else probability * self.unit
+        probability = DEFAULT_THRESHOLD if threshold is None else threshold
+        limit = log_odds(probability) if self.kind == "scores" else probability * self.unit
         return Reading(layout=self.layout, kind="above", threshold=limit)
 
     def _is_same_size(self, node: onnx.NodeProto) -> bool:
@@ -343,7 +344,7 @@ class Walk:
         if self.kind == "probabilities":
             if not 0 < limit / self.unit < 1:
                 self._refuse(f"has a threshold of {limit:g} on a probability", node, _UP_TO_LOGITS)
-            limit = _logit(limit / self.unit)
+            limit = log_odds(limit / self.unit)
         self.own_threshold, self.kind = limit, "labels"
 
     def _clip(self, node: onnx.NodeProto) -> None:
@@ -455,10 +456,6 @@ class Walk:
         if max(others, default=1) > 1 or value.size not in (1, self.channels):
             return None
         return np.broadcast_to(value.ravel().astype(np.float64), (self.channels,))
-
-
-def _logit(probability: float) -> float:
-    return math.log(probability / (1 - probability))
 
 
 def _is_logit(view: GraphView, name: str) -> bool:

@@ -52,15 +52,14 @@ class Source:
 
     Attributes:
         name: What computes, for people.
-        label: The label map of a frame of the network's size, by the source itself.
-        elsewhere: Where the source takes one size only, and not that of the network: the network at
-            that size and its spec, to be compared instead.
+        label: The label map of a frame of that size, or else the network's, by the source itself.
+        size: (height, width) of its input where it takes one only; there the two are compared.
         precision: What it computes in itself.
     """
 
     name: str
     label: Labeller
-    elsewhere: tuple[onnx.ModelProto, Spec] | None = None
+    size: Size | None = None
     precision: Precision = "fp32"
 
 
@@ -94,14 +93,14 @@ def check_export(
         return None, Check(step="export", state="off")
     if isinstance(source, str):
         return None, Check(step="export", state="impossible", reason=source)
-    asked, own = source.elsewhere or (model, spec)
-    frames, kind = reference_frames(images, own.input_size)
+    at = spec if source.size is None else replace(spec, input_size=source.size, dynamic=None)
+    frames, kind = reference_frames(images, at.input_size)
     with bar(f"checking against {source.name} on {kind}", 2 * len(frames)) as on_image:
         try:
             reference = Reference.of(
                 _counted(source.label, on_image),
                 frames,
-                own.input_size,
+                at.input_size,
                 source=source.name,
                 kind=kind,
                 is_drawn=images is None,
@@ -109,7 +108,7 @@ def check_export(
         except NotRunnableError as error:
             return None, Check(step="export", state="impossible", reason=f"since {error}")
         height, width = reference.label_maps[0].shape
-        network = CheckedNetwork(asked.SerializeToString(), own, label_size=(height, width))
+        network = CheckedNetwork(model.SerializeToString(), at, label_size=(height, width))
         found = check(
             "export",
             reference,
@@ -119,7 +118,7 @@ def check_export(
             accept=checking.accept,
             reason=lambda share: likeliest_difference(network, reference, share),
         )
-    if source.elsewhere is None and (height, width) == spec.input_size:
+    if at.input_size == (height, width) == spec.input_size:
         return reference, found
     found = replace(found, kind=f"{found.kind} at {format_size((height, width))}")
     itself = CheckedNetwork(model.SerializeToString(), spec)

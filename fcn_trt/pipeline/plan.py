@@ -30,7 +30,7 @@ from fcn_trt.engine.manifest import TARGET_MODULES, Target
 from fcn_trt.engine.options import RTX_CAPABILITIES, BuildOptions, require_capability
 from fcn_trt.errors import PlanError, WeightsError
 from fcn_trt.files import combined_sha256, require_folder_of, sha256
-from fcn_trt.input_format import InputFormat
+from fcn_trt.input_format import InputFormat, is_number
 from fcn_trt.labels import LabelSet
 from fcn_trt.machine import (
     DISTRIBUTIONS,
@@ -103,7 +103,7 @@ class Checking:
             raise PlanError("check", f"{self.is_on!r} is neither True nor False")
         if self.accept is not None and not self.is_on:
             raise PlanError("accept", "nothing is checked; leave it or the other out")
-        if self.accept is not None and not (_is_number(self.accept) and 0 <= self.accept <= 1):
+        if self.accept is not None and not (is_number(self.accept) and 0 <= self.accept <= 1):
             raise PlanError("accept", f"{self.accept!r} is not between 0 and 1")
 
 
@@ -172,7 +172,7 @@ class Export:
         if self.average is not None and self.is_import:
             raise PlanError("average", "an .onnx file has one set of weights; leave it out")
         if self.threshold is not None and not (
-            _is_number(self.threshold) and 0 < self.threshold < 1
+            is_number(self.threshold) and 0 < self.threshold < 1
         ):
             raise PlanError("threshold", f"{self.threshold!r} is not between 0 and 1")
         if self.ignore is not None and not (
@@ -321,26 +321,24 @@ class Export:
         from fcn_trt.network.import_onnx import import_onnx
         from fcn_trt.pipeline.checks import Source
 
-        make = functools.partial(
-            import_onnx,
+        imported = import_onnx(
             Path(self.model),
+            size=self.size,
             batch=self.batch,
+            dynamic=self.dynamic,
             output=self.output,
             labels=self.labels,
             said=self.input,
             threshold=self.threshold,
         )
-        imported = make(size=self.size, dynamic=self.dynamic)
-        source = imported.source
-        name = f"{Path(self.model).name} in ONNX Runtime"
-        elsewhere = None
-        if source.size not in (None, self.size):
-            # It cannot be asked at the size that is wanted, so that it is compared at its own.
-            own = make(size=source.size)
-            elsewhere = (own.model, own.spec)
         precision: Precision = "fp16" if imported.is_half else "fp32"
-        asked = Source(name, source.label_map, elsewhere=elsewhere, precision=precision)
-        return imported.model, imported.spec, asked
+        source = Source(
+            f"{Path(self.model).name} in ONNX Runtime",
+            imported.source.label_map,
+            size=imported.source.size,
+            precision=precision,
+        )
+        return imported.model, imported.spec, source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -713,10 +711,6 @@ class Job:
     name: str = ""
     images_bar: ImagesBar = lambda _title, _total: nullcontext(lambda: None)
     on_phase: OnPhase = lambda _: None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _given(before: Network | None) -> Network:

@@ -16,7 +16,7 @@ from fcn_trt.calibration.amax import Method
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import HardwareCompatibility, parse_bytes, parse_capability
 from fcn_trt.errors import RecipeError
-from fcn_trt.input_format import InputColour, Rgb, Scale, three_channels
+from fcn_trt.input_format import InputColour, Rgb, Scale, is_number, three_channels
 from fcn_trt.spec import NO_LABEL, Precision, Size, parse_size
 from fcn_trt.type_adapter import type_adapter
 
@@ -72,7 +72,7 @@ def _whole(value: object) -> object:
 def _channels(value: object) -> Rgb:
     """A number for all channels, or three."""
     listed: list[Any] = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, int | float) and not isinstance(one, bool) for one in listed):
+    if not all(map(is_number, listed)):
         raise ValueError(f"{value!r} is neither a number nor three, such as [123.7, 116.3, 103.5]")
     return three_channels(listed)
 

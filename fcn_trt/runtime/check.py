@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fcn_trt.errors import AgreementError
-from fcn_trt.network.reference import Reference
 from fcn_trt.spec import QUANTISED, Check, CheckedStep, Frame, LabelMap, Precision
+
+if TYPE_CHECKING:
+    from fcn_trt.network.reference import Reference
 
 __all__ = ["FLOORS", "Labeller", "check", "floor_of"]
 

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+from fcn_trt.errors import OnnxError
 from fcn_trt.input_format import InputFormat
 from fcn_trt.network.import_onnx import Imported, import_onnx
 from fcn_trt.stages.decode import decode
@@ -171,3 +173,10 @@ def _session(data: bytes) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def require_refused(case: UserFile, message: str, path: Path) -> None:
+    """A file is refused in one sentence that matches a pattern."""
+    with pytest.raises(OnnxError, match=message) as refusal:
+        case.take(path)
+    assert "\n" not in str(refusal.value)

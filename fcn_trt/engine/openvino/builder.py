@@ -238,8 +238,9 @@ def _compile(
     }
     with _unknown_operators(network, name), openvino_errors(f"compile {name}"):
         model = openvino_core().read_model(network)
-        if spec.dynamic is not None:
-            model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
+        shape = ov.PartialShape([spec.batch, 3, *spec.input_size])
+        if model.input(INPUT_NAME).partial_shape != shape:
+            model.reshape({INPUT_NAME: shape})
         _shield_concatenations(model)
         drop_zero_points(model)
         if free:
