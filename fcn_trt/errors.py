@@ -17,7 +17,8 @@
     ├── SinkError                 frames cannot be written                       (OSError)
     ├── OutputError               a file cannot be written                       (OSError)
     ├── DatasetError              a data set has another layout                  (ValueError)
-    └── ResultFileError           measurements do not say what they are of       (ValueError)
+    ├── ResultFileError           measurements do not say what they are of       (ValueError)
+    └── LimitError                a limit that was asked for is no number        (ValueError)
 
 What an exception promises: the message is one sentence that names the thing, what was expected
 and what was found, and the way out; whatever was being written does not exist under its final
@@ -109,3 +110,7 @@ class DatasetError(FcnTrtError, ValueError):
 
 class ResultFileError(FcnTrtError, ValueError):
     """A file of results is damaged, of another form, or does not say what it was measured on."""
+
+
+class LimitError(FcnTrtError, ValueError):
+    """A limit that was asked for is no whole number."""

@@ -18,6 +18,8 @@ from typing import TypeVar
 import platformdirs
 
 from fcn_trt.errors import FcnTrtError, OutputError
+from fcn_trt.foreign import open_regular
+from fcn_trt.limits import MAX_BYTES
 
 __all__ = [
     "Closing",
@@ -39,9 +41,16 @@ _Self = TypeVar("_Self", bound="Closing")
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 lower-case hex digits."""
+    """SHA-256 of a file's bytes, 64 lower-case hex digits.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is larger than `MAX_BYTES`.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_BYTES.value:
+            raise OSError(errno.EFBIG, MAX_BYTES.exceeded(size), str(path))
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

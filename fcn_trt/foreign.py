@@ -1,0 +1,123 @@
+"""Files and text that others made: read once and within a limit, printed without what terminals do.
+
+A file is opened if it is a regular one, so that no FIFO hangs and no device is read; its size is
+looked at before its bytes are. What is read is used from memory, so that what was checked is what
+is used, whoever writes the file meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import unicodedata
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fcn_trt.limits import MAX_BYTES
+
+__all__ = ["open_regular", "parse_json", "printable", "read_limited", "require_regular"]
+
+_READ_ONLY = os.O_RDONLY | sum(
+    getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
+)
+"""A file may become a pipe after it was looked at, which is then not waited for."""
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+_UNPRINTED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Categories of Unicode: control, format (bidi too), lone surrogates, private, unassigned, and
+separators of lines and paragraphs."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading, if it is a regular one.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, a pipe, a socket or a device; `strerror` says
+            which.
+    """
+    require_regular(path)
+    descriptor = os.open(path, _READ_ONLY)
+    try:
+        _require_regular(os.fstat(descriptor), path)
+        return os.fdopen(descriptor, "rb")
+    except OSError:
+        os.close(descriptor)
+        raise
+
+
+def require_regular(path: Path) -> os.stat_result:
+    """What the file system says of a file, if it is a regular one; links are followed.
+
+    Raises:
+        OSError: it is none, or is not there.
+    """
+    status = path.stat()
+    _require_regular(status, path)
+    return status
+
+
+def read_limited(path: Path, limit_bytes: int | None = None) -> bytes:
+    """All bytes of a regular file.
+
+    Args:
+        limit_bytes: How many it may have; None is `MAX_BYTES`, which a user can raise.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or has more bytes.
+    """
+    most = MAX_BYTES.value if limit_bytes is None else limit_bytes
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > most else file.read(most + 1)
+    size = max(size, len(data))
+    if size > most:
+        too_many = f"at most {most} bytes are read, and it has {size}"
+        reason = MAX_BYTES.exceeded(size) if limit_bytes is None else too_many
+        raise OSError(errno.EFBIG, reason, str(path))
+    return data
+
+
+def parse_json(data: bytes | str) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is none, or is nested too deeply.
+    """
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def printable(text: str) -> str:
+    r"""A text on one line, with `\x1b` and the like for what a terminal would act on.
+
+    Args:
+        text: Of any origin: a file's name, a class, a licence, what a library says.
+    """
+    return "".join(c if _is_printed(c) else _escaped(c) for c in text)
+
+
+def _is_printed(character: str) -> bool:
+    return (character.isascii() and character.isprintable()) or (
+        not character.isascii() and unicodedata.category(character) not in _UNPRINTED
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _require_regular(status: os.stat_result, path: Path) -> None:
+    for is_kind, kind in _KINDS:
+        if is_kind(status.st_mode):
+            raise OSError(errno.EINVAL, f"it is {kind} and no regular file", str(path))

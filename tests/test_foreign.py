@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from fcn_trt.errors import LimitError
+from fcn_trt.files import sha256
+from fcn_trt.foreign import parse_json, printable, read_limited
+from fcn_trt.limits import MAX_BYTES
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+
+
+@pytest.fixture
+def not_regular(tmp_path: Path) -> dict[str, Path]:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    (tmp_path / "folder").mkdir()
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "socket"))
+    server.close()
+    named = {kind: tmp_path / kind for kind in ("pipe", "link", "folder", "socket")}
+    return named | {"device": Path("/dev/zero")}
+
+
+@pytest.mark.parametrize("read", [read_limited, sha256])
+def test_only_regular_files_are_read(not_regular, read):
+    for kind, path in not_regular.items():
+        with pytest.raises(OSError, match="no regular file") as found:
+            read(path)
+        assert ("named pipe" if kind == "link" else kind) in str(found.value.strerror)
+
+
+@pytest.mark.parametrize("read", [read_limited, sha256])
+def test_size_is_looked_at_before_the_bytes(tmp_path, read, monkeypatch):
+    path = tmp_path / "sparse"
+    with path.open("wb") as file:
+        file.truncate(60_000_000_000)
+    with pytest.raises(OSError, match=r"60000000000 \(--max-bytes raises that\)"):
+        read(path)
+
+
+def test_limit_of_one_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_limited(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(OSError, match="at most 4 bytes are read, and it has 5"):
+        read_limited(tmp_path / "a", 4)
+
+
+def test_what_grows_while_it_is_read(tmp_path):
+    path = Path("/proc/self/maps")  # says that it has no bytes
+    with pytest.raises(OSError, match="at most 10 bytes"):
+        read_limited(path, 10)
+
+
+def test_a_limit_is_raised_by_the_environment_and_by_an_option(monkeypatch):
+    monkeypatch.setenv(MAX_BYTES.variable, "7")
+    assert MAX_BYTES.value == 7
+    MAX_BYTES.set("9")
+    assert MAX_BYTES.value == 9
+    for wrong in ("", "-1", "0", "1e9", "٣", "9" * 40):
+        with pytest.raises(LimitError, match="--max-bytes"):
+            MAX_BYTES.set(wrong)
+    monkeypatch.setenv(MAX_BYTES.variable, "many")
+    with pytest.raises(LimitError, match=MAX_BYTES.variable):
+        _ = MAX_BYTES.value
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, b"\xff", "{", "1" * 5000])
+def test_no_json(text):
+    with pytest.raises(ValueError):  # noqa: PT011  # of any of its kinds
+        parse_json(text)
+
+
+@pytest.mark.parametrize(
+    "hostile", ["\x1b[2J", "\x1b]0;x\x07", "\x9b31m", "a\nb", "a\rb", "\u202e", "\u2028", "\udc80"]
+)
+def test_what_a_terminal_would_act_on_is_escaped(hostile):
+    shown = printable(f"x{hostile}y")
+    assert shown.isprintable()
+    assert "\\" in shown
+    shown.encode()
+
+
+def test_names_of_all_languages_are_printed():
+    for name in ("Straße", "道路", "дорога", "Fußgänger", "طريق", "🚗", "a b_c-[d]"):
+        assert printable(name) == name
