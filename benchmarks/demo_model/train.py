@@ -35,7 +35,7 @@ from fcn_trt.evaluation.scenes import HeldOutScenes
 from fcn_trt.files import atomic_path
 from fcn_trt.model.architecture import architecture
 from fcn_trt.model.fcn import Fcn
-from fcn_trt.model.safe_load import Tensors, read_checkpoint
+from fcn_trt.model.safe_load import read_checkpoint
 from fcn_trt.spec import NO_LABEL, Frame, LabelMap, parse_size
 
 __all__ = ["train"]
@@ -66,18 +66,24 @@ def train(start: Path, camvid: Path, out: Path, *, settings: Settings = DEFAULT)
     """
     torch.manual_seed(settings.seed)
     model = Fcn(architecture(MODEL), len(CLASSES), base_width=BASE_WIDTH, auxiliary=True)
-    load_strictly(model, read_checkpoint(start)[0], source=start)
+    load_strictly(model, _read(start), source=start)
     averaged = copy.deepcopy(model)
     validation = open_dataset("camvid", camvid / "val")
     samples = MixedSamples(open_dataset("camvid", camvid / "train"), settings)
     _optimise(model, averaged, samples, validation, out.with_suffix(".state.pth"))
     write_weights(averaged, out)
     rounded = Fcn(architecture(MODEL), len(CLASSES), base_width=BASE_WIDTH)
-    load_strictly(rounded, read_checkpoint(out)[0], source=out)
+    load_strictly(rounded, _read(out), source=out)
     _report("float16", rounded, validation, settings.held_out_scenes, fast=False)
 
 
-def load_strictly(model: nn.Module, tensors: Tensors, *, source: Path) -> None:
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint, without its counters."""
+    tensors = read_checkpoint(path).tensors
+    return {name: tensor.read() for name, tensor in tensors.items() if tensor.is_floating_point}
+
+
+def load_strictly(model: nn.Module, tensors: dict[str, torch.Tensor], *, source: Path) -> None:
     """Load a state dict whose keys are the model's, batch counters apart.
 
     Raises:

@@ -16,13 +16,14 @@ import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from fcn_trt.errors import CheckpointError
+from fcn_trt.foreign import printable
 from fcn_trt.input_format import InputFormat, Rgb
-from fcn_trt.labels import LabelSet
+from fcn_trt.labels import MAX_CLASSES, LabelSet
 from fcn_trt.model.architecture import (
     DEFAULT_THRESHOLD,
     IMAGENET_MEAN,
@@ -31,14 +32,15 @@ from fcn_trt.model.architecture import (
     log_odds,
 )
 from fcn_trt.model.checkpoint_labels import checkpoint_labels
+from fcn_trt.model.checkpoint_meta import CheckpointMeta
 from fcn_trt.model.fcn import Fcn
 from fcn_trt.model.identify import identify
 from fcn_trt.model.mmseg_config import config_colour, config_numbers, config_variables
 from fcn_trt.model.mmseg_model import config_threshold, is_slid, unsupported
 from fcn_trt.model.relatives import relative
 from fcn_trt.model.safe_load import read_checkpoint
+from fcn_trt.model.stored_tensor import StoredTensor, Tensors
 from fcn_trt.model.weights import RandomWeights, WeightsFile
-from fcn_trt.model.wrapping import Tensors
 
 __all__ = ["LoadedModel", "load_checkpoint", "random_model"]
 
@@ -51,6 +53,9 @@ TRAINING_ONLY = re.compile(
 """Keys that inference does not need: auxiliary heads, ImageNet classifiers, counters, losses."""
 
 
+MAX_WIDTH = 1024
+"""Channels of the first stage; 64 in every published model."""
+_COUNTER = "num_batches_tracked"
 _CLASSIFIER = "decode_head.conv_seg.weight"
 _CLASSIFIER_BIAS = "decode_head.conv_seg.bias"
 _FIRST_BLOCK = "backbone.layer1.0.conv1.weight"
@@ -63,6 +68,9 @@ _TO_OURS = (
     (re.compile(r"^classifier\.4\."), "decode_head.conv_seg."),
 )
 """torchvision, pytorch-auto-drive and V1b stems, in the words of `Fcn` (MMSegmentation's)."""
+
+
+Values: TypeAlias = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,20 +135,25 @@ def load_checkpoint(
         AmbiguousModelError: several models fit and nothing says which one it is.
         CheckpointError: the file is damaged, unsafe, of another family, or does not fit `model`.
     """
-    tensors, meta = read_checkpoint(file.path, average=average)
-    config = config_variables(meta["config"] if "config" in meta else meta.get("cfg"))
-    tensors = _translate(tensors, file.path)
+    checkpoint = read_checkpoint(file.path, sha256=file.sha256, average=average)
+    meta, config = checkpoint.meta, config_variables(checkpoint.meta.config)
+    tensors = _translate(checkpoint.tensors, file.path)
     if what := unsupported(config):
         raise CheckpointError(
             f"{file.path} cannot be exported: its config says {what}; give a checkpoint without "
             "it, or, if it changes nothing, take it out of the checkpoint's config"
         )
-    arch = identify(tensors, meta, config, file, model)
+    arch = identify(tensors, checkpoint, config, file, model)
     mean, std, is_bgr = _input(config, said, file, meta)
-    tensors, is_binary = _two_classes(tensors, config, threshold, file.path)
-    classes = tensors[_CLASSIFIER].shape[0]
-    module = Fcn(arch, classes, base_width=tensors[_FIRST_BLOCK].shape[0])
-    _assign(module, tensors, file.path)
+    classes, width = _classes_and_width(tensors, file.path)
+    is_binary = classes == 1
+    found_above = _threshold(classes, config, threshold, file.path)
+    named = checkpoint_labels(2 if is_binary else classes, meta, file, labels, is_binary=is_binary)
+    module = _empty(arch, classes, width)
+    values = _values(module, tensors, checkpoint.size, file.path)
+    if is_binary:
+        module, values = _empty(arch, 2, width), _two_classes(values, found_above)
+    module.load_state_dict(values, assign=True)
     if is_bgr:
         first = module.backbone.stem[0].weight
         first.data = first.data.flip(1)
@@ -153,9 +166,9 @@ def load_checkpoint(
     return LoadedModel(
         module=module.eval(),
         weights=file.published.name if file.published else file.path.name,
-        labels=checkpoint_labels(classes, meta, file, labels, is_binary=is_binary),
+        labels=named,
         source_sha256=file.sha256,
-        licence=str(meta.get("licence", "")),
+        licence=meta.licence,
         mean=mean,
         std=std,
     )
@@ -175,8 +188,8 @@ def _translate(tensors: Tensors, path: Path) -> Tensors:
             name = pattern.sub(replacement, name)
         ours[name] = tensor
     needed = (_CLASSIFIER, _FIRST_BLOCK)
-    if not all(name in ours and ours[name].dim() == 4 for name in needed):
-        found = ", ".join(list(tensors)[:3]) or "no tensors"
+    if not all(name in ours and len(ours[name].shape) == 4 for name in needed):
+        found = printable(", ".join(list(tensors)[:3])) or "no tensors"
         raise CheckpointError(
             f"{path} is no FCN of torchvision, MMSegmentation or pytorch-auto-drive: it needs "
             "classifier.4.weight or decode_head.conv_seg.weight on a ResNet backbone, and holds "
@@ -186,7 +199,7 @@ def _translate(tensors: Tensors, path: Path) -> Tensors:
 
 
 def _input(
-    config: dict[str, Any], said: InputFormat, file: WeightsFile, meta: dict[str, Any]
+    config: dict[str, Any], said: InputFormat, file: WeightsFile, meta: CheckpointMeta
 ) -> tuple[Rgb, Rgb, bool]:
     """(mean, std, whether the network takes BGR): as was said, else as the config says."""
     try:
@@ -196,7 +209,7 @@ def _input(
     colour = said.colour or config_colour(config) or "rgb"
     numbers = replace(source, colour=colour).normalisation()
     # Published models and our own are known to take what ImageNet's do.
-    if numbers is None and not file.published and "labels" not in meta:
+    if numbers is None and not file.published and not meta.labels:
         logger.info(
             "%s does not say how its input was normalised; taking ImageNet's mean and std, %s "
             "(--mean, --std, --scale and --input-colour say otherwise)",
@@ -205,23 +218,25 @@ def _input(
     return *(numbers or (IMAGENET_MEAN, IMAGENET_STD)), colour == "bgr"
 
 
-def _two_classes(
-    tensors: Tensors, config: dict[str, Any], threshold: float | None, path: Path
-) -> tuple[Tensors, bool]:
-    """A classifier of one logit as one of two classes, and whether it was one.
+def _classes_and_width(tensors: Tensors, path: Path) -> tuple[int, int]:
+    """Of the classifier and of the first stage, which tell the shapes of all tensors."""
+    classes, width = tensors[_CLASSIFIER].shape[0], tensors[_FIRST_BLOCK].shape[0]
+    for count, what, most in ((classes, "classes", MAX_CLASSES), (width, "channels", MAX_WIDTH)):
+        if not 1 <= count <= most:
+            place = "a label map holds" if what == "classes" else "a first stage has"
+            raise CheckpointError(f"{path} has {count} {what}, and {place} 1 to {most}")
+    return classes, width
 
-    They are (logit, 2 logit - log(t / (1 - t))): the second is the larger where the logit's sigmoid
-    is above t, and the first is still what the checkpoint computes. As one row of weights is twice
-    the other, both get the same codes in INT8, and nothing is lost between them.
-    """
-    weight = tensors[_CLASSIFIER]
-    if weight.shape[0] != 1:
+
+def _threshold(classes: int, config: dict[str, Any], threshold: float | None, path: Path) -> float:
+    """Probability from which a network with one logit has found its class; others have none."""
+    if classes != 1:
         if threshold is not None:
             raise CheckpointError(
-                f"{path} has {weight.shape[0]} classes, of which each pixel gets the best; leave "
+                f"{path} has {classes} classes, of which each pixel gets the best; leave "
                 "--threshold out, which is for networks with one logit"
             )
-        return tensors, False
+        return DEFAULT_THRESHOLD
     own = config_threshold(config)
     chosen = threshold or own or DEFAULT_THRESHOLD
     if threshold is None:
@@ -230,40 +245,63 @@ def _two_classes(
             "otherwise)",
             *(path.name, chosen, "as by its config" if own else "as nothing says another"),
         )
-    made = tensors | {_CLASSIFIER: torch.cat([weight, 2 * weight])}
-    bias = tensors.get(_CLASSIFIER_BIAS)
-    if bias is not None and bias.shape == (1,):
-        made[_CLASSIFIER_BIAS] = torch.cat([bias, 2 * bias - log_odds(chosen)])
-    return made, True
+    return chosen
 
 
-def _assign(module: Fcn, tensors: Tensors, path: Path) -> None:
-    """Copy every tensor into the module; refuse what is missing, left over or of another shape."""
-    wanted = {
-        name: tensor
-        for name, tensor in module.state_dict().items()
-        if not name.endswith("num_batches_tracked")
+def _two_classes(values: Values, threshold: float) -> Values:
+    """A classifier of one logit as one of two classes.
+
+    They are (logit, 2 logit - log(t / (1 - t))): the second is the larger where the logit's sigmoid
+    is above t, and the first is still what the checkpoint computes. As one row of weights is twice
+    the other, both get the same codes in INT8, and nothing is lost between them.
+    """
+    weight, bias = values[_CLASSIFIER], values[_CLASSIFIER_BIAS]
+    return values | {
+        _CLASSIFIER: torch.cat([weight, 2 * weight]),
+        _CLASSIFIER_BIAS: torch.cat([bias, 2 * bias - log_odds(threshold)]),
     }
+
+
+def _empty(arch: Architecture, classes: int, width: int) -> Fcn:
+    """A network whose tensors have shapes and no memory."""
+    with torch.device("meta"):
+        return Fcn(arch, classes, base_width=width)
+
+
+def _values(module: Fcn, tensors: Tensors, file_bytes: int, path: Path) -> Values:
+    """The value of every tensor of a module, read once all have its shapes.
+
+    Raises:
+        CheckpointError: some are missing, left over, of other shapes, or no finite numbers.
+    """
+    state = module.state_dict()
+    wanted = {name for name in state if not name.endswith(_COUNTER)}
     given = {name: t for name, t in tensors.items() if not TRAINING_ONLY.fullmatch(name)}
-    both = sorted(wanted.keys() & given.keys())
+    both = sorted(wanted & given.keys())
     problems = [
-        *(f"{name} is missing" for name in sorted(wanted.keys() - given.keys())),
-        *(f"{name} is left over" for name in sorted(given.keys() - wanted.keys())),
-        *(f"{name} {fault}" for name in both if (fault := _fault(given[name], wanted[name]))),
+        *(f"{name} is missing" for name in sorted(wanted - given.keys())),
+        *(f"{name} is left over" for name in sorted(given.keys() - wanted)),
+        *(f"{name} {fault}" for name in both if (fault := _fault(given[name], state[name]))),
+    ]
+    if not problems and sum(given[name].bytes_claimed for name in both) > file_bytes:
+        problems.append("its tensors lie in each other's place")
+    values = {} if problems else {name: given[name].read() for name in both}
+    problems += [
+        f"{name} holds values that are not finite"
+        for name, value in values.items()
+        if not torch.isfinite(value).all()
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(
-            f"{path} does not fit {module.arch.name}: {'; '.join(problems[:3])}{more}"
+            f"{path} does not fit {module.arch.name}: {printable('; '.join(problems[:3]))}{more}"
         )
-    module.load_state_dict(given, strict=False)
+    counters = state.keys() - wanted  # of batches, which only training counts
+    return values | {name: torch.zeros((), dtype=torch.int64) for name in counters}
 
 
-def _fault(given: torch.Tensor, wanted: torch.Tensor) -> str | None:
+def _fault(given: StoredTensor, wanted: torch.Tensor) -> str | None:
     """What keeps a tensor from standing for another; None if nothing does."""
     if given.shape != wanted.shape:
-        return f"is {tuple(given.shape)} instead of {tuple(wanted.shape)}"
-    if not given.is_floating_point() or given.layout != torch.strided:
-        kind = given.layout if given.is_floating_point() else given.dtype
-        return f"holds {str(kind).removeprefix('torch.')} values instead of plain numbers"
-    return None if torch.isfinite(given).all() else "holds values that are not finite"
+        return f"is {given.shape} instead of {tuple(wanted.shape)}"
+    return given.fault

@@ -6,7 +6,6 @@ The number of classes says nothing of what they are.
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from fcn_trt.errors import CheckpointError
 from fcn_trt.labels import (
@@ -17,6 +16,7 @@ from fcn_trt.labels import (
     label_set_names,
     named_label_set,
 )
+from fcn_trt.model.checkpoint_meta import CheckpointMeta
 from fcn_trt.model.weights import WeightsFile
 
 __all__ = ["checkpoint_labels"]
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 def checkpoint_labels(
     classes: int,
-    meta: dict[str, Any],
+    meta: CheckpointMeta,
     file: WeightsFile,
     asked: LabelSet | None,
     *,
@@ -46,7 +46,7 @@ def checkpoint_labels(
     try:
         named = asked or _own_labels(meta, file)
         labels = binary_label_set(named) if is_binary else label_set_for(classes, named)
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise CheckpointError(
             f"{file.path} cannot be labelled ({str(error).partition(';')[0]}); give --labels a "
             f"file with a line per class, or one of {', '.join(label_set_names())}"
@@ -59,23 +59,22 @@ def checkpoint_labels(
     return labels
 
 
-def _own_labels(meta: dict[str, Any], file: WeightsFile) -> LabelSet | None:
+def _own_labels(meta: CheckpointMeta, file: WeightsFile) -> LabelSet | None:
     """What a published hash says, or what MMSegmentation or our trainer wrote into the checkpoint.
 
     Where a known label set has these classes, it is that one.
+
+    Raises:
+        ValueError: they cannot be taken.
     """
-    if name := (file.published.labels if file.published else meta.get("labels")):
-        return label_set(name)
-    own = meta.get("dataset_meta")
-    own = own if isinstance(own, dict) else {}
-    names = own.get("classes") or meta.get("CLASSES")
-    if not names:
+    if file.published:
+        return label_set(file.published.labels)
+    if meta.labels_fault:
+        raise ValueError(meta.labels_fault)
+    if meta.labels:
+        return label_set(meta.labels)
+    if not meta.classes:
         return None
-    colours = own.get("palette") or meta.get("PALETTE")
-    palette = ["#" + "".join(f"{int(v):02x}" for v in colour) for colour in colours or ()]
-    if palette and len(palette) != len(names):
-        raise ValueError(f"{len(names)} classes but {len(palette)} colours")
-    classes = tuple(str(name).strip() for name in names)  # ADE20K is published with "bed "
     known = (label_set(name) for name in label_set_names())
-    same = next((k for k in known if k.classes == classes), None)
-    return same or named_label_set(classes, palette or None)
+    same = next((k for k in known if k.classes == meta.classes), None)
+    return same or named_label_set(meta.classes, meta.palette or None)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-import struct
-import zipfile
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from fcn_trt.errors import CheckpointError
+from fcn_trt.model.archive import archive_names
+from fcn_trt.model.inert_pickle import DamagedError
+from fcn_trt.model.torch_file import TORCH_MAGIC
 
 __all__ = ["CheckpointFormat", "checkpoint_format"]
 
 CheckpointFormat: TypeAlias = Literal["torch", "safetensors"]
 
 _HEAD_BYTES = 512
-MAX_SAFETENSORS_HEADER = 100_000_000
-"""As the format's own readers allow."""
+_MAX_SAFETENSORS_HEADER = 100_000_000
+"""As the format allows; how much of it is read, its reader says."""
 
 _UNPACK = "unpack it and give the checkpoint in it"
 _STATE_DICT = "save the model's state_dict() with torch.save and give that"
@@ -67,32 +68,27 @@ _MEMBERS: tuple[tuple[str, str, str], ...] = (
 )
 """Files in zip archives: the first that is there says what it is; torch.save writes data.pkl."""
 
-_TORCH_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
-"""torch.serialization.MAGIC_NUMBER, the first thing that torch.save pickled before 1.6."""
-_NO_ZIP = (zipfile.BadZipFile, OSError, ValueError, LookupError, RuntimeError, struct.error)
-"""What zipfile raises on altered bytes."""
 
+def checkpoint_format(data: bytes, path: Path) -> CheckpointFormat:
+    """Tell the two kinds of checkpoints that can be read.
 
-def checkpoint_format(path: Path) -> CheckpointFormat:
-    """Tell the two kinds of checkpoints that can be read; nothing else is looked at.
+    Args:
+        data: The file.
+        path: Its name, which decides where the bytes do not.
 
     Raises:
-        CheckpointError: it is something else, which the message names, or it cannot be read.
+        CheckpointError: it is something else, which the message names.
     """
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    head = data[:_HEAD_BYTES]
     if head.startswith(b"PK\x03\x04"):
-        foreign = _foreign_zip(path)
+        foreign = _foreign_zip(data, path)
     elif _is_safetensors(head):
         return "safetensors"
     else:
         foreign = _foreign(head)
     if foreign is not None:
         raise CheckpointError(f"{path} {foreign[0]}; {foreign[1]}")
-    # What has the name and not the bytes is damaged, as safetensors' own reader then says.
+    # What has the name and not the bytes is damaged, as the reader of safetensors then says.
     is_torch = head.startswith(b"PK") or path.suffix.lower() != ".safetensors"
     return "torch" if is_torch else "safetensors"
 
@@ -100,7 +96,7 @@ def checkpoint_format(path: Path) -> CheckpointFormat:
 def _is_safetensors(head: bytes) -> bool:
     """A header of JSON with its length before it."""
     length = int.from_bytes(head[:8], "little")
-    return head[8:9] == b"{" and length <= MAX_SAFETENSORS_HEADER
+    return head[8:9] == b"{" and length <= _MAX_SAFETENSORS_HEADER
 
 
 def _foreign(head: bytes) -> tuple[str, str] | None:
@@ -110,19 +106,18 @@ def _foreign(head: bytes) -> tuple[str, str] | None:
     for pattern, what, remedy in _BEGINNINGS:
         if re.match(pattern, head, re.IGNORECASE):
             return what, remedy
-    if head.startswith(b"\x80") and len(head) > 32 and _TORCH_MAGIC not in head[:32]:
+    if head.startswith(b"\x80") and len(head) > 32 and TORCH_MAGIC not in head[:32]:
         return "is a plain pickle and no PyTorch checkpoint", _STATE_DICT
     if len(head) > 8 and not re.search(rb"[\x00-\x08\x0e-\x1f]", head):
         return "is a text and no PyTorch checkpoint", "give what torch.save wrote"
     return None
 
 
-def _foreign_zip(path: Path) -> tuple[str, str] | None:
+def _foreign_zip(data: bytes, path: Path) -> tuple[str, str] | None:
     """As for `_foreign`; a zip archive that is damaged may be a checkpoint."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except _NO_ZIP:
+        names = archive_names(data)
+    except DamagedError:
         return None
     for pattern, what, remedy in _MEMBERS:
         if any(re.fullmatch(pattern, name) for name in names):

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from fcn_trt.errors import AmbiguousModelError, CheckpointError
+from fcn_trt.foreign import printable
 from fcn_trt.model.architecture import ARCHITECTURES, Architecture
-from fcn_trt.model.file_format import checkpoint_format
+from fcn_trt.model.checkpoint_meta import CheckpointMeta
 from fcn_trt.model.mmseg_model import config_describes, model_config
+from fcn_trt.model.safe_load import Checkpoint
+from fcn_trt.model.stored_tensor import Tensors
 from fcn_trt.model.weights import WeightsFile
-from fcn_trt.model.wrapping import Tensors
 
 __all__ = ["identify"]
 
 
 def identify(
     tensors: Tensors,
-    meta: dict[str, Any],
+    checkpoint: Checkpoint,
     config: dict[str, Any],
     file: WeightsFile,
     model: str | None,
@@ -25,7 +27,7 @@ def identify(
 
     Args:
         tensors: Under the names of `Fcn`.
-        meta: What the checkpoint says of itself.
+        checkpoint: What it says of itself, and how it is packed.
         config: The variables of its MMSegmentation config.
         model: The architecture that the user named.
 
@@ -36,12 +38,12 @@ def identify(
     fitting = _fitting(tensors)
     if not fitting:
         raise CheckpointError(f"{file.path} has the keys of an FCN, but of no known depth and stem")
-    said = _said(fitting, meta, config, file, tensors)
+    said = _said(fitting, checkpoint.meta, config, file, tensors)
     if model is None:
         # How the file is packed is only a hint: it decides where nothing was said, asked or named.
-        hinted = [a for a in said if a.family == meta.get("trained_by")] or said
+        hinted = [a for a in said if a.family == checkpoint.meta.trained_by] or said
         if len(hinted) > 1:
-            kind = " (safetensors)" if checkpoint_format(file.path) == "safetensors" else ""
+            kind = " (safetensors)" if checkpoint.format == "safetensors" else ""
             raise AmbiguousModelError(
                 f"the tensors of {file.path}{kind} fit several models that compute different "
                 f"things; name the one it was trained as: {', '.join(a.name for a in hinted)} "
@@ -70,7 +72,7 @@ def _fitting(tensors: Tensors) -> list[Architecture]:
 
 def _said(
     fitting: list[Architecture],
-    meta: dict[str, Any],
+    meta: CheckpointMeta,
     config: dict[str, Any],
     file: WeightsFile,
     tensors: Tensors,
@@ -79,8 +81,8 @@ def _said(
     described = model_config(config)
     if file.published is not None:
         left = [a for a in fitting if a.name == file.published.model]
-    elif "model" in meta:
-        left = [a for a in fitting if a.name == meta["model"]]
+    elif meta.model:
+        left = [a for a in fitting if a.name == meta.model]
     elif described is not None:
         left = [a for a in fitting if config_describes(described, a)]
     elif any(name.startswith("aux_classifier.") for name in tensors):
@@ -89,8 +91,9 @@ def _said(
     else:
         left = fitting
     if not left:
+        said = printable(meta.model[:60]) or "a model that is not known here"
         raise CheckpointError(
-            f"{file.path} says it is {meta.get('model', 'a model that is not known here')}, but "
-            f"its tensors are those of {' or '.join(a.name for a in fitting)}"
+            f"{file.path} says it is {said}, but its tensors are those of "
+            f"{' or '.join(a.name for a in fitting)}"
         )
     return left

@@ -6,6 +6,8 @@ Checkpoints carry their config as Python text: 0.x under meta["config"], 1.x und
 from __future__ import annotations
 
 import ast
+import math
+import warnings
 from typing import Any
 
 from fcn_trt.input_format import InputColour, InputFormat, Rgb
@@ -13,13 +15,18 @@ from fcn_trt.input_format import InputColour, InputFormat, Rgb
 __all__ = ["config_colour", "config_numbers", "config_variables", "shown"]
 
 
-def config_variables(text: object) -> dict[str, Any]:
+MAX_INTEGER = 1 << 63
+"""Larger ones stand for infinity: they are no sizes, and may have too many digits to be shown."""
+
+
+def config_variables(text: str) -> dict[str, Any]:
     """The top-level variables of a config; none where it is no text of Python."""
     variables: dict[str, Any] = {}
-    if not isinstance(text, str):
-        return variables
     try:
-        for node in ast.parse(text).body:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of how a text that is not run is written
+            body = ast.parse(text).body
+        for node in body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 variables[node.targets[0].id] = _literal(node.value, variables)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -115,6 +122,8 @@ def _three(values: Any) -> Rgb | None:
 def _literal(node: ast.expr, variables: dict[str, Any]) -> Any:
     """The value of constants, lists, tuples, dicts and earlier variables; else its own text."""
     match node:
+        case ast.Constant(value=int() as number) if number >= MAX_INTEGER:
+            return math.inf
         case ast.Constant(value=value):
             return value
         case ast.Name(id=name) if name in variables:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-import torch
+from fcn_trt.model.stored_tensor import StoredTensor
 
 __all__ = ["relative"]
 
@@ -52,7 +53,7 @@ _BOTTLENECKS: dict[tuple[int, ...], str] = {(3, 8, 36, 3): "ResNet152"}
 """ResNets of which no FCN is run here, by the blocks of their stages; ResNet18 with other heads."""
 
 
-def relative(tensors: dict[str, torch.Tensor]) -> str | None:
+def relative(tensors: Mapping[str, StoredTensor]) -> str | None:
     """What a network is that is near to those in `ARCHITECTURES`; None if it may be one of them.
 
     Args:
@@ -70,9 +71,9 @@ def relative(tensors: dict[str, torch.Tensor]) -> str | None:
         if blocks == (2, 2, 2, 2) and "classifier.4.weight" in tensors:
             return "an FCN-ResNet18 of jetson-inference, of stride 32"
         return _on(_BASIC_BLOCKS.get(blocks)) if blocks != (2, 2, 2, 2) else None
-    if middle.dim() == 4 and middle.shape[0] != middle.shape[1]:
+    if len(middle.shape) == 4 and middle.shape[0] != middle.shape[1]:
         return _on("ResNeXt")
-    if middle.dim() == last.dim() == 4 and last.shape[0] != 4 * middle.shape[0]:
+    if len(middle.shape) == len(last.shape) == 4 and last.shape[0] != 4 * middle.shape[0]:
         return _on("Wide ResNet")
     return _on(_BOTTLENECKS.get(blocks))
 

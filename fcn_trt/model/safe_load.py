@@ -1,148 +1,100 @@
 """Reading a checkpoint file without trusting it.
 
-Nothing is unpickled but tensors, plain containers and the names in `_harmless`, one by one; a file
-that asks for more is refused, never retried with less care.
+Its bytes are read once. What they claim is looked at before anything is allocated for it, and
+nothing in them is run.
 """
 
 from __future__ import annotations
 
-import argparse
-import pickle  # noqa: TID251  # only for the error that torch.load raises
-import re
-import struct
-import warnings
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from fcn_trt.errors import CheckpointError
-from fcn_trt.model.file_format import checkpoint_format
-from fcn_trt.model.wrapping import Tensors, find_weights
+from fcn_trt.foreign import printable, read_limited
+from fcn_trt.model.checkpoint_meta import CheckpointMeta, MetaError, read_meta
+from fcn_trt.model.file_format import CheckpointFormat, checkpoint_format
+from fcn_trt.model.inert_pickle import DamagedError, RefusedNameError, kind_of
+from fcn_trt.model.safetensors_file import read_safetensors
+from fcn_trt.model.stored_tensor import Tensors
+from fcn_trt.model.torch_file import read_torch_file
+from fcn_trt.model.wrapping import find_weights
 
-__all__ = ["Tensors", "read_checkpoint"]
-
-_DAMAGE = (
-    *(RuntimeError, OSError, EOFError, MemoryError, ValueError, TypeError),
-    *(AttributeError, LookupError, ArithmeticError, AssertionError, struct.error),
-)
-"""What torch.load raises on altered bytes besides UnpicklingError (found by altering bytes)."""
+__all__ = ["Checkpoint", "read_checkpoint"]
 
 
-def read_checkpoint(path: Path, *, average: bool | None = None) -> tuple[Tensors, dict[str, Any]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a file holds of one model.
+
+    Attributes:
+        tensors: By their own names, unread.
+        meta: What it says of itself.
+        format: Of the file.
+        size: Of the file, in bytes.
+    """
+
+    tensors: Tensors
+    meta: CheckpointMeta
+    format: CheckpointFormat
+    size: int
+
+
+def read_checkpoint(
+    path: Path, *, sha256: str | None = None, average: bool | None = None
+) -> Checkpoint:
     """Read a checkpoint file without running anything from it.
 
     Args:
         path: What torch.save or safetensors wrote, under any name.
+        sha256: The hash that its bytes must have; None takes any.
         average: Which of two sets of weights to take, as for `load_checkpoint`.
 
-    Returns:
-        The tensors under their own names (floating-point ones as float32, on the CPU), and
-        whatever the checkpoint says about itself.
-
     Raises:
-        CheckpointError: the file is damaged, is no checkpoint, or wants to run code.
+        CheckpointError: the file is damaged, is no checkpoint, has changed, wants to run code, or
+            goes beyond a limit.
     """
-    if checkpoint_format(path) == "safetensors":
-        content, meta = _read_safetensors(path)
-    else:
-        content = _unpickle(path)
-        if not isinstance(content, Mapping):
-            raise CheckpointError(
-                f"{path} holds a {type(content).__name__}, not a dict of tensors; save the model's "
-                "state_dict() with torch.save"
-            )
-        said = content.get("meta")
-        meta = (dict(said) if isinstance(said, Mapping) else {}) | _trained_by(content)
-    weights = find_weights(content, path, average=average)
-    return {name: _float32(name, value, path) for name, value in weights.items()}, meta
-
-
-def _float32(name: str, value: torch.Tensor, path: Path) -> torch.Tensor:
     try:
-        return value.float() if value.is_floating_point() else value
-    except RuntimeError as error:  # a type that torch does not convert, or no such memory
-        kind = str(value.dtype).removeprefix("torch.")
+        data = read_limited(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise CheckpointError(f"{path} was changed while it was read; run this again")
+    format_ = checkpoint_format(data, path)
+    content, said = _content(data, format_, path)
+    try:
+        meta = read_meta(said, content)
+    except MetaError as error:
         raise CheckpointError(
-            f"{path} holds {name} as {kind} of shape {tuple(value.shape)}, which does not become "
-            "float32 here; save the weights as float32"
+            f"{path} cannot be exported: {error}; take it out of the checkpoint's meta"
         ) from error
+    tensors = find_weights(content, path, average=average)
+    return Checkpoint(tensors=tensors, meta=meta, format=format_, size=len(data))
 
 
-def _trained_by(content: Mapping[Any, Any]) -> dict[str, str]:
-    """Whose training script packed the file: the two differ in what they add to the weights."""
-    extras = set(content) - {"model", "model_ema", "scaler"}
-    if extras == {"optimizer", "lr_scheduler"}:
-        return {"trained_by": "pytorch-auto-drive"}  # utils/common.py save_checkpoint
-    if extras == {"optimizer", "lr_scheduler", "epoch", "args"}:
-        return {"trained_by": "torchvision"}  # references/segmentation/train.py
-    return {}
-
-
-def _read_safetensors(path: Path) -> tuple[Mapping[Any, Any], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
+def _content(
+    data: bytes, format_: CheckpointFormat, path: Path
+) -> tuple[Mapping[Any, Any], Mapping[Any, Any]]:
+    """All that the file holds, and what of it describes the rest."""
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-            return tensors, dict(file.metadata() or {})
-    except (SafetensorError, OSError) as error:
+        if format_ == "safetensors":
+            return read_safetensors(data)
+        content = read_torch_file(data)
+    except DamagedError as error:
         raise CheckpointError(
             f"{path} is damaged or truncated ({error}); fetch it again"
         ) from error
-
-
-def _unpickle(path: Path) -> Any:
-    try:
-        with (
-            path.open("rb") as file,  # by its name torch.load would take it for safetensors
-            torch.serialization.safe_globals(_harmless()),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")  # of what it then raises anyway
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        refused = re.search(r"GLOBAL (\S+)", str(error))
-        if refused is None:
-            raise CheckpointError(
-                f"{path} is not a PyTorch checkpoint, or is damaged; give what torch.save wrote, "
-                "or fetch it again"
-            ) from error
+    except RefusedNameError as error:
         raise CheckpointError(
-            f"{path} wants to run {refused[1]} while it is read, which is refused because it could "
-            "be harmful; save only its state_dict with torch.save and load that"
+            f"{path} wants to run {printable(str(error))} while it is read, which is refused "
+            "because it could be harmful; save only its state_dict with torch.save and load that"
         ) from error
-    except _DAMAGE as error:
-        first_sentence = re.split(r"\n|\. ", str(error))[0][:120]
+    if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path} is damaged or truncated ({first_sentence}); fetch it again"
-        ) from error
-
-
-class HistoryBuffer:
-    """Stands in for mmengine's class of this name: training curves that nobody reads here."""
-
-
-def _no_attribute(*_: Any) -> None:
-    """Stands in for getattr, with which HistoryBuffer names its own methods in the file."""
-
-
-def _harmless() -> list[Any]:
-    """What training scripts store besides tensors; pairs are (object, pickled name).
-
-    MMSegmentation 1.x its curves, torchvision's reference script its arguments.
-    """
-    rebuild_array, rebuild_scalar = np.array(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    names = ["numpy.core.multiarray", "numpy._core.multiarray"]  # before and since numpy 2
-    return [
-        argparse.Namespace,
-        (HistoryBuffer, "mmengine.logging.history_buffer.HistoryBuffer"),
-        (_no_attribute, "builtins.getattr"),
-        *((rebuild_array, f"{name}._reconstruct") for name in names),
-        *((rebuild_scalar, f"{name}.scalar") for name in names),
-        np.ndarray,
-        np.dtype,
-        *{type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")},
-    ]
+            f"{path} holds a {kind_of(content)}, not a dict of tensors; save the model's "
+            "state_dict() with torch.save"
+        )
+    said = content.get("meta")
+    return content, said if isinstance(said, dict) else {}

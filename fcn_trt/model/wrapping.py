@@ -12,17 +12,22 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
-
-import torch
+from typing import Any
 
 from fcn_trt.errors import CheckpointError
+from fcn_trt.foreign import printable
+from fcn_trt.model.stored_tensor import StoredTensor, Tensors
 
-__all__ = ["Tensors", "find_weights"]
+__all__ = ["find_weights"]
 
 logger = logging.getLogger(__name__)
 
-Tensors: TypeAlias = dict[str, torch.Tensor]
+MAX_DICTS = 1 << 13
+MAX_SETS = 64
+MAX_TENSORS = 1 << 13
+"""Of all models in a file; a ResNet101 with two heads has 650."""
+MAX_NAME = 256
+"""Characters of a tensor's name, and of the keys above it."""
 
 _CONTAINERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights"),
@@ -45,7 +50,7 @@ _PREFIXES = re.compile(
 """What wrappers put before all names: DataParallel, torch.compile, Lightning, AveragedModel."""
 _WITHIN = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 """What PyTorch's own wrappers of a part of the network put inside its names."""
-_LOSS = re.compile(r"\w*(criterion|loss)\w*\.")
+_LOSS = re.compile(r"criterion|loss")
 
 
 def find_weights(content: Mapping[Any, Any], path: Path, *, average: bool | None) -> Tensors:
@@ -57,9 +62,10 @@ def find_weights(content: Mapping[Any, Any], path: Path, *, average: bool | None
         average: Which of two sets to take, as for `load_checkpoint`.
 
     Raises:
-        CheckpointError: there are several models, or there is no average.
+        CheckpointError: there are several models, there is no average, or there are more tensors
+            or longer names than any such model has.
     """
-    sets = _weight_sets(content)
+    sets = _weight_sets(content, path)
     if not sets:
         return {}
     key = _main(list(sets), path)
@@ -77,26 +83,46 @@ def find_weights(content: Mapping[Any, Any], path: Path, *, average: bool | None
     return own
 
 
-def _weight_sets(content: Mapping[Any, Any]) -> dict[str, Tensors]:
+def _weight_sets(content: Mapping[Any, Any], path: Path) -> dict[str, Tensors]:
     """Every dict of weights in dicts of any depth, by its keys with dots between."""
     found: dict[str, Tensors] = {}
     parts: list[tuple[str, Mapping[Any, Any]]] = [("", content)]
-    seen = set()  # a pickled dict may hold itself
+    seen = {id(content)}  # a pickled dict may hold itself
+    tensors = 0
     for key, part in parts:
-        if id(part) in seen:
-            continue
-        seen.add(id(part))
-        texts = {name: value for name, value in part.items() if isinstance(name, str)}
-        own = {name: value for name, value in texts.items() if isinstance(value, torch.Tensor)}
+        own = {}
+        for name, value in part.items():
+            is_tensor = isinstance(value, StoredTensor)
+            if not isinstance(name, str) or not (is_tensor or isinstance(value, Mapping)):
+                continue
+            _require_short(key, name, path)
+            if isinstance(value, StoredTensor):
+                own[name] = value
+                tensors += 1
+            elif id(value) not in seen and not _NO_WEIGHTS.fullmatch(name):
+                seen.add(id(value))
+                parts.append((f"{key}.{name}".lstrip("."), value))
+            if len(parts) > MAX_DICTS or tensors > MAX_TENSORS:
+                raise CheckpointError(
+                    f"{path} holds over {MAX_TENSORS} tensors or {MAX_DICTS} dicts, which is no "
+                    "FCN; save its state_dict alone with torch.save"
+                )
         if any(_is_weight(name, value) for name, value in own.items()):
             found[key] = own
-        parts += [
-            (f"{key}.{name}".lstrip("."), value)
-            for name, value in texts.items()
-            if isinstance(value, Mapping) and not _NO_WEIGHTS.fullmatch(name)
-        ]
+    if len(found) > MAX_SETS:
+        raise CheckpointError(
+            f"{path} holds over {MAX_SETS} sets of weights; save the one to export with torch.save"
+        )
     named = {k: own for k, own in found.items() if any(n.endswith("weight") for n in own)}
     return named or found
+
+
+def _require_short(key: str, name: str, path: Path) -> None:
+    if len(key) + len(name) > MAX_NAME:
+        raise CheckpointError(
+            f"{path} has a name of {len(key) + len(name)} characters, beginning with "
+            f"{printable((key or name)[:40])}; tensors of an FCN have at most {MAX_NAME}"
+        )
 
 
 def _main(keys: list[str], path: Path) -> str:
@@ -105,9 +131,10 @@ def _main(keys: list[str], path: Path) -> str:
     best = min(map(_rank, plain))
     first = [key for key in plain if _rank(key) == best]
     if len(first) > 1:
+        keys = [key or "plain names" for key in first[:8]]
         raise CheckpointError(
-            f"{path} holds several sets of weights ({', '.join(k or 'plain names' for k in first)})"
-            "; save the one to export with torch.save"
+            f"{path} holds several sets of weights ({printable(', '.join(keys))}); save the one to "
+            "export with torch.save"
         )
     return first[0]
 
@@ -121,9 +148,11 @@ def _is_average(key: str) -> bool:
     return any(_AVERAGE.fullmatch(part) for part in key.split("."))
 
 
-def _is_weight(name: str, value: torch.Tensor) -> bool:
+def _is_weight(name: str, value: StoredTensor) -> bool:
     """Whether it has the prefixes of a network's weights: counters and losses need not."""
-    return value.is_floating_point() and value.dim() > 0 and not _LOSS.match(name)
+    module, dot, _ = name.partition(".")
+    is_loss = dot and _LOSS.search(module)
+    return value.is_floating_point and bool(value.shape) and not is_loss
 
 
 def _unwrapped(tensors: Tensors) -> tuple[str, Tensors, Tensors]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torchvision.models.segmentation import fcn_resnet101
 
+from fcn_trt.files import sha256
 from fcn_trt.model.checkpoint import load_checkpoint
 from fcn_trt.model.weights import WeightsFile
 
@@ -30,7 +31,7 @@ def test_logits_equal_those_of_the_same_network_in_torchvision(
         },
         path,
     )
-    loaded = load_checkpoint(WeightsFile(path=path, sha256="", published=None))
+    loaded = load_checkpoint(WeightsFile(path=path, sha256=sha256(path), published=None))
     path.unlink()
 
     arch = loaded.module.arch

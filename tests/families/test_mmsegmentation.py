@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fcn_trt.files import sha256
 from fcn_trt.labels import label_set
 from fcn_trt.model.checkpoint import load_checkpoint
 from fcn_trt.model.weights import WeightsFile
@@ -105,7 +106,7 @@ def save_0x(mmseg, cfg, model, path):
 
 def load(path):
     """What nothing but the file says; the file is deleted, because some are large."""
-    loaded = load_checkpoint(WeightsFile(path=path, sha256="", published=None))
+    loaded = load_checkpoint(WeightsFile(path=path, sha256=sha256(path), published=None))
     path.unlink()
     return loaded
 

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from torchvision import models
 
 from fcn_trt.errors import AmbiguousModelError, CheckpointError
+from fcn_trt.files import sha256
 from fcn_trt.input_format import InputFormat
 from fcn_trt.labels import label_set
 from fcn_trt.model.architecture import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, architecture
@@ -447,7 +448,7 @@ def test_safetensors_in_float16_carry_model_labels_and_licence(tmp_path, tiny):
     path = tmp_path / "demo.safetensors"
     metadata = {"model": "fcn_r18-d8", "labels": "camvid", "licence": "Apache-2.0"}
     save_file({n: t.half() for n, t in module.state_dict().items()}, path, metadata=metadata)
-    loaded = load_checkpoint(WeightsFile(path=path, sha256="ab", published=None))
+    loaded = load_checkpoint(WeightsFile(path=path, sha256=sha256(path), published=None))
     assert loaded.module.arch.name == "fcn_r18-d8"
     assert (loaded.labels.name, loaded.licence, loaded.weights) == (
         "camvid",

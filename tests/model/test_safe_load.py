@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from fcn_trt.errors import CheckpointError
+from fcn_trt.model.checkpoint_meta import CheckpointMeta
 from fcn_trt.model.safe_load import read_checkpoint
 
 
@@ -95,41 +96,38 @@ def test_list_of_tensors_is_no_checkpoint(tmp_path):
 def test_tensors_are_found_in_every_container(key, tmp_path):
     tensors = {"module.conv.weight": torch.ones(2, dtype=torch.float16), "steps": torch.tensor(3)}
     torch.save({key: tensors} if key else tensors, tmp_path / "last.pth")
-    found, meta = read_checkpoint(tmp_path / "last.pth")
-    assert meta == {}
-    assert {name: t.dtype for name, t in found.items()} == {
-        "conv.weight": torch.float32,
-        "steps": torch.int64,
+    found = read_checkpoint(tmp_path / "last.pth")
+    assert found.meta == CheckpointMeta()
+    assert {name: t.dtype for name, t in found.tensors.items()} == {
+        "conv.weight": "float16",
+        "steps": "int64",
     }
 
 
 def test_float16_safetensors_become_float32_and_keep_their_metadata(tmp_path):
     path = tmp_path / "tiny.safetensors"
     save_file({"a": torch.tensor([0.5], dtype=torch.float16)}, path, metadata={"model": "m"})
-    found, meta = read_checkpoint(path)
-    assert meta == {"model": "m"}
-    assert found["a"].dtype is torch.float32
-    assert found["a"].item() == 0.5
+    found = read_checkpoint(path)
+    assert found.meta == CheckpointMeta(model="m")
+    assert found.tensors["a"].read().dtype is torch.float32
+    assert found.tensors["a"].read().item() == 0.5
 
 
 @pytest.mark.parametrize("name", ["tiny.pth", "tiny.SAFETENSORS", "tiny"])
 def test_safetensors_are_read_under_any_name(name, tmp_path):
     save_file({"a": torch.ones(2), "steps": torch.tensor(3)}, tmp_path / name)
-    found, _ = read_checkpoint(tmp_path / name)
-    assert {name: t.dtype for name, t in found.items()} == {
-        "a": torch.float32,
-        "steps": torch.int64,
-    }
+    found = read_checkpoint(tmp_path / name).tensors
+    assert {name: t.dtype for name, t in found.items()} == {"a": "float32", "steps": "int64"}
 
 
 def test_pth_under_the_name_of_safetensors_is_read(tmp_path):
     torch.save({"a": torch.ones(2)}, tmp_path / "last.safetensors")
-    assert list(read_checkpoint(tmp_path / "last.safetensors")[0]) == ["a"]
+    assert list(read_checkpoint(tmp_path / "last.safetensors").tensors) == ["a"]
 
 
 def test_meta_that_is_no_dict_is_left_alone(tmp_path):
     torch.save({"meta": 5, "state_dict": {"a": torch.ones(1)}}, tmp_path / "last.pth")
-    assert read_checkpoint(tmp_path / "last.pth")[1] == {}
+    assert read_checkpoint(tmp_path / "last.pth").meta == CheckpointMeta()
 
 
 @pytest.mark.parametrize(
@@ -137,19 +135,19 @@ def test_meta_that_is_no_dict_is_left_alone(tmp_path):
     [
         ({"lr_scheduler": {}}, "pytorch-auto-drive"),
         ({"lr_scheduler": {}, "epoch": 3, "args": argparse.Namespace(lr=0.1)}, "torchvision"),
-        ({}, None),
+        ({}, ""),
     ],
 )
 def test_training_script_is_told_from_what_it_packs(extras, trained_by, tmp_path):
     content = {"model": {"a": torch.ones(1)}, "optimizer": {}, **extras}
     torch.save(content, tmp_path / "last.pth")
-    assert read_checkpoint(tmp_path / "last.pth")[1].get("trained_by") == trained_by
+    assert read_checkpoint(tmp_path / "last.pth").meta.trained_by == trained_by
 
 
 def test_numpy_values_beside_the_tensors_are_read(tmp_path):
     curves = {"loss": np.ones(3), "count": np.ones(3, np.int64), "best": np.float64(0.5)}
     torch.save({"state_dict": {"a": torch.ones(1)}, "curves": curves}, tmp_path / "last.pth")
-    assert list(read_checkpoint(tmp_path / "last.pth")[0]) == ["a"]
+    assert list(read_checkpoint(tmp_path / "last.pth").tensors) == ["a"]
 
 
 class HistoryBuffer:
@@ -180,7 +178,7 @@ def test_curves_of_mmengine_are_read_without_mmengine(tmp_path, monkeypatch):
     data = (tmp_path / "last.pth").read_bytes()
     assert b"getattr" in data
     assert b"mmengine" in data
-    assert list(read_checkpoint(tmp_path / "last.pth")[0]) == ["a"]
+    assert list(read_checkpoint(tmp_path / "last.pth").tensors) == ["a"]
 
 
 class AttackByGetattr:
@@ -194,19 +192,19 @@ class AttackByGetattr:
 def test_getattr_in_a_file_gets_nothing(tmp_path):
     content = {"state_dict": {"a": torch.ones(1)}, "hook": AttackByGetattr("x")}
     torch.save(content, tmp_path / "last.pth")
-    assert list(read_checkpoint(tmp_path / "last.pth")[0]) == ["a"]
+    assert list(read_checkpoint(tmp_path / "last.pth").tensors) == ["a"]
 
 
 @pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="needs torch 2.8 or later")
 def test_floats_that_torch_does_not_convert_are_refused(tmp_path):
     tensor = torch.zeros(2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)
     save_file({"a.weight": tensor}, tmp_path / "tiny.safetensors")
-    with pytest.raises(CheckpointError, match=r"a\.weight as float4_e2m1fn_x2 .* as float32"):
-        read_checkpoint(tmp_path / "tiny.safetensors")
+    with pytest.raises(CheckpointError, match=r"is float4_e2m1fn_x2 .* as float32"):
+        read_checkpoint(tmp_path / "tiny.safetensors").tensors["a.weight"].read()
 
 
 def test_more_numbers_than_memory_holds_are_refused(tmp_path):
     tensor = torch.ones((), dtype=torch.float16).expand(1 << 50)
     torch.save({"a.weight": tensor}, tmp_path / "last.pth")
-    with pytest.raises(CheckpointError, match=r"a\.weight as float16 of shape \(11258999"):
-        read_checkpoint(tmp_path / "last.pth")
+    with pytest.raises(CheckpointError, match=r"float16 of shape \(11258999.* stores 1 numbers"):
+        read_checkpoint(tmp_path / "last.pth").tensors["a.weight"].read()

@@ -38,12 +38,15 @@ def prefixed(weights, prefix):
 
 def read(content, path, **options):
     torch.save(content, path / "m.pth")
-    return read_checkpoint(path / "m.pth", **options)[0]
+    return read_checkpoint(path / "m.pth", **options).tensors
 
 
 def same(found, weights):
     return found.keys() == weights.keys() and all(
-        torch.equal(found[name], tensor) for name, tensor in weights.items()
+        torch.equal(found[name].read(), tensor)
+        if tensor.is_floating_point()
+        else found[name].shape == tensor.shape
+        for name, tensor in weights.items()
     )
 
 
@@ -110,7 +113,7 @@ class TestOneSet:
 
     def test_safetensors_of_data_parallel_are_unwrapped(self, weights, tmp_path):
         save_file(dict(prefixed(weights, "module.")), tmp_path / "m.safetensors")
-        assert same(read_checkpoint(tmp_path / "m.safetensors")[0], weights)
+        assert same(read_checkpoint(tmp_path / "m.safetensors").tensors, weights)
 
     def test_other_tensors_are_no_weights(self, weights, tmp_path):
         content = {
