@@ -13,9 +13,8 @@ from fcn_trt.model.inert_pickle import DamagedError
 
 __all__ = ["archive_names", "archive_records"]
 
-MAX_RECORDS = 1 << 16
-"""A checkpoint has one per tensor; each costs a thousand bytes to know of."""
-_ENTRY = b"PK\x01\x02"
+MAX_DIRECTORY_BYTES = 1 << 22
+"""A hundred for the record of each tensor, of which zipfile makes a thousand in memory."""
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _IS_ENCRYPTED = 1
 _NO_ZIP = (
@@ -25,11 +24,20 @@ _NO_ZIP = (
 """What zipfile raises on altered bytes."""
 
 
+class _Directory(io.BytesIO):
+    """An archive of which only the directory is read, in one piece."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise OSError(f"the directory has over {MAX_DIRECTORY_BYTES} bytes")
+        return super().read(size)
+
+
 def archive_names(data: bytes) -> list[str]:
     """The names of all records, compressed ones too.
 
     Raises:
-        DamagedError: it is no zip archive, or has too many records.
+        DamagedError: it is no zip archive, or its directory is too large.
     """
     return [entry.filename for entry in _entries(data)]
 
@@ -65,10 +73,8 @@ def archive_records(data: bytes) -> dict[str, memoryview]:
 
 
 def _entries(data: bytes) -> list[zipfile.ZipInfo]:
-    if data.count(_ENTRY) > MAX_RECORDS:
-        raise DamagedError(f"its zip archive has over {MAX_RECORDS} records")
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(_Directory(data)) as archive:
             return archive.infolist()
     except _NO_ZIP as error:
         raise DamagedError("its zip archive has no readable directory") from error

@@ -22,10 +22,14 @@ from fcn_trt.model.stored_tensor import ITEM_BYTES, Storage, StoredTensor
 
 __all__ = ["DamagedError", "Inert", "RefusedNameError", "kind_of", "read_pickle"]
 
-MAX_PICKLE_BYTES = 1 << 26
-"""Of one pickle: tensors lie outside of it, and what is left has some hundred kilobytes."""
-MAX_INSTRUCTIONS = 1 << 21
+MAX_PICKLE_BYTES = 1 << 28
+"""Of one pickle: tensors lie outside, but arrays of curves inside, 40 MB in long trainings."""
+MAX_INSTRUCTIONS = 1 << 20
 """Each makes at most a few hundred bytes; a ResNet101 with its optimiser's state has 50,000."""
+MAX_TEXT_BYTES = 1 << 19
+"""What is longer is no text that is read, but the bytes of an array."""
+MAX_ALL_TEXT_BYTES = 1 << 25
+"""Of all texts together: each byte may take four in memory."""
 MAX_KEY = 1 << 53
 """Of integers as keys: above, others of the same hash are easily written."""
 MAX_INTEGER_BYTES = 32
@@ -97,7 +101,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
-        self.instructions = 0
+        self.instructions = self.text_bytes = 0
 
     def run(self) -> Any:
         while (code := self.take(1)[0]) != _STOP:
@@ -126,6 +130,14 @@ class _Machine:
             raise DamagedError(f"its pickle has a name of over {MAX_NAME_BYTES} bytes")
         self.at += len(text) + 1
         return _text(text)
+
+    def text(self, data: memoryview) -> str | Inert:
+        if len(data) > MAX_TEXT_BYTES:
+            return _LONG_TEXT
+        self.text_bytes += len(data)
+        if self.text_bytes > MAX_ALL_TEXT_BYTES:
+            raise DamagedError(f"its pickle has over {MAX_ALL_TEXT_BYTES} bytes of text")
+        return _text(data)
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -230,21 +242,9 @@ def _text(data: bytes | memoryview) -> str:
     return str(data, "utf-8", "replace")
 
 
-def _text_of_python2(data: memoryview) -> str | Inert:
-    """There it stands for the bytes of an array too."""
-    try:
-        return str(data, "utf-8")
-    except UnicodeDecodeError:
-        return _BYTES
-
-
-def _bytes(_: memoryview) -> Inert:
-    return _BYTES
-
-
-def _integer(data: memoryview) -> int | Inert:
-    is_large = len(data) > MAX_INTEGER_BYTES
-    return Inert("int of many digits") if is_large else int.from_bytes(data, "little", signed=True)
+def _integer(machine: _Machine, data: memoryview) -> None:
+    is_long = len(data) > MAX_INTEGER_BYTES
+    machine.push(_LONG_INTEGER if is_long else int.from_bytes(data, "little", signed=True))
 
 
 def _dict(machine: _Machine, given: Any = None, *_: Any) -> dict[Any, Any]:
@@ -313,6 +313,8 @@ def _dtype(named: Any) -> str:
 
 _KEYS = (str, bool, type(None))
 _BYTES = Inert("bytes")
+_LONG_TEXT = Inert(f"str of over {MAX_TEXT_BYTES} bytes")
+_LONG_INTEGER = Inert(f"int of over {MAX_INTEGER_BYTES} bytes")
 _SET = Inert("set")
 _SPARSE = tuple(f"torch.sparse_{kind}" for kind in ("coo", "csr", "csc", "bsr", "bsc"))
 _TENSORS: dict[str, Callable[..., StoredTensor]] = {
@@ -407,8 +409,12 @@ def _sized(format_: str) -> Callable[[_Machine], memoryview]:
     return lambda machine: machine.take(size(machine))
 
 
-def _pushing(make: Callable[[Any], Any]) -> Callable[[_Machine, Any], None]:
-    return lambda machine, argument: machine.push(make(argument))
+def _push_text(machine: _Machine, data: memoryview) -> None:
+    machine.push(machine.text(data))
+
+
+def _push_bytes(machine: _Machine, _: memoryview) -> None:
+    machine.push(_BYTES)
 
 
 def _constant(value: Any) -> _Instruction:
@@ -433,17 +439,17 @@ _INSTRUCTIONS: dict[int, _Instruction] = {
         b"K": (_fixed("<B"), _Machine.push),
         b"M": (_fixed("<H"), _Machine.push),
         b"G": (_fixed(">d"), _Machine.push),
-        b"\x8a": (_sized("<B"), _pushing(_integer)),
-        b"\x8b": (_sized("<I"), _pushing(_integer)),
-        b"\x8c": (_sized("<B"), _pushing(_text)),
-        b"X": (_sized("<I"), _pushing(_text)),
-        b"\x8d": (_sized("<Q"), _pushing(_text)),
-        b"U": (_sized("<B"), _pushing(_text_of_python2)),
-        b"T": (_sized("<I"), _pushing(_text_of_python2)),
-        b"C": (_sized("<B"), _pushing(_bytes)),
-        b"B": (_sized("<I"), _pushing(_bytes)),
-        b"\x8e": (_sized("<Q"), _pushing(_bytes)),
-        b"\x96": (_sized("<Q"), _pushing(_bytes)),
+        b"\x8a": (_sized("<B"), _integer),
+        b"\x8b": (_sized("<I"), _integer),
+        b"\x8c": (_sized("<B"), _push_text),
+        b"X": (_sized("<I"), _push_text),
+        b"\x8d": (_sized("<Q"), _push_text),
+        b"U": (_sized("<B"), _push_text),
+        b"T": (_sized("<I"), _push_text),
+        b"C": (_sized("<B"), _push_bytes),
+        b"B": (_sized("<I"), _push_bytes),
+        b"\x8e": (_sized("<Q"), _push_bytes),
+        b"\x96": (_sized("<Q"), _push_bytes),
         # containers
         b"(": _acting(lambda m: m.marks.append(len(m.stack))),
         b"0": _acting(_Machine.pop),

@@ -408,7 +408,7 @@ class TestStrictness:
         tensors.pop(name)
         if tensor is not None:
             tensors[name] = tensor
-        self.refused(saved, tensors, "is no FCN of torchvision, MMSegmentation or")
+        self.refused(saved, tensors, "is no FCN of torchvision, mmsegmentation or")
 
     @pytest.mark.parametrize(
         ("build", "match"),
