@@ -59,7 +59,7 @@ def test_bundle_holds_plan_network_and_what_they_are(tiny_network, tmp_path, rtx
     assert (manifest.target, manifest.target_version) == (RTX, rtx.__version__)
     assert manifest.compute_capabilities == ("8.6", "12.0")
     assert manifest.options == TOLD
-    assert bundle.plan.read_bytes()[:4] == b"vtrt"
+    assert bundle.read(PLAN_NAME)[:4] == b"vtrt"
     assert load_bundle(bundle.path) == bundle
 
 
