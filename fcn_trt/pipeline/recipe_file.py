@@ -218,7 +218,7 @@ def parse_recipe(text: str, path: Path) -> dict[str, Any]:
                 "may be a table in a table"
             )
     try:
-        content = tomllib.loads(text)
+        content: dict[str, Any] = tomllib.loads(text)
     except ValueError as error:
         raise RecipeError(f"{path} is not a TOML file: {error}") from error
     except RecursionError as error:

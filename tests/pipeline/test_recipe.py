@@ -419,7 +419,7 @@ def test_file_that_is_no_toml_is_refused_with_the_line(refusal):
         ("size = 9999-99-99", "is not a TOML file: "),
         (
             MODEL + "size = 1979-05-27",
-            "is not valid at size: datetime.date(1979, 5, 27) is not text",
+            "is not valid at size: datetime.date(1979, 5, 27) is no",
         ),
         (MODEL + "mean = [1e999, nan, 1.0]", "is not valid at mean: "),
         (MODEL + "accept = nan", "is not valid at accept: nan "),

@@ -216,7 +216,7 @@ class TestPlan:
 
     @pytest.mark.parametrize("keep", [0, 64, -1])
     def test_truncated_plan_is_refused_before_use(self, bundle, keep):
-        bundle.plan.write_bytes(bundle.plan.read_bytes()[:keep])
+        (bundle.path / PLAN_NAME).write_bytes((bundle.path / PLAN_NAME).read_bytes()[:keep])
         with pytest.raises(BundleError, match=r"engine\.plan was altered: it has \d+ bytes"):
             load_bundle(bundle.path)
 
@@ -227,7 +227,7 @@ class TestPlan:
             load_bundle(bundle.path)
 
     def test_missing_plan_is_refused(self, bundle):
-        bundle.plan.unlink()
+        (bundle.path / PLAN_NAME).unlink()
         with pytest.raises(BundleError, match=r"engine\.plan cannot be read"):
             load_bundle(bundle.path)
 
