@@ -16,6 +16,7 @@
     ├── SourceError               frames cannot be read                          (OSError)
     ├── SinkError                 frames cannot be written                       (OSError)
     ├── OutputError               a file cannot be written                       (OSError)
+    ├── CacheError                others own or can write what is in the cache   (OSError)
     ├── DatasetError              a data set has another layout                  (ValueError)
     ├── ResultFileError           measurements do not say what they are of       (ValueError)
     └── LimitError                a limit that was asked for is no number        (ValueError)
@@ -102,6 +103,10 @@ class SinkError(FcnTrtError, OSError):
 
 class OutputError(FcnTrtError, OSError):
     """A file or folder cannot be written."""
+
+
+class CacheError(FcnTrtError, OSError):
+    """A folder or file in the user's cache is another user's, or can be written by others."""
 
 
 class DatasetError(FcnTrtError, ValueError):

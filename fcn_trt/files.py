@@ -1,4 +1,4 @@
-"""Writing without half-written results, hashing, closing, and where caches live."""
+"""Writing without half-written results, hashing, and closing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
-
-import platformdirs
 
 from fcn_trt.errors import FcnTrtError, OutputError
 from fcn_trt.foreign import open_regular
@@ -25,7 +24,6 @@ __all__ = [
     "Closing",
     "atomic_folder",
     "atomic_path",
-    "cache_folder",
     "combined_sha256",
     "require_folder_of",
     "sha256",
@@ -65,18 +63,6 @@ def combined_sha256(parts: Iterable[str | bytes]) -> str:
     return digest.hexdigest()
 
 
-def cache_folder(*parts: str) -> Path:
-    """A folder of this package in the user's cache, made if it is missing.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    folder = platformdirs.user_cache_path("fcn_trt").joinpath(*parts)
-    with _as_output_error(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def require_folder_of(path: Path) -> None:
     """Refuse before long work what could not be written after it.
 
@@ -106,7 +92,8 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         with _as_output_error(path):
             # Not mkstemp: here the umask gives the rights, as to any new file.
-            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            rights = 0o666 & ~_not_in(path.parent)
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, rights))
             yield temporary
             if durable:
                 _sync(temporary)
@@ -147,7 +134,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         with _as_output_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.mkdir()
+            temporary.mkdir(mode=0o777 & ~_not_in(path.parent))
             yield temporary
             for file in temporary.iterdir():
                 _sync(file)
@@ -189,6 +176,15 @@ def _replace_folder(temporary: Path, path: Path) -> None:
 def _hidden_beside(path: Path, *, name: str, suffix: str) -> Path:
     """A path in the folder of `path` that nothing has yet."""
     return path.parent / f".{name}-{secrets.token_hex(8)}{suffix}"
+
+
+def _not_in(folder: Path) -> int:
+    """Rights to write that a folder does not give, so that none of its files need them either.
+
+    Whoever may write in a folder can replace its files, and nobody else is to change them: under
+    the umask 002 of many systems, files in a private cache would be their group's.
+    """
+    return (stat.S_IWGRP | stat.S_IWOTH) & ~folder.stat().st_mode
 
 
 @contextmanager

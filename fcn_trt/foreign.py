@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import stat
 import unicodedata
@@ -17,7 +18,15 @@ from typing import Any, BinaryIO
 
 from fcn_trt.limits import MAX_BYTES
 
-__all__ = ["open_regular", "parse_json", "printable", "read_limited", "require_regular"]
+__all__ = [
+    "open_regular",
+    "parse_json",
+    "printable",
+    "quoted",
+    "read_limited",
+    "require_regular",
+    "shortened",
+]
 
 _READ_ONLY = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
@@ -31,6 +40,9 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+
+_LEAST = -(2**63)
+_SHORT = 80
 
 _UNPRINTED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Categories of Unicode: control, format (bidi too), lone surrogates, private, unassigned, and
@@ -87,15 +99,26 @@ def read_limited(path: Path, limit_bytes: int | None = None) -> bytes:
 
 
 def parse_json(data: bytes | str) -> Any:
-    """What a JSON text says.
+    """What a JSON text says, whose numbers are those of other languages too.
 
     Raises:
-        ValueError: it is none, or is nested too deeply.
+        ValueError: it is none, is nested too deeply, or has a number that is not finite, or whole
+            and of more than 64 bits.
     """
     try:
-        return json.loads(data)
+        return json.loads(data, parse_int=_int64, parse_float=_finite, parse_constant=_finite)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def quoted(value: object) -> str:
+    """A value of any origin as it is written in a sentence, cut off where it is long."""
+    return shortened(repr(value))
+
+
+def shortened(text: str) -> str:
+    """A text in a sentence, cut off where it is long."""
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
 
 
 def printable(text: str) -> str:
@@ -105,6 +128,18 @@ def printable(text: str) -> str:
         text: Of any origin: a file's name, a class, a licence, what a library says.
     """
     return "".join(c if _is_printed(c) else _escaped(c) for c in text)
+
+
+def _int64(digits: str) -> int:
+    if len(digits) > len(str(_LEAST)) or not _LEAST <= int(digits) < -_LEAST:
+        raise ValueError(f"{quoted(digits)} is no whole number of 64 bits")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{quoted(text)} is no finite number")
+    return float(text)
 
 
 def _is_printed(character: str) -> bool:

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.foreign import read_limited
+
 __all__ = [
     "LabelSet",
     "binary_label_set",
@@ -188,9 +190,7 @@ def read_label_file(path: Path) -> LabelSet:
             form, such as a table's.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_LABEL_FILE_BYTES + 1)
-        text = data.decode("utf-8-sig")
+        text = read_limited(path, MAX_LABEL_FILE_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise ValueError(f"{path} cannot be read ({reason})") from error
@@ -202,7 +202,7 @@ def read_label_file(path: Path) -> LabelSet:
                 "name and its colour such as #804080"
             )
     found = [_LINE.fullmatch(line) for _, line in lines if line and not line.startswith("#")]
-    if len(data) > MAX_LABEL_FILE_BYTES or not 1 <= len(found) <= MAX_CLASSES:
+    if not 1 <= len(found) <= MAX_CLASSES:
         raise ValueError(
             f"{path} names {len(found)} classes; 1 to {MAX_CLASSES} were expected, a line each"
         )

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, ValidationError
 
 from fcn_trt.errors import OnnxError
+from fcn_trt.foreign import read_limited
 from fcn_trt.labels import LabelSet
 from fcn_trt.type_adapter import type_adapter
 
@@ -346,7 +347,7 @@ def read_spec(path: Path) -> Spec:
         OnnxError: the file cannot be read, is no ONNX model, or carries no valid spec.
     """
     try:
-        data = path.read_bytes()
+        data = read_limited(path)
     except OSError as error:
         raise OnnxError(f"{path} cannot be read: {error.strerror}") from error
     return parse_spec(data, path)

@@ -12,8 +12,8 @@ import pytest
 
 import fcn_trt
 from fcn_trt.errors import BundleError, OnnxError, PlanError, SourceError
+from fcn_trt.images import read_image
 from fcn_trt.spec import read_spec
-from fcn_trt.video.image_source import read_image
 
 PUBLIC = [
     *("BuildOptions", "Bundle", "FcnTrtError", "Network", "Result", "Segmenter", "ShapeRange"),

@@ -16,7 +16,6 @@ from fcn_trt.errors import BundleError, OutputError
 from fcn_trt.files import (
     atomic_folder,
     atomic_path,
-    cache_folder,
     combined_sha256,
     sha256,
     write_atomic,
@@ -199,6 +198,30 @@ class TestAtomicFolder:
         assert left_in(path) == ["manifest.json"]
         assert left_in(tmp_path / "a") == ["b"]
 
+    @pytest.mark.parametrize(
+        ("of_folder", "umask", "file", "below"),
+        [
+            (0o700, 0o002, 0o644, 0o755),
+            (0o700, 0o000, 0o644, 0o755),
+            (0o755, 0o002, 0o644, 0o755),
+            (0o775, 0o002, 0o664, 0o775),
+            (0o777, 0o022, 0o644, 0o755),
+        ],
+    )
+    def test_nobody_may_write_it_who_may_not_write_its_folder(
+        self, tmp_path, of_folder, umask, file, below
+    ):
+        tmp_path.chmod(of_folder)
+        before = os.umask(umask)
+        try:
+            write_atomic(tmp_path / "m", b"")
+            with atomic_folder(tmp_path / "bundle"):
+                pass
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == file
+        assert stat.S_IMODE((tmp_path / "bundle").stat().st_mode) == below
+
     def test_folder_has_the_rights_that_the_umask_gives(self, tmp_path):
         before = os.umask(0o027)
         try:
@@ -268,19 +291,6 @@ class TestAtomicFolder:
             (temporary / "engine").write_bytes(bytes(200_000))
         assert left_in(path) == ["old"]
         assert left_in(full_disk) == ["bundle"]
-
-
-class TestCacheFolder:
-    def test_is_made_below_the_users_cache(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        assert cache_folder("weights") == tmp_path / "fcn_trt" / "weights"
-        assert cache_folder("weights").is_dir()
-
-    def test_that_cannot_be_made_is_refused(self, tmp_path, monkeypatch):
-        (tmp_path / "file").touch()
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        with pytest.raises(OutputError, match="fcn_trt cannot be written: Not a directory"):
-            cache_folder()
 
 
 def test_folder_behind_a_link_is_replaced_and_the_link_stays(tmp_path):

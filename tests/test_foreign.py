@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import ast
 import os
+import re
 import socket
 import sys
 from pathlib import Path
 
 import pytest
 
+import fcn_trt
 from fcn_trt.errors import LimitError
 from fcn_trt.files import sha256
 from fcn_trt.foreign import parse_json, printable, read_limited
@@ -84,6 +87,52 @@ def test_what_a_terminal_would_act_on_is_escaped(hostile):
     assert shown.isprintable()
     assert "\\" in shown
     shown.encode()
+
+
+_METHODS = (
+    *(".open", ".read_text", ".read_bytes", ".fromfile", ".memmap", ".imread", ".fdopen"),
+    ".VideoCapture",
+)
+_READS = {"open", "safe_open", *(f"{n}.load" for n in ("np", "json", "tomllib", "torch", "onnx"))}
+_MAY_READ = {
+    "foreign.py": {"os.open", "os.fdopen"},
+    "files.py": {"os.open", "path.open"},  # what it writes itself
+    "model/safe_load.py": {"safe_open", "path.open", "torch.load"},
+    "model/file_format.py": {"path.open"},
+    "model/weights.py": {"temporary.open"},  # what is downloaded
+    "network/file.py": {"path.read_bytes"},
+    "network/reference.py": {"Image.open"},  # of bytes
+    "video/capture_source.py": {"cv2.VideoCapture"},  # opens by name only
+    "video/video_sink.py": {"cv2.VideoCapture"},  # what it wrote itself
+    "machine.py": {"path.read_text"},  # the system's
+    "code.py": {"path.read_bytes"},  # the package's own, as the next
+    "cuda/nvrtc.py": {"path.read_bytes"},
+    "network/contract.py": {"onnx.load"},
+}
+_RESOURCES = re.compile(r"resources\.files\(|_FOLDER / f")
+
+
+def _reads(path: Path) -> set[str]:
+    """Calls in a module that open a file by themselves, but for the package's own resources."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            is_read = called in _READS or called.endswith(_METHODS)
+            if is_read and not _RESOURCES.search(called):
+                found.add(called)
+    return found - {"network.read_bytes", "self.read_bytes"}
+
+
+def test_nobody_else_opens_files():
+    """A file that somebody else may have made is opened by `fcn_trt.foreign` and by nobody else."""
+    package = Path(fcn_trt.__file__).parent
+    found = {
+        path.relative_to(package).as_posix(): reads
+        for path in sorted(package.rglob("*.py"))
+        if (reads := _reads(path))
+    }
+    assert found == _MAY_READ
 
 
 def test_names_of_all_languages_are_printed():

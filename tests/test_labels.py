@@ -201,7 +201,7 @@ class TestFile:
         [
             ("", "utf-8", "names 0 classes"),
             ("x\n" * 256, "utf-8", "names 256 classes"),
-            ("x" * (1 << 21), "utf-8", "1 to 255 were expected"),
+            ("x" * (1 << 21), "utf-8", "at most 1048576 bytes are read, and it has 2097152"),
             ("Straße", "latin-1", "it is no UTF-8 text"),
         ],
     )

@@ -12,12 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fcn_trt.cache import cache_folder
 from fcn_trt.engine.bundle import load_bundle
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.preflight import obstacle
 from fcn_trt.errors import BundleError, EngineError
-from fcn_trt.files import cache_folder
 from fcn_trt.machine import this_machine
 from fcn_trt.model.architecture import architecture
 from fcn_trt.pipeline.plan import Compile, Export, Plan, Type

@@ -15,6 +15,7 @@ from pydantic_core import to_json
 from fcn_trt.bench.environment import Environment, Text
 from fcn_trt.errors import ResultFileError
 from fcn_trt.files import write_atomic
+from fcn_trt.foreign import parse_json, read_limited, shortened
 from fcn_trt.type_adapter import type_adapter
 
 __all__ = [
@@ -27,6 +28,9 @@ __all__ = [
 ]
 
 FORMAT: Literal[1] = 1
+
+MAX_BYTES = 64 << 20
+"""Of a file of results; ours have 200 kB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +100,13 @@ def read_result(path: Path) -> ResultFile:
         ResultFileError: it cannot be read, or is not of this form.
     """
     try:
-        data = path.read_bytes()
+        data = read_limited(path, MAX_BYTES)
     except OSError as error:
         raise ResultFileError(f"{path} cannot be read: {error.strerror}") from error
+    try:
+        parse_json(data)  # for numbers that pydantic takes, and nobody can compute with
+    except ValueError as error:
+        raise _no_result(str(path), f"the file: {shortened(str(error))}") from error
     return _parse(data, str(path))
 
 
@@ -108,7 +116,11 @@ def _parse(data: bytes, name: str) -> ResultFile:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise ResultFileError(
-            f"{name} is no file of results of format {FORMAT}: {where}: {first['msg'].lower()}; "
-            "measure again with the benchmark that wrote it"
-        ) from error
+        raise _no_result(name, f"{where}: {first['msg'].lower()}") from error
+
+
+def _no_result(name: str, reason: str) -> ResultFileError:
+    return ResultFileError(
+        f"{name} is no file of results of format {FORMAT}: {reason}; measure again with the "
+        "benchmark that wrote it"
+    )

@@ -20,6 +20,7 @@ from fcn_trt.calibration.amax import ZERO_AMAX, Method, find_amax
 from fcn_trt.calibration.histogram import MAX_LIMIT, Histogram, pack_histogram, unpack_histogram
 from fcn_trt.errors import CalibrationError
 from fcn_trt.files import write_atomic
+from fcn_trt.foreign import parse_json, quoted, read_limited
 from fcn_trt.network.identity import network_sha256
 from fcn_trt.spec import QuantisedPrecision, Size, Spec
 from fcn_trt.type_adapter import type_adapter
@@ -284,8 +285,7 @@ def _unpack(name: str, tensor: _Tensor, path: Path) -> TensorRange:
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
+        return read_limited(path, MAX_BYTES)
     except OSError as error:
         raise CalibrationError(f"{path} cannot be read: {error.strerror}; {AGAIN}") from error
 
@@ -298,15 +298,15 @@ def _digest(content: dict[str, Any]) -> str:
 def _checked_content(path: Path, data: bytes) -> dict[str, Any]:
     """The cache without its hash, once the format and the hash are right."""
     try:
-        content = json.loads(data) if len(data) <= MAX_BYTES else None
-    except (ValueError, RecursionError):
+        content = parse_json(data)
+    except ValueError:
         content = None
     if not isinstance(content, dict):
         raise CalibrationError(f"{path} is damaged or no calibration cache; {AGAIN}")
     if content.get("format") != FORMAT:
         raise CalibrationError(
-            f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}; "
-            f"{AGAIN}"
+            f"{path} has format {quoted(content.get('format'))}, but this version reads format "
+            f"{FORMAT}; {AGAIN}"
         )
     if content.pop(DIGEST, None) != _digest(content):
         raise CalibrationError(

@@ -102,7 +102,7 @@ def calibrate(
     del model  # its weights are needed no more
     hashes = [images.sha256(index) for index in range(len(images))]
     key = _key(content, hashes, spec)
-    path = None if state_folder is None else state_folder / f"{key}.npz"
+    path = None if state_folder is None else state_folder / f"{key}.state"
     earlier = path and load_state(path, key, spec.model)
     state = earlier or CalibrationState(created=created or today())
     on_begin(state.done)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.cache import cache_folder, read_kept, write_kept
 from fcn_trt.calibration.amax import ZERO_AMAX
 from fcn_trt.calibration.cache import TensorRange
 from fcn_trt.calibration.histogram import BINS, Histogram
 from fcn_trt.errors import OutputError
-from fcn_trt.files import atomic_path, cache_folder
+from fcn_trt.foreign import parse_json
 
 __all__ = ["CalibrationState", "StateSaver", "load_state", "user_folder"]
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-MAX_BYTES = 1 << 30
+FORMAT = 2
+"""A line of JSON, and behind it the histograms' counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,31 +96,19 @@ class StateSaver:
             "names": names,
         }
         counts = np.stack([state.histograms[name].counts for name in names])
-        text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-        with atomic_path(self.path, durable=False) as temporary, temporary.open("wb") as file:
-            np.savez(file, meta=text, counts=counts)
+        data = json.dumps(meta).encode() + b"\n" + counts.tobytes()
+        write_kept(self.path, data, durable=False)
         self.saved_s = now
 
 
 def load_state(path: Path, key: str, model: str) -> CalibrationState | None:
     """The state that a calibration of the same key left behind, if it is whole."""
-    if not path.is_file():
+    meta, _, counts = read_kept(path).partition(b"\n")
+    if not meta:
         return None
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError("it is too large")
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            meta, counts = json.loads(arrays["meta"].tobytes()), arrays["counts"]
-        return _checked_state(meta, counts, key)
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        zlib.error,
-        zipfile.BadZipFile,
-    ) as e:
+        return _checked_state(parse_json(meta), np.frombuffer(counts, np.int64), key)
+    except (ValueError, KeyError, TypeError) as e:
         logger.warning(
             "%s, from which the calibration of %s would have gone on, is damaged or of another "
             "one (%s); it begins anew",
@@ -145,12 +132,11 @@ def _checked_state(
         and isinstance(maxima, dict)
         and isinstance(done, int)
         and isinstance(created, str)
-        and counts.dtype == np.int64
-        and counts.shape == (len(names), BINS)
+        and counts.size == len(names) * BINS
     ):
         raise ValueError("its content has another form")
     rows: Iterable[tuple[str, npt.NDArray[np.int64], float]] = zip(
-        names, counts, limits, strict=True
+        names, counts.reshape(-1, BINS), limits, strict=True
     )
     histograms = {name: Histogram(row, limit, maxima[name]) for name, row, limit in rows}
     return CalibrationState(created=created, done=done, maxima=maxima, histograms=histograms)

@@ -30,6 +30,7 @@ import onnx
 from fcn_trt.calibration.cache import CalibrationCache, TensorRange, network_sha256
 from fcn_trt.calibration.calibrate import tensor_names
 from fcn_trt.errors import CalibrationError
+from fcn_trt.foreign import quoted, read_limited
 from fcn_trt.spec import Spec
 from fcn_trt.version import __version__
 
@@ -140,10 +141,7 @@ def read_table(path: Path) -> CalibrationTable:
         CalibrationError: it cannot be read, or as `parse_table` says.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise _refused(path, f"it has more than {MOST_BYTES >> 20} MB")
-        # Not read_text: it would take the end of a line for another.
-        text = path.read_bytes().decode()
+        text = read_limited(path, MOST_BYTES).decode()
     except OSError as error:
         raise CalibrationError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -165,8 +163,6 @@ def parse_table(text: str, path: Path) -> CalibrationTable:
         CalibrationError: the text is no calibration cache of TensorRT 5 to 10, or a line of it is
             none.
     """
-    if len(text) > MOST_BYTES:
-        raise _refused(path, f"it has more than {MOST_BYTES >> 20} MB")
     # Not splitlines: a name may hold what Unicode takes for the end of a line.
     first, *lines = text.split("\n")
     version, algorithm = _parse_header(first.removesuffix("\r"), path)
@@ -177,7 +173,7 @@ def parse_table(text: str, path: Path) -> CalibrationTable:
             continue
         name, scale = _parse_line(line, path, number)
         if name in scales:
-            raise _refused(path, f"line {number} names {name!r} a second time")
+            raise _refused(path, f"line {number} names {quoted(name)} a second time")
         scales[name] = scale
     unseen = [name for name, scale in scales.items() if scale == 0]
     if unseen:
@@ -247,7 +243,7 @@ def _parse_header(line: str, path: Path) -> tuple[str, Algorithm]:
     if match is None or match[2] not in known:
         raise _refused(
             path,
-            f"it begins with {_short(line)} instead of TRT-VERSION-CALIBRATOR, such as "
+            f"it begins with {quoted(line)} instead of TRT-VERSION-CALIBRATOR, such as "
             "TRT-100300-EntropyCalibration2",
         )
     version = _version_of(int(match[1]))
@@ -262,18 +258,14 @@ def _parse_line(line: str, path: Path, number: int) -> tuple[str, float]:
     """Name and scale; a name may hold colons and spaces itself."""
     name, colon, digits = line.rpartition(": ")
     if not colon or not name:
-        raise _refused(path, f"line {number} is {_short(line)} instead of NAME: SCALE")
+        raise _refused(path, f"line {number} is {quoted(line)} instead of NAME: SCALE")
     # Not bytes.fromhex: some programs leave out the zeros in front.
     if not _HEX.fullmatch(digits):
-        raise _refused(path, f"line {number} has {_short(digits)} instead of 8 hexadecimal digits")
+        raise _refused(path, f"line {number} has {quoted(digits)} instead of 8 hexadecimal digits")
     (scale,) = struct.unpack(">f", int(digits, 16).to_bytes(4, "big"))
     if not 0 <= scale < math.inf:
-        raise _refused(path, f"line {number} gives {name!r} the scale {scale}")
+        raise _refused(path, f"line {number} gives {quoted(name)} the scale {scale}")
     return name, scale
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:57] + "...")
 
 
 def _refused(path: Path, reason: str) -> CalibrationError:

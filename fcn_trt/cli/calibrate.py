@@ -14,6 +14,7 @@ from fcn_trt.cli import terminal
 from fcn_trt.cli.common import JsonOption, bad_option, parse_method, print_json
 from fcn_trt.errors import CalibrationError, OutputError
 from fcn_trt.files import require_folder_of, write_atomic
+from fcn_trt.foreign import open_regular
 
 if TYPE_CHECKING:
     from fcn_trt.calibration.cache import CalibrationCache
@@ -86,8 +87,17 @@ def _check_out(out: Path, source: Path, table: Path | None) -> None:
     require_folder_of(out)
     if out.resolve() in {path.resolve() for path in (source, table) if path is not None}:
         raise bad_option("--out", f"{out} is read; write another file")
-    if out.suffix == ".json" and out.is_file() and b'"network_sha256"' not in out.read_bytes():
+    if out.suffix == ".json" and out.is_file() and not _is_cache(out):
         raise OutputError(f"{out} is there and no calibration cache; give another --out")
+
+
+def _is_cache(path: Path) -> bool:
+    """Whether a file begins as a calibration cache does."""
+    try:
+        with open_regular(path) as file:
+            return b'"network_sha256"' in file.read(1 << 16)
+    except OSError:
+        return False
 
 
 _ALLOWED = {

@@ -17,6 +17,7 @@ from fcn_trt.engine.manifest import (
     Proof,
     Target,
     check_files,
+    read_checked,
     read_manifest,
 )
 from fcn_trt.engine.options import BuildOptions, parse_capability
@@ -70,27 +71,28 @@ class Bundle:
         Raises:
             BundleError: the manifest records none, so that what lies there was not checked.
         """
-        path = self._recorded(NETWORK_NAME)
-        record = self.manifest.files[NETWORK_NAME]
-        return Network(path=path, spec=self.manifest.spec, sha256=record.sha256)
+        record = self._record(NETWORK_NAME)
+        return Network(path=self.path / NETWORK_NAME, spec=self.manifest.spec, sha256=record.sha256)
 
-    @property
-    def plan(self) -> Path:
-        """The engine that TensorRT serialised; a CPU bundle has none.
+    def read(self, name: str) -> bytes:
+        """The bytes of one of its files, which are those that were built, whoever writes there.
+
+        Args:
+            name: Such as `PLAN_NAME`.
 
         Raises:
-            BundleError: the manifest records none.
+            BundleError: the manifest records none of that name, or it was altered.
         """
-        return self._recorded(PLAN_NAME)
+        return read_checked(self.path, name, self._record(name))
 
     @property
     def plan_sha256(self) -> str:
-        """SHA-256 of the engine.
+        """SHA-256 of the engine that TensorRT serialised; a CPU bundle has none.
 
         Raises:
             BundleError: the manifest records none.
         """
-        return self.manifest.files[self.plan.name].sha256
+        return self._record(PLAN_NAME).sha256
 
     def kernels(self, compute_capability: str) -> dict[str, bytes]:
         """The compiled kernels that a GPU runs, by file name, such as "decode.cubin".
@@ -99,7 +101,7 @@ class Bundle:
             compute_capability: Of the GPU, such as "8.7".
 
         Raises:
-            BundleError: it carries none for that GPU.
+            BundleError: it carries none for that GPU, or one was altered.
         """
         names = self._kernel_names(compute_capability)
         if not names:
@@ -107,7 +109,7 @@ class Bundle:
                 f"{self.path} carries no kernels for compute capability {compute_capability}; "
                 "build the bundle again for this GPU"
             )
-        return {kernel: (self.path / name).read_bytes() for kernel, name in names.items()}
+        return {kernel: self.read(name) for kernel, name in names.items()}
 
     def has_kernels(self, compute_capability: str) -> bool:
         """Whether it carries kernels that a GPU runs."""
@@ -135,10 +137,10 @@ class Bundle:
             if fitting and made == max(fitting)
         }
 
-    def _recorded(self, name: str) -> Path:
+    def _record(self, name: str) -> FileRecord:
         if name not in self.manifest.files:
             raise BundleError(f"{self.path} carries no {name}; build the bundle again")
-        return self.path / name
+        return self.manifest.files[name]
 
 
 CheckBundle: TypeAlias = Callable[[Bundle], tuple[Check, ...]]

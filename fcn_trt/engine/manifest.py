@@ -8,8 +8,12 @@ differs from its record.
 
 from __future__ import annotations
 
+import datetime as dt
+import errno
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
@@ -19,6 +23,7 @@ from pydantic import ConfigDict, ValidationError
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.errors import BundleError
 from fcn_trt.files import sha256
+from fcn_trt.foreign import parse_json, quoted, read_limited, require_regular
 from fcn_trt.spec import Check, Precision, Spec
 from fcn_trt.type_adapter import type_adapter
 
@@ -31,6 +36,8 @@ __all__ = [
     "Manifest",
     "Proof",
     "Target",
+    "check_files",
+    "read_checked",
     "read_manifest",
 ]
 
@@ -54,6 +61,7 @@ FORMAT = 4
 MANIFEST_NAME = "manifest.json"
 DIGEST = "sha256"
 MAX_BYTES = 1 << 20
+"""Of a manifest; that of a bundle has 10 kB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +154,8 @@ class Manifest:
     checks: tuple[Check, ...]
 
     def __post_init__(self) -> None:
+        if _instant(self.created) is None:
+            raise ValueError(f"created {quoted(self.created)} is no instant of ISO 8601")
         for name in self.files:
             if (
                 name in ("", ".", "..", MANIFEST_NAME)
@@ -170,6 +180,15 @@ class Manifest:
         return json.dumps(plain | {DIGEST: _digest(plain)}, indent=2, ensure_ascii=False) + "\n"
 
 
+def _instant(text: str) -> dt.datetime | None:
+    """A point in time, which a date without its zone is not."""
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return None if found.tzinfo is None else found
+
+
 def _digest(content: dict[str, Any]) -> str:
     """SHA-256 of a manifest's content, whatever its spacing and order."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
@@ -184,8 +203,7 @@ def read_manifest(bundle: Path) -> Manifest:
     """
     path = bundle / MANIFEST_NAME
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_limited(_inside(bundle, MANIFEST_NAME), MAX_BYTES)
     except OSError as error:
         raise BundleError(
             f"{bundle} is no bundle: {MANIFEST_NAME} cannot be read ({error.strerror}); build one "
@@ -206,15 +224,15 @@ def read_manifest(bundle: Path) -> Manifest:
 def _checked_content(path: Path, data: bytes) -> dict[str, Any]:
     """The manifest without its hash, once the format and the hash are right."""
     try:
-        content = json.loads(data) if len(data) <= MAX_BYTES else None
-    except (ValueError, RecursionError):
+        content = parse_json(data)
+    except ValueError:
         content = None
     if not isinstance(content, dict):
         raise BundleError(f"{path} is damaged: it is no JSON object; build the bundle again")
     if content.get("format") != FORMAT:
         raise BundleError(
-            f"{path} has format {content.get('format')!r}, but this version reads format {FORMAT}; "
-            "build the bundle again with this version"
+            f"{path} has format {quoted(content.get('format'))}, but this version reads format "
+            f"{FORMAT}; build the bundle again with this version"
         )
     if content.pop(DIGEST, None) != _digest(content):
         raise BundleError(
@@ -225,22 +243,68 @@ def _checked_content(path: Path, data: bytes) -> dict[str, Any]:
 
 
 def check_files(bundle: Path, manifest: Manifest) -> None:
-    """Check every file of a bundle against its record.
+    """Check every file of a bundle against its record, all sizes before any content.
 
     Raises:
-        BundleError: a file is missing, or is not the one that was built.
+        BundleError: a file is missing, is no regular one, leads out of the bundle, or is not the
+            one that was built.
     """
     for name, record in manifest.files.items():
-        path = bundle / name
-        try:
-            found = FileRecord.of(path)
-        except OSError as error:
-            raise BundleError(
-                f"{path} cannot be read ({error.strerror}); build the bundle again"
-            ) from error
-        if found != record:
-            raise BundleError(
-                f"{path} was altered: it has {found.size_bytes} bytes with SHA-256 "
-                f"{found.sha256[:12]}..., but the manifest says {record.size_bytes} bytes with "
-                f"{record.sha256[:12]}...; copy or build the bundle again"
-            )
+        with _unreadable(bundle / name):
+            size = require_regular(_inside(bundle, name)).st_size
+        if size != record.size_bytes:
+            raise _altered(bundle / name, f"{size} bytes", f"{record.size_bytes} bytes")
+    for name, record in manifest.files.items():
+        with _unreadable(bundle / name):
+            _require_hash(bundle / name, sha256(bundle / name), record)
+
+
+def read_checked(bundle: Path, name: str, record: FileRecord) -> bytes:
+    """The bytes of a bundle's file, read once, which are those that were built.
+
+    Raises:
+        BundleError: they are not, or as `check_files` says.
+    """
+    path = bundle / name
+    with _unreadable(path):
+        data = read_limited(_inside(bundle, name))
+    _require_hash(path, hashlib.sha256(data).hexdigest(), record)
+    return data
+
+
+def _require_hash(path: Path, found: str, record: FileRecord) -> None:
+    if found != record.sha256:
+        raise _altered(path, f"SHA-256 {found[:12]}...", f"{record.sha256[:12]}...")
+
+
+def _altered(path: Path, found: str, expected: str) -> BundleError:
+    return BundleError(
+        f"{path} was altered: it has {found}, but the manifest says {expected}; copy or build the "
+        "bundle again"
+    )
+
+
+@contextmanager
+def _unreadable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read ({error.strerror}); build the bundle again"
+        ) from error
+
+
+def _inside(bundle: Path, name: str) -> Path:
+    """A file of a bundle, which may be a link, but not to what does not travel with the bundle.
+
+    Raises:
+        OSError: it leads out of the folder, or in a circle.
+    """
+    path = bundle / name
+    try:
+        is_inside = path.resolve().parent == bundle.resolve()
+    except RuntimeError:  # links in a circle, before Python 3.13
+        is_inside = False
+    if not is_inside:
+        raise OSError(errno.ELOOP, "it is a link that leads out of the bundle", str(path))
+    return path

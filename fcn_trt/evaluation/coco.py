@@ -25,6 +25,7 @@ from fcn_trt.errors import DatasetError, MissingExtraError
 from fcn_trt.evaluation.label_files import file_keys, read_frame
 from fcn_trt.evaluation.layouts import require_images, require_split
 from fcn_trt.evaluation.sample import Sample
+from fcn_trt.foreign import read_limited
 from fcn_trt.labels import LabelSet, label_set
 from fcn_trt.spec import NO_LABEL, LabelMap, Size
 from fcn_trt.type_adapter import type_adapter
@@ -33,6 +34,9 @@ __all__ = ["CATEGORIES", "CocoImages", "open_coco"]
 
 CATEGORIES = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
 """COCO's category of each class of VOC, from aeroplane on. Source: `get_coco`, "CAT_LIST"."""
+
+MAX_BYTES = 2 << 30
+"""Of annotations; those of train2017 have 470 MB."""
 
 _EXPECTED = (
     "expected ROOT/{split}/NAME.jpg with ROOT/annotations/instances_{split}.json, as "
@@ -137,7 +141,7 @@ class CocoImages:
 
 def _read_instances(path: Path, expected: str) -> _Instances:
     try:
-        content = path.read_bytes()
+        content = read_limited(path, MAX_BYTES)
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror}); {expected}") from error
     try:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
-from fcn_trt.errors import DatasetError
+from fcn_trt.errors import DatasetError, SourceError
 from fcn_trt.files import sha256
-from fcn_trt.spec import NO_LABEL, Frame, LabelMap
+from fcn_trt.images import read_encoded, read_image
+from fcn_trt.spec import NO_LABEL, Frame, LabelMap, Size, format_size
 
 __all__ = ["LabelNumbers", "Pair", "class_numbers", "file_keys", "read_frame", "read_truth"]
 
@@ -72,13 +73,12 @@ def read_frame(path: Path) -> Frame:
     It is not turned as its EXIF data say, since its labels are not either.
 
     Raises:
-        DatasetError: it is damaged.
+        DatasetError: it is damaged or too large.
     """
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    frame: Frame | None = cv2.imread(str(path), flags)
-    if frame is None or _is_cut_off(path.read_bytes()):
-        raise _damaged(path)
-    return frame
+    try:
+        return read_image(path, as_stored=True)
+    except SourceError as error:
+        raise DatasetError(str(error)) from error
 
 
 def read_truth(pair: Pair, frame: Frame, numbers: LabelNumbers) -> LabelMap:
@@ -96,12 +96,7 @@ def read_truth(pair: Pair, frame: Frame, numbers: LabelNumbers) -> LabelMap:
         DatasetError: the file is damaged, of another size or kind, or has an unknown number.
     """
     image, path = pair
-    stored = _read_numbers(path)
-    if stored.ndim != 2 or stored.dtype != np.uint8 or stored.shape != frame.shape[:2]:
-        raise DatasetError(
-            f"{path} is {stored.shape} {stored.dtype}, but labels of {image.name} are "
-            f"{frame.shape[:2]} uint8 with one channel of class indices"
-        )
+    stored = _read_numbers(path, image.name, (frame.shape[0], frame.shape[1]))
     found = numbers.table()[stored]
     unknown = found < 0
     if unknown.any():
@@ -121,19 +116,21 @@ def file_keys(paths: Iterable[Path]) -> Iterator[str]:
         raise DatasetError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
-def _is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG ends before its last scan does; OpenCV would paint what is missing grey."""
-    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-
-
-def _read_numbers(path: Path) -> npt.NDArray[np.uint8]:
-    """The indices of a grey or indexed image; other images come as they are, and are refused."""
+def _read_numbers(path: Path, labelled: str, size: Size) -> npt.NDArray[np.uint8]:
+    """The indices of a grey or indexed PNG of the size of what is labelled; others are refused."""
     try:
-        with Image.open(path) as image:  # OpenCV would turn indices into the palette's colours
-            return np.array(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> DatasetError:
-    return DatasetError(f"{path} is damaged: it cannot be decoded; fetch it again")
+        # Not OpenCV, which turns indices into the palette's colours; nor Image.open, which has a
+        # limit of its own.
+        image = PngImageFile(io.BytesIO(read_encoded(path)))
+        is_fitting = image.mode in ("L", "P") and image.size == size[::-1]
+        numbers = np.array(image) if is_fitting else None
+    except SourceError as error:
+        raise DatasetError(str(error)) from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DatasetError(f"{path} is not a whole PNG; remove it or fetch it again") from error
+    if numbers is None:
+        raise DatasetError(
+            f"{path} is {format_size(image.size[::-1])} of mode {image.mode}, but labels of "
+            f"{labelled} are {format_size(size)} uint8 with one channel of class indices"
+        )
+    return numbers

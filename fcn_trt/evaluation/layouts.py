@@ -33,6 +33,7 @@ from types import MappingProxyType
 
 from fcn_trt.errors import DatasetError
 from fcn_trt.evaluation.label_files import LabelNumbers, Pair
+from fcn_trt.foreign import read_limited
 
 __all__ = [
     "LAYOUTS",
@@ -43,6 +44,9 @@ __all__ = [
     "require_images",
     "require_split",
 ]
+
+MAX_TEXT_BYTES = 16 << 20
+"""Of a list of names; that of ADE20K has 1 MB."""
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
@@ -155,7 +159,7 @@ def read_text(path: Path, expected: str) -> str:
         DatasetError: it cannot be read, for which `expected` says what was expected.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return read_limited(path, MAX_TEXT_BYTES).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise DatasetError(f"{path} cannot be read ({reason}); {expected}") from error

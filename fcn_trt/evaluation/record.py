@@ -28,12 +28,16 @@ from fcn_trt.evaluation.protocol import Protocol
 from fcn_trt.evaluation.sample import IndexedImages
 from fcn_trt.evaluation.scores import Scores
 from fcn_trt.files import combined_sha256, require_folder_of, write_atomic
+from fcn_trt.foreign import parse_json, read_limited
 from fcn_trt.spec import LabelMap
 from fcn_trt.version import __version__
 
 __all__ = ["FORMAT", "Record", "about", "check_record", "key_of", "require_writable"]
 
 FORMAT = 1
+
+MAX_BYTES = 64 << 20
+"""Of a result; one of 256 classes has 2 MB."""
 
 SAVE_S = 0.5
 """Seconds between two writes at least; what is lost if the process is killed."""
@@ -245,7 +249,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_bytes())
+        found = parse_json(read_limited(path, MAX_BYTES))
     except (OSError, ValueError) as error:
         raise _foreign(path) from error
     if not isinstance(found, dict) or not {"format", "key", "scores"} <= found.keys():

@@ -18,8 +18,9 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from fcn_trt.cache import cache_folder
 from fcn_trt.errors import PlanError, WeightsError
-from fcn_trt.files import atomic_path, cache_folder, sha256
+from fcn_trt.files import atomic_path, sha256
 from fcn_trt.model.architecture import ARCHITECTURES, architecture
 
 __all__ = [

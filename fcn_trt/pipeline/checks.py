@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from fcn_trt.errors import NotRunnableError
+from fcn_trt.images import read_image
 from fcn_trt.network.reference import (
     REFERENCE_FRAMES,
     Reference,
@@ -22,7 +23,7 @@ from fcn_trt.network.reference import (
 from fcn_trt.runtime.check import Labeller, check, floor_of
 from fcn_trt.runtime.checked_network import CheckedNetwork, likeliest_difference
 from fcn_trt.spec import Check, CheckedStep, Frame, LabelMap, Precision, Size, Spec, format_size
-from fcn_trt.video.image_source import folder_images, read_image
+from fcn_trt.video.image_source import folder_images
 from fcn_trt.video.source import open_source
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from fcn_trt.calibration.amax import Method
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import HardwareCompatibility, parse_bytes, parse_capability
 from fcn_trt.errors import RecipeError
+from fcn_trt.foreign import quoted, read_limited, shortened
 from fcn_trt.input_format import InputColour, Rgb, Scale, is_number, three_channels
 from fcn_trt.spec import NO_LABEL, Precision, Size, parse_size
 from fcn_trt.type_adapter import type_adapter
@@ -25,9 +26,24 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["DeviceTable", "DynamicTable", "RecipeTable", "invalid", "missing", "read_table"]
+__all__ = [
+    "DeviceTable",
+    "DynamicTable",
+    "RecipeTable",
+    "invalid",
+    "missing",
+    "parse_recipe",
+    "read_table",
+    "read_text",
+]
 
 _NO_MORE = ConfigDict(extra="forbid")
+
+MAX_BYTES = 128 << 10
+"""Of a recipe; ours have 1 kB."""
+
+MAX_DOTS = 256
+"""In a line: a key of 50,000 parts takes 3 GB, as each part is remembered with all before it."""
 
 T = TypeVar("T")
 
@@ -38,7 +54,7 @@ def _parsed(parse: Callable[[str], T], example: str) -> BeforeValidator:
     def read(value: object) -> T:
         if not isinstance(value, str):
             # A TypeError would go past pydantic, and lose the key.
-            raise ValueError(f"{value!r} is not text, such as {example!r}")  # noqa: TRY004
+            raise ValueError(f"{quoted(value)} is not text, such as {example!r}")  # noqa: TRY004
         return parse(value)
 
     return BeforeValidator(read)
@@ -53,7 +69,7 @@ def _capabilities(value: object) -> tuple[str, ...]:
     for text in listed:
         if not isinstance(text, str):
             raise ValueError(  # noqa: TRY004  # as above
-                f"{text!r} is not text, such as '8.7', nor a list of such texts"
+                f"{quoted(text)} is not text, such as '8.7', nor a list of such texts"
             )
         capability = parse_capability(text)
         if capability in seen:
@@ -65,7 +81,7 @@ def _capabilities(value: object) -> tuple[str, ...]:
 def _whole(value: object) -> object:
     """A whole number, which True and 1.0 are not."""
     if type(value) is not int:
-        raise ValueError(f"{value!r} is not a whole number")
+        raise ValueError(f"{quoted(value)} is not a whole number")
     return value
 
 
@@ -73,7 +89,9 @@ def _channels(value: object) -> Rgb:
     """A number for all channels, or three."""
     listed: list[Any] = value if isinstance(value, list) else [value]
     if not all(map(is_number, listed)):
-        raise ValueError(f"{value!r} is neither a number nor three, such as [123.7, 116.3, 103.5]")
+        raise ValueError(
+            f"{quoted(value)} is neither a number nor three, such as [123.7, 116.3, 103.5]"
+        )
     return three_channels(listed)
 
 
@@ -163,24 +181,68 @@ def read_table(path: Path) -> RecipeTable:
     Raises:
         RecipeError: it cannot be read, or a key of it is unknown, missing or not valid.
     """
-    try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:  # no TOML, or not even UTF-8
-        raise RecipeError(f"{path} is not a TOML file: {error}") from error
+    content = parse_recipe(read_text(path), path)
     try:
         return type_adapter(RecipeTable).validate_python(content)
     except ValidationError as error:
         raise _refusal(path, error) from error
 
 
+def read_text(path: Path) -> str:
+    """A recipe's text, with its ends of line as they are.
+
+    Raises:
+        RecipeError: it cannot be read, is longer than `MAX_BYTES`, or is no text.
+    """
+    try:
+        return read_limited(path, MAX_BYTES).decode()
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path} is not a TOML file: {error}") from error
+
+
+def parse_recipe(text: str, path: Path) -> dict[str, Any]:
+    """What a recipe's text says as TOML, whose whole numbers have 64 bits.
+
+    Args:
+        path: What to call it in messages.
+
+    Raises:
+        RecipeError: it is no TOML, is nested too deeply, or has a number that TOML does not have.
+    """
+    for number, line in enumerate(text.split("\n"), 1):
+        if (dots := line.count(".")) > MAX_DOTS:
+            raise RecipeError(
+                f"{path} has {dots} dots in line {number}; at most {MAX_DOTS} are read, as each "
+                "may be a table in a table"
+            )
+    try:
+        content: dict[str, Any] = tomllib.loads(text)
+    except ValueError as error:
+        raise RecipeError(f"{path} is not a TOML file: {error}") from error
+    except RecursionError as error:
+        raise RecipeError(f"{path} is nested too deeply; a recipe has tables of keys") from error
+    _require_int64(content, path)
+    return content
+
+
+def _require_int64(content: dict[str, Any], path: Path) -> None:
+    """Refuse whole numbers that are none of TOML, and that Python would not even print."""
+    waiting: list[Any] = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise RecipeError(f"{path} has a whole number of {value.bit_length()} bits, not 64")
+
+
 def _refusal(path: Path, error: ValidationError) -> RecipeError:
     """The first thing that is wrong; an unknown key before the one that it may stand for."""
     unknown = "unexpected_keyword_argument"
     first = min(error.errors(), key=lambda found: found["type"] != unknown)
-    *above, last = [str(part) for part in first["loc"]]
+    *above, last = [shortened(str(part)) for part in first["loc"]]
     if first["type"] == unknown:
         return RecipeError(f"{path} has an unknown key: {_other_keys('.'.join(above), last)}")
     if first["type"] == "missing":
@@ -214,17 +276,18 @@ def _other_keys(table: str, key: str) -> str:
 def _reason(found: ErrorDetails) -> str:
     """Why a value is not valid, in our words where pydantic's are not those of a user."""
     context: dict[str, Any] = found.get("ctx", {})
+    value = quoted(found["input"])
     match found["type"]:
         case "value_error":
             return str(context["error"])
         case "literal_error":
             allowed = str(context["expected"]).replace("'", "").replace(" or ", ", ")
-            return f"{found['input']!r} is none of {allowed}"
+            return f"{value} is none of {allowed}"
         case "dataclass_type":
-            return f"{found['input']!r} is not a table"
+            return f"{value} is not a table"
         case _:
             says = found["msg"].removeprefix("Input ").removeprefix("String ")
-            return f"{found['input']!r} {says}"
+            return f"{value} {says}"
 
 
 def invalid(path: Path, key: str, reason: str) -> RecipeError:

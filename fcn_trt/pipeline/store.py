@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from pydantic import ConfigDict, ValidationError
 
+from fcn_trt.cache import cache_path, make_private
 from fcn_trt.engine.bundle import Bundle, load_bundle
 from fcn_trt.engine.manifest import MANIFEST_NAME, read_manifest
-from fcn_trt.errors import BundleError, OnnxError, OutputError
+from fcn_trt.errors import BundleError, OnnxError
 from fcn_trt.files import write_atomic
+from fcn_trt.foreign import read_limited
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import CODE, Plan, StepName
 from fcn_trt.type_adapter import type_adapter
@@ -31,6 +32,10 @@ __all__ = ["LIMIT_BYTES", "KeyedStep", "Record", "Standing", "Store", "keyed_ste
 LIMIT_BYTES = 4 << 30
 """Beyond this the networks go that were not used for longest. An ONNX file has 2 GiB at most, so
 that the network that is read and the one that is written always stay."""
+
+
+MAX_RECORD_BYTES = 4 << 20
+"""Of what one network was made from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,8 +124,12 @@ class Store:
 
     @classmethod
     def of_user(cls) -> Store:
-        """The one in the user's cache, whose folder need not be there to be read from."""
-        return cls(platformdirs.user_cache_path("fcn_trt") / "networks")
+        """The one in the user's cache, whose folder need not be there to be read from.
+
+        Raises:
+            CacheError: something in it belongs to others, or others can write it.
+        """
+        return cls(cache_path("networks"))
 
     def make_folder(self) -> None:
         """Make the folder, before the long work whose results go there.
@@ -128,13 +137,7 @@ class Store:
         Raises:
             OutputError: it cannot be made.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder} cannot be made: {error.strerror}; set XDG_CACHE_HOME to a folder "
-                "that can be written"
-            ) from error
+        make_private(self.folder)
 
     def path(self, key: str) -> Path:
         """Where the network of a key is, or is to be written."""
@@ -157,7 +160,8 @@ class Store:
     def record(self, key: str) -> Record | None:
         """What is known of the result of a key; None where that is nothing."""
         try:
-            return type_adapter(Record).validate_json(self._record_path(key).read_bytes())
+            data = read_limited(self._record_path(key), MAX_RECORD_BYTES)
+            return type_adapter(Record).validate_json(data)
         except (OSError, ValidationError):
             return None
 

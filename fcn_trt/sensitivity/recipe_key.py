@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,8 @@ from typing import Any
 from fcn_trt.errors import RecipeError
 from fcn_trt.files import atomic_path, sha256, temporary_folder
 from fcn_trt.pipeline.recipe import read_recipe
+from fcn_trt.pipeline.recipe_file import parse_recipe, read_text
 from fcn_trt.spec import QuantisedPrecision
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["KEY", "check_recipe", "set_keep_float", "write_keep_float"]
 
@@ -26,6 +21,10 @@ BESIDE = "precision"
 """The key, which every recipe has, behind which a new one is put."""
 
 LINE_LENGTH = 100
+
+MAX_TRIED = 8 << 20
+"""Characters that are parsed to find where a statement ends; lines of a text that only look like
+one would have none."""
 
 
 def write_keep_float(recipe: Path, names: Sequence[str]) -> None:
@@ -40,7 +39,7 @@ def write_keep_float(recipe: Path, names: Sequence[str]) -> None:
         RecipeError: the recipe is not valid, or would not be with the key.
         OutputError: it cannot be written.
     """
-    text = set_keep_float(_read(recipe), names, recipe)
+    text = set_keep_float(read_text(recipe), names, recipe)
     with atomic_path(recipe) as temporary:
         _write_recipe(temporary, text, recipe)
 
@@ -71,7 +70,7 @@ def check_recipe(
             f"{recipe} has the calibration {theirs}, whose content is not that of {calibration}; "
             "measure with the recipe's own"
         )
-    text = set_keep_float(_read(recipe), names, recipe)
+    text = set_keep_float(read_text(recipe), names, recipe)
     with temporary_folder() as folder:
         _write_recipe(folder / recipe.name, text, recipe)
 
@@ -98,10 +97,7 @@ def set_keep_float(text: str, names: Sequence[str], recipe: Path) -> str:
     Raises:
         RecipeError: the text is no TOML, or the key has no place that can be found.
     """
-    try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{recipe} is not a TOML file: {error}") from error
+    content = parse_recipe(text, recipe)
     wanted = {key: value for key, value in content.items() if key != KEY}
     if names:
         wanted[KEY] = list(names)
@@ -138,11 +134,16 @@ def _candidates(text: str, names: Sequence[str], *, is_there: bool) -> Iterator[
 def _statements(lines: Sequence[str], key: str) -> Iterator[tuple[int, int]]:
     """(first, behind the last) line of each statement that may set a key."""
     starts = re.compile(rf"""[ \t]*["']?{key}["']?[ \t]*=""")
+    left = MAX_TRIED
     for start, line in enumerate(lines):
         if starts.match(line):
             for end in range(start + 1, len(lines) + 1):
                 # It ends where it first is TOML for itself.
-                if _loads("".join(lines[start:end])) is not None:
+                statement = "".join(lines[start:end])
+                left -= len(statement)
+                if left < 0:
+                    return
+                if _loads(statement) is not None:
                     yield start, end
                     break
 
@@ -181,19 +182,9 @@ def _text(name: str) -> str:
 def _loads(text: str) -> dict[str, Any] | None:
     """TOML, or None where it is none."""
     try:
-        return dict(tomllib.loads(text))
-    except tomllib.TOMLDecodeError:
+        return parse_recipe(text, Path())
+    except RecipeError:
         return None
-
-
-def _read(recipe: Path) -> str:
-    """The text with its ends of line as they are."""
-    try:
-        return recipe.read_bytes().decode()
-    except OSError as error:
-        raise RecipeError(f"{recipe} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"{recipe} is not a TOML file: {error}") from error
 
 
 def _write_recipe(path: Path, text: str, recipe: Path) -> None:

@@ -15,12 +15,16 @@ from pydantic import ValidationError
 
 from fcn_trt.errors import OutputError
 from fcn_trt.files import write_atomic
+from fcn_trt.foreign import parse_json, read_limited
 from fcn_trt.sensitivity.result import Score
 from fcn_trt.type_adapter import type_adapter
 
 __all__ = ["FORMAT", "Record"]
 
 FORMAT = 1
+
+MAX_BYTES = 64 << 20
+"""Of measurements; one of them has a line for each layer."""
 
 
 class Record:
@@ -90,7 +94,7 @@ class Record:
         if self.path is None or not self.path.exists():
             return {}
         try:
-            content = json.loads(self.path.read_bytes())
+            content = parse_json(read_limited(self.path, MAX_BYTES))
             if content["format"] != FORMAT or content["key"] != self.key:
                 return {}
             read = type_adapter(Score).validate_python

@@ -13,6 +13,8 @@ import numpy as np
 
 from fcn_trt.errors import SourceError
 from fcn_trt.files import Closing
+from fcn_trt.foreign import require_regular
+from fcn_trt.images import require_pixels
 from fcn_trt.spec import Frame, Size
 from fcn_trt.video.protocols import VideoInfo
 
@@ -39,8 +41,12 @@ def open_file(path: Path) -> CaptureSource:
     """Open a video file.
 
     Raises:
-        SourceError: it is no video, or no frame of it can be decoded.
+        SourceError: it is no video, no frame of it can be decoded, or one is too large.
     """
+    try:
+        require_regular(path)
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
     with quiet_opencv():
         capture = cv2.VideoCapture(str(path), file_backend())
     if not capture.isOpened():
@@ -129,7 +135,7 @@ class CaptureSource(Closing):
         counted: The container's frame count is stored, not estimated.
 
     Raises:
-        SourceError: no frame can be read.
+        SourceError: no frame can be read, or it has more than `MAX_PIXELS`.
     """
 
     def __init__(
@@ -150,6 +156,10 @@ class CaptureSource(Closing):
         self._frames_read = 0
         self._last_s = 0.0
         try:
+            stated = (capture.get(p) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+            # Backends answer 0, -1, NaN or absurd values for what they do not know.
+            width, height = (int(side) if 0 < side < 2**31 else 0 for side in stated)
+            require_pixels(width, height, name)
             with quiet_opencv():
                 self._first = self._read()
             if self._first is None:
@@ -157,7 +167,6 @@ class CaptureSource(Closing):
         except SourceError:
             self.close()
             raise
-        # Backends answer 0, -1, NaN or absurd values for what they do not know.
         count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         rate_fps = capture.get(cv2.CAP_PROP_FPS)
         self.info = VideoInfo(
@@ -239,9 +248,10 @@ def as_bgr(image: Frame, *, name: str) -> Frame:
     """Grey and BGRA as (H, W, 3) BGR; BGR as it is.
 
     Raises:
-        SourceError: the image has another type or shape.
+        SourceError: the image has another type or shape, or more than `MAX_PIXELS`.
     """
     channels = 1 if image.ndim == 2 else image.shape[-1]
+    require_pixels(image.shape[1], image.shape[0], name)
     if image.dtype != np.uint8 or image.ndim not in {2, 3} or channels not in {1, 3, 4}:
         raise SourceError(
             f"{name} gives frames of {image.dtype} {image.shape}; expected uint8 with 1, 3 or 4 "

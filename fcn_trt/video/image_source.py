@@ -8,25 +8,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from fcn_trt.errors import SourceError
 from fcn_trt.files import Closing
+from fcn_trt.images import IMAGE_SUFFIXES, read_image
 from fcn_trt.spec import Frame
 from fcn_trt.video.protocols import VideoInfo
 
-__all__ = ["IMAGE_SUFFIXES", "ImageSource", "folder_images", "glob_images", "read_image"]
-
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
-
-_START_OF_SCAN = 0xDA
-_END_OF_IMAGE = 0xD9
-
-_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-"""A JPEG marker other than a restart (FFD0 to FFD7); inside a scan FF00 stands for a byte FF."""
+__all__ = ["ImageSource", "folder_images", "glob_images"]
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -53,24 +41,6 @@ def glob_images(pattern: str) -> list[Path]:
     # glob and not Path.glob: it takes absolute patterns, and skips hidden files as a shell does.
     found = [Path(name) for name in glob.glob(pattern, recursive=True)]  # noqa: PTH207
     return _sorted_images(found, where=f"no image matches {pattern!r}")
-
-
-def read_image(path: Path) -> Frame:
-    """Decode one image, grey or with alpha too, as (H, W, 3) uint8 BGR.
-
-    Raises:
-        SourceError: the file cannot be read, or is no whole image.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SourceError(f"image {path} cannot be read: {error.strerror}") from error
-    encoded = np.frombuffer(data, dtype=np.uint8)
-    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if _is_whole(data) else None
-    if image is None:
-        raise SourceError(f"{path} is not a whole image; remove it or fetch it again")
-    frame: Frame = image
-    return frame
 
 
 class ImageSource(Closing):
@@ -107,33 +77,6 @@ class ImageSource(Closing):
     def close(self) -> None:
         """Forget the images that were not read."""
         self._paths.clear()
-
-
-def _is_whole(data: bytes) -> bool:
-    """Whether an image is not empty and, if it is a JPEG, not cut off.
-
-    OpenCV 4 decodes what there is of a JPEG and paints the rest grey.
-    """
-    return _has_end_of_image(data) if data.startswith(b"\xff\xd8") else bool(data)
-
-
-def _has_end_of_image(jpeg: bytes) -> bool:
-    """Whether a JPEG's scans are followed by its end of image, whatever comes after that.
-
-    Segments are skipped by their lengths, so that the end of a thumbnail inside one does not count;
-    phones append a video or a second picture, whose markers do not count either.
-
-    Source: ITU-T T.81, B.1.1 (markers, segments) and B.2 (their order).
-    """
-    has_scan = False
-    at = 2
-    while marker := _MARKER.search(jpeg, at):
-        code, at = marker[0][1], marker.end()
-        if code == _END_OF_IMAGE:
-            return has_scan
-        has_scan = has_scan or code == _START_OF_SCAN
-        at += int.from_bytes(jpeg[at : at + 2], "big")
-    return False
 
 
 def _sorted_images(paths: Iterable[Path], *, where: str) -> list[Path]:

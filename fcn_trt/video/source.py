@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 from fcn_trt.errors import SourceError
+from fcn_trt.images import IMAGE_SUFFIXES
 from fcn_trt.spec import Size
 from fcn_trt.video.capture_source import CaptureSource, open_camera, open_file, open_stream
-from fcn_trt.video.image_source import IMAGE_SUFFIXES, ImageSource, folder_images, glob_images
+from fcn_trt.video.image_source import ImageSource, folder_images, glob_images
 from fcn_trt.video.protocols import Source, VideoInfo
 from fcn_trt.video.scene_source import open_scene
 

@@ -155,7 +155,7 @@ def test_killed_calibration_goes_on_and_ends_with_the_same_bytes(
     command = [sys.executable, "-c", KILLED, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == -signal_number, done.stderr
-    assert len(list(tmp_path.glob("*.npz"))) == 1
+    assert len(list(tmp_path.glob("*.state"))) == 1
     begun: list[int] = []
     counted = []
     found = measure(
@@ -182,7 +182,7 @@ def interrupted_at(network, images, folder, place):
 
     with pytest.raises(KeyboardInterrupt):
         measure(network, images, state_folder=folder, on_image=on_image)
-    (state,) = folder.glob("*.npz")
+    (state,) = folder.glob("*.state")
     return state
 
 
@@ -203,7 +203,7 @@ def test_damaged_or_foreign_state_is_ignored(
     with caplog.at_level(logging.WARNING):
         found = measure(tiny_network, images, state_folder=tmp_path, on_begin=begun.append)
     assert begun == [0]
-    assert "it begins anew" in caplog.text
+    assert str(state) in caplog.text
     assert found.to_json() == undisturbed.to_json()
 
 

@@ -163,10 +163,8 @@ def test_files_that_cannot_be_one_are_refused_unread(tmp_path):
         read_table(path)
     with path.open("wb") as file:
         file.truncate(8 * 1024 * 1024 + 1)
-    with pytest.raises(CalibrationError, match="more than 8 MB"):
+    with pytest.raises(CalibrationError, match="at most 8388608 bytes are read, and it h"):
         read_table(path)
-    with pytest.raises(CalibrationError, match="more than 8 MB"):
-        parse_table("x" * (8 * 1024 * 1024 + 1), PATH)
 
 
 @pytest.mark.parametrize("name", ["", "a\nb", "a\rb"])

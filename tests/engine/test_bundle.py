@@ -59,7 +59,7 @@ def test_bundle_is_the_network_and_its_manifest(write, tmp_path, tiny_network):
 def test_plan_and_layer_report_travel_with_it_and_are_checked(write, tmp_path):
     bundle = write(tmp_path / "tiny", replace(COMPILED, plan=b"plan", layers='{"Layers": []}'))
     assert names(bundle.path) == [PLAN_NAME, LAYERS_NAME, MANIFEST_NAME, NETWORK_NAME]
-    assert bundle.plan.read_bytes() == b"plan"
+    assert bundle.read(PLAN_NAME) == b"plan"
     (bundle.path / LAYERS_NAME).write_text("{}")
     with pytest.raises(BundleError, match=r"layers\.json was altered"):
         load_bundle(bundle.path)
@@ -69,7 +69,23 @@ def test_plan_and_layer_report_travel_with_it_and_are_checked(write, tmp_path):
 
 def test_bundle_without_a_plan_says_so(write, tmp_path):
     with pytest.raises(BundleError, match=r"tiny carries no engine\.plan; build the bundle again"):
-        _ = write(tmp_path / "tiny").plan
+        write(tmp_path / "tiny").read(PLAN_NAME)
+
+
+@pytest.mark.parametrize("swapped", [b"nalp", b"plan and more", b""])
+def test_what_is_swapped_after_the_check_is_not_what_runs(write, tmp_path, swapped):
+    kernels = {"8.7": {"decode.cubin": b"plan"}}
+    write(tmp_path / "tiny", replace(COMPILED, plan=b"plan", kernels=kernels))
+    bundle = load_bundle(tmp_path / "tiny")
+    for name, read in (
+        (PLAN_NAME, lambda: bundle.read(PLAN_NAME)),
+        ("decode-8.7.cubin", lambda: bundle.kernels("8.7")),
+    ):
+        read()
+        (bundle.path / name).unlink()
+        (bundle.path / name).write_bytes(swapped)
+        with pytest.raises(BundleError, match=rf"{name} was altered: it has SHA-256 .*; copy or b"):
+            read()
 
 
 def test_manifest_says_what_was_built_from_what_and_when(write, tmp_path, tiny_network):

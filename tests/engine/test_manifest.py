@@ -1,6 +1,9 @@
 import hashlib
 import json
+import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -235,15 +238,43 @@ class TestManifestIsRefused:
             b"null",
             GOLDEN.encode()[:-3],
             b"[" * 100_000,
-            GOLDEN.encode() + b" " * (1 << 20),
+            b'{"format": ' * 90_000,
+            GOLDEN.replace('"batch": 1', '"batch": NaN').encode(),
+            GOLDEN.replace('"batch": 1', '"batch": 1e999').encode(),
+            GOLDEN.replace('"batch": 1', f'"batch": {2**63}').encode(),
+            GOLDEN.replace('"batch": 1', f'"batch": {"1" * 5000}').encode(),
         ],
-        ids=["empty", "binary", "text", "list", "null", "truncated", "nested", "too large"],
+        ids=[
+            *("empty", "binary", "text", "list", "null", "truncated", "nested", "tables", "nan"),
+            *("infinite", "64 bits", "long number"),
+        ],
     )
     def test_when_it_is_no_json_object(self, bundle, data):
         (bundle / MANIFEST_NAME).write_bytes(data)
         message = r"manifest\.json is damaged: it is no JSON object; build the bundle again"
         with pytest.raises(BundleError, match=message):
             read_manifest(bundle)
+
+    def test_when_it_is_too_large(self, bundle):
+        (bundle / MANIFEST_NAME).write_bytes(GOLDEN.encode() + b" " * (1 << 20))
+        with pytest.raises(BundleError, match="at most 1048576 bytes are read, and it has 10"):
+            read_manifest(bundle)
+
+    def test_when_its_format_is_long(self, bundle):
+        edited(bundle, lambda content: content.update(format=["x" * 100_000] * 5))
+        with pytest.raises(BundleError) as refusal:
+            read_manifest(bundle)
+        assert len(str(refusal.value)) < 400
+
+    @pytest.mark.parametrize(
+        "created",
+        ["2026-01-31", "2026-01-31T12:00:00", "yesterday", "", "9" * 90_000, "0000-01-01T00:00Z"],
+    )
+    def test_when_it_was_created_at_no_instant(self, bundle, created):
+        edited(bundle, lambda content: content.update(created=created))
+        with pytest.raises(BundleError, match=r"created '.* is no instant of ISO 8601") as refusal:
+            read_manifest(bundle)
+        assert len(str(refusal.value)) < 400
 
     @pytest.mark.parametrize("found", [1, 3, "4", None, [4]])
     def test_when_it_has_another_format(self, bundle, found):
@@ -332,15 +363,15 @@ class TestFilesAreRefused:
     def test_when_one_byte_changed(self, bundle):
         (bundle / "network.onnx").write_bytes(b"abd")
         message = (
-            r"network\.onnx was altered: it has 3 bytes with SHA-256 a52d159f262b\.\.\., but the "
-            r"manifest says 3 bytes with ba7816bf8f01\.\.\.; copy or build the bundle again"
+            r"network\.onnx was altered: it has SHA-256 a52d159f262b\.\.\., but the manifest says "
+            r"ba7816bf8f01\.\.\.; copy or build the bundle again"
         )
         with pytest.raises(BundleError, match=message):
             check_files(bundle, MANIFEST)
 
     def test_when_one_is_truncated(self, bundle):
         (bundle / "network.onnx").write_bytes(b"ab")
-        with pytest.raises(BundleError, match=r"it has 2 bytes .* the manifest says 3 bytes"):
+        with pytest.raises(BundleError, match=r"it has 2 bytes, but the manifest says 3 bytes"):
             check_files(bundle, MANIFEST)
 
     def test_when_one_is_missing(self, bundle):
@@ -352,8 +383,50 @@ class TestFilesAreRefused:
     def test_when_one_is_a_folder(self, bundle):
         (bundle / "network.onnx").unlink()
         (bundle / "network.onnx").mkdir()
-        with pytest.raises(BundleError, match=r"network\.onnx cannot be read \(Is a directory\)"):
+        with pytest.raises(BundleError, match=r"network\.onnx cannot be read \(it is a folder "):
             check_files(bundle, MANIFEST)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+    def test_when_one_is_a_pipe_or_a_device(self, bundle):
+        for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+            for name, read in (
+                ("network.onnx", lambda: check_files(bundle, MANIFEST)),
+                (MANIFEST_NAME, lambda: read_manifest(bundle)),
+            ):
+                (bundle / name).unlink()
+                make(bundle / name)
+                with pytest.raises(BundleError, match=rf"{name} cannot be read \("):
+                    read()
+
+    def test_when_one_is_large_and_sparse(self, bundle):
+        for name in ("network.onnx", "other"):
+            with (bundle / name).open("wb") as file:
+                file.truncate(60_000_000_000)
+        record = FileRecord(size_bytes=60_000_000_000, sha256="0" * 64)
+        lying = replace(MANIFEST, files={**MANIFEST.files, "other": record})
+        with pytest.raises(BundleError, match=r"it has 60000000000 bytes, but the manifest says 3"):
+            check_files(bundle, lying)
+        with pytest.raises(BundleError, match=r"at most \d+ bytes are read.*--max-bytes raises"):
+            check_files(bundle, replace(MANIFEST, files={"other": record}))
+
+    @pytest.mark.parametrize("name", ["network.onnx", MANIFEST_NAME])
+    def test_when_one_is_a_link_that_leads_out(self, bundle, name, tmp_path_factory):
+        outside = tmp_path_factory.mktemp("outside") / name
+        (bundle / name).rename(outside)
+        (bundle / name).symlink_to(outside)
+        for to in (outside, Path(name), Path("..") / bundle.name / ".." / outside.parent.name):
+            (bundle / name).unlink()
+            (bundle / name).symlink_to(to)
+            with pytest.raises(BundleError, match=rf"{name} cannot be read"):
+                check_files(bundle, read_manifest(bundle))
+
+
+def test_a_link_inside_a_bundle_and_one_to_a_bundle_are_followed(bundle, tmp_path_factory):
+    (bundle / "network.onnx").rename(bundle / "network-2.onnx")
+    (bundle / "network.onnx").symlink_to("network-2.onnx")
+    link = tmp_path_factory.mktemp("links") / "latest"
+    link.symlink_to(bundle)
+    check_files(link, read_manifest(link))
 
 
 def test_messages_are_one_line(bundle):

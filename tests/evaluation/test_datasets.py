@@ -113,8 +113,8 @@ def test_class_list_that_cannot_be_used_is_named(write, classes, content, messag
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (((0, 1, 2),), r"a\.png is \(1, 3\) uint8, but labels of a\.png are \(2, 2\) uint8 with"),
-        (np.zeros((2, 2, 3)), r"a\.png is \(2, 2, 3\) uint8, but labels of a\.png are \(2, 2\)"),
+        (((0, 1, 2),), r"a\.png is 1x3 of mode L, but labels of a\.png are 2x2 uint8 with"),
+        (np.zeros((2, 2, 3)), r"a\.png is 2x2 of mode RGB, but labels of a\.png are 2x2 "),
         (((0, 12), (0, 0)), r"a\.png has label 12, but camvid has 11 classes and leaves out 11; "),
         (((0, 255), (0, 77)), r"a\.png has label 77, but camvid has 11 classes and leaves out 11"),
     ],
@@ -128,7 +128,7 @@ def test_labels_that_do_not_fit_are_named(write, labels, message):
 def test_labels_of_16_bits_are_refused(write):
     root = write()
     cv2.imwrite(str(root / "labels" / "a.png"), np.zeros((2, 2), dtype=np.uint16))
-    with pytest.raises(DatasetError, match=r"a\.png is \(2, 2\) uint16, but labels of a\.png are"):
+    with pytest.raises(DatasetError, match=r"a\.png is 2x2 of mode I;16, but labels of a\.png ar"):
         list(open_dataset("camvid", root))
 
 
@@ -136,7 +136,7 @@ def test_labels_of_16_bits_are_refused(write):
 def test_damaged_file_is_named(write, kind):
     root = write()
     (root / kind / "a.png").write_bytes(b"damaged")
-    with pytest.raises(DatasetError, match=rf"{kind}/a\.png is damaged: it cannot be decoded; fe"):
+    with pytest.raises(DatasetError, match=rf"{kind}/a\.png is not a whole image; remove it or"):
         list(open_dataset("camvid", root))
 
 
@@ -194,7 +194,7 @@ def test_file_that_was_cut_off_is_named(write, file):
     assert cv2.imwrite(str(root / "images" / "a.jpg"), frame)
     data = (root / file).read_bytes()
     (root / file).write_bytes(data[: len(data) * 3 // 4])
-    with pytest.raises(DatasetError, match=rf"{file} is damaged: it cannot be decoded; fetch it"):
+    with pytest.raises(DatasetError, match=rf"{file} is not a whole (image|PNG); remove it or"):
         list(open_dataset("camvid", root))
 
 

@@ -1,3 +1,4 @@
+import itertools
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -26,6 +27,7 @@ DEVICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "rtx-desktop": ("tensorrt-rtx", ("8.6", "8.9", "12.0")),
     "cpu": ("openvino", ()),
 }
+MODEL = 'model = "fcn_r18-d8"\n'
 WHOLE = """
 model = "fcn_r18-d8"
 size = "512x1024"
@@ -401,6 +403,44 @@ class TestQuantisedPrecision:
 
 def test_file_that_is_no_toml_is_refused_with_the_line(refusal):
     assert refusal("model = \n") == "is not a TOML file: Invalid value (at line 1, column 9)"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a" + ".a" * 50_000 + " = 1", "has 50000 dots in line 1; at most 256 are read, as each "),
+        ("[" + "a." * 50_000 + "a]", "has 50000 dots in line 1; at most 256 are read"),
+        ("a = " + "[" * 20_000 + "]" * 20_000, "is nested too deeply"),
+        ("a = " + "{a=" * 20_000 + "1" + "}" * 20_000, "is nested too deeply"),
+        ("# " + "x" * (128 << 10), "cannot be read: at most 131072 bytes are read, and it has 13"),
+        ("batch = " + "9" * 5000, "is not a TOML file: "),
+        ("batch = 0x" + "f" * 100_000, "has a whole number of 400000 bits, not 64"),
+        ("labels = {a = [0x8000000000000000]}", "has a whole number of 64 bits, not 64"),
+        ("size = 9999-99-99", "is not a TOML file: "),
+        (
+            MODEL + "size = 1979-05-27",
+            "is not valid at size: datetime.date(1979, 5, 27) is no",
+        ),
+        (MODEL + "mean = [1e999, nan, 1.0]", "is not valid at mean: "),
+        (MODEL + "accept = nan", "is not valid at accept: nan "),
+        ("model = " + repr(["x" * 1000] * 100), "is not valid at model: ['xxx"),
+        ("x" * 100_000 + " = 1", "has an unknown key: xxxx"),
+        (MODEL + "[labels]\n" + "x" * 100_000 + " = 1", "is not valid at labels."),
+        ("".join(f"[a{i}]\n" for i in range(10_000)), "has an unknown key: a0; allowed there are"),
+        (
+            "".join(f"[[a]]\n[a.b{'.c' * 200}]\n" for _ in range(200)),
+            "has an unknown key: a; allow",
+        ),
+        ("a = 1\na = 2", "is not a TOML file: Cannot overwrite a value"),
+        ("\ufeffmodel = 1", "is not a TOML file: "),
+        ("model = '\0'", "is not a TOML file: "),
+    ],
+    ids=itertools.count(),
+)
+def test_hostile_file_is_refused_in_a_sentence(refusal, text, message):
+    said = refusal(text)
+    assert said.startswith(message), said[:200]
+    assert len(said) < 800
 
 
 def test_file_of_other_bytes_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,15 @@ class TestCheck:
             other.write_text(content)
         with pytest.raises(RecipeError, match=r"has the calibration .*other\.json, whose content"):
             self.check(recipe, calibration)
+
+
+def test_a_recipe_of_lines_that_only_look_like_the_key_takes_no_time():
+    text = (
+        'precision = "int8"\nmodel = """\n'
+        + "keep_float = [\n" * 5000
+        + '"""\nkeep_float = ["a"]\n'
+    )
+    began = time.perf_counter()
+    with pytest.raises(RecipeError, match="is laid out so that keep_float cannot be set in it"):
+        set_keep_float(text, ["b"], Path("r.toml"))
+    assert time.perf_counter() - began < 10

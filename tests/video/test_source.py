@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import http.server
 import logging
+import os
+import sys
 import threading
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from fcn_trt.errors import SourceError
+from fcn_trt.limits import MAX_PIXELS
 from fcn_trt.video import capture_source
 from fcn_trt.video.capture_source import CaptureSource, as_bgr, quiet_opencv
 from fcn_trt.video.source import VideoInfo, open_source
@@ -38,6 +41,33 @@ def test_frames_that_were_given_are_not_written_to_again(make_video):
         first, *_ = frames = list(source)
     assert len({frame.ctypes.data for frame in frames}) == 3
     assert first.mean() == pytest.approx(0, abs=2.5)
+
+
+@pytest.mark.parametrize("name", ["in.mp4", "in.avi", "in.mkv"])
+def test_a_video_of_too_many_pixels_is_refused_before_its_first_frame(
+    make_video, name, monkeypatch
+):
+    path = str(make_video(name))
+    monkeypatch.setattr(CaptureSource, "_read", lambda _: pytest.fail("a frame was decoded"))
+    monkeypatch.setenv(MAX_PIXELS.variable, str(48 * 64 - 1))
+    with pytest.raises(SourceError, match=rf"{name} is 64x48: at most 3071 pixels are read, and"):
+        open_source(path)
+
+
+def test_a_frame_that_is_larger_than_its_video_said_is_refused(monkeypatch):
+    monkeypatch.setenv(MAX_PIXELS.variable, str(48 * 64 - 1))
+    with pytest.raises(SourceError, match="cam is 64x48: at most 3071 pixels are read"):
+        as_bgr(np.zeros((48, 64), np.uint8), name="cam")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("name", ["pipe.mp4", "pipe.png", "pipe"])
+def test_a_pipe_and_a_device_are_no_video(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "zero.mp4").symlink_to("/dev/zero")
+    for path in (tmp_path / name, tmp_path / "zero.mp4"):
+        with pytest.raises(SourceError, match=r"cannot be read: it is a .* and no reg"):
+            open_source(str(path))
 
 
 def test_a_closed_source_ends_and_closes_again(make_video):

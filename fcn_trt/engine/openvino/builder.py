@@ -13,7 +13,7 @@ import math
 import platform
 import re
 from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, Literal
 import openvino as ov
 from openvino import opset13
 
+from fcn_trt.cache import kept_folder
 from fcn_trt.engine.bundle import Bundle, CheckBundle, Compiled, refuse_foreign_files, write_bundle
 from fcn_trt.engine.manifest import Proof
 from fcn_trt.engine.openvino.transpose import transpose_wide
@@ -29,7 +30,6 @@ from fcn_trt.engine.openvino.zero_points import drop_zero_points
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.proof import Convolution, convolution_gmac, prove
 from fcn_trt.errors import EngineError, OutputError
-from fcn_trt.files import cache_folder
 from fcn_trt.network.file import Network
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec, onnx_nodes
 
@@ -143,7 +143,8 @@ def compile_network(network: Network) -> CompiledNetwork:
     """
     spec = network.spec
     require_computed(spec.precision)
-    model, compiled = _compile(network.path, spec, _cache_option(network))
+    with _cached(network) as options:
+        model, compiled = _compile(network.path, spec, options)
     builder = f"OpenVINO {openvino_version()} on this CPU ({cpu_name()})"
     found = list(_convolutions(model, compiled, spec))
     wanted = replace(spec, exceptions=spec.exceptions | _left_in_fp32(model, found, spec))
@@ -222,7 +223,8 @@ def compile_free_shape(network: Network) -> Any:
         EngineError: OpenVINO cannot compile it.
     """
     require_computed(network.spec.precision)
-    return _compile(network.path, network.spec, _cache_option(network), free=True)[1]
+    with _cached(network) as options:
+        return _compile(network.path, network.spec, options, free=True)[1]
 
 
 def _compile(
@@ -300,17 +302,21 @@ def _unknown_operators(network: Path | bytes, name: str) -> Iterator[None]:
         ) from error
 
 
-def _cache_option(network: Network) -> dict[str, str]:
-    """Where compiled blobs are kept; nowhere on a device whose home cannot be written.
+@contextmanager
+def _cached(network: Network) -> Iterator[dict[str, str]]:
+    """Options that say where compiled blobs are kept; nowhere where the home cannot be written.
 
     One folder per content: OpenVINO itself tells files apart by path, size and a time stamp of
     whole seconds, and would run the old weights of a network that was just rebuilt.
     """
-    try:
-        return {"CACHE_DIR": str(cache_folder("openvino", network.sha256))}
-    except OutputError as error:
-        logger.warning("compiling without a cache, so each start compiles anew: %s", error)
-        return {}
+    with ExitStack() as stack:
+        options = {}
+        try:
+            folder = stack.enter_context(kept_folder("openvino", network.sha256))
+            options["CACHE_DIR"] = str(folder)
+        except OutputError as error:
+            logger.warning("compiling without a cache, so each start compiles anew: %s", error)
+        yield options
 
 
 def _convolutions(model: Any, compiled: Any, spec: Spec) -> Iterator[Convolution]:

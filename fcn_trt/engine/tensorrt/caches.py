@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fcn_trt.cache import cache_folder, read_kept, write_kept
 from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary
 from fcn_trt.errors import EngineError, OutputError
-from fcn_trt.files import cache_folder, write_atomic
 from fcn_trt.machine import Gpu
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def timing_cache_path(library: TensorRtLibrary, gpu: Gpu) -> Path:
     """Where the timings of a device and a release are.
 
     Raises:
-        OutputError: the user's cache cannot be written.
+        CacheError: others can write the user's cache.
+        OutputError: it cannot be written.
     """
     device = re.sub(r"[^A-Za-z0-9]+", "-", f"{gpu.name} sm{gpu.compute_capability}").strip("-")
     return cache_folder("timing") / f"{library.target}-{library.version}-{device}.cache"
@@ -33,10 +34,8 @@ def timing_cache_path(library: TensorRtLibrary, gpu: Gpu) -> Path:
 def use_timing_cache(config: IBuilderConfig, library: TensorRtLibrary, gpu: Gpu) -> None:
     """Start a build from what earlier ones timed; from nothing where that cannot be used."""
     try:
-        known = timing_cache_path(library, gpu).read_bytes()
-    except FileNotFoundError:
-        known = b""
-    except OSError as error:
+        known = read_kept(timing_cache_path(library, gpu))
+    except OutputError as error:
         _log.warning("building without earlier timings, which takes longer: %s", error)
         known = b""
     cache: Any = config.create_timing_cache(known)
@@ -48,7 +47,7 @@ def use_timing_cache(config: IBuilderConfig, library: TensorRtLibrary, gpu: Gpu)
 def keep_timing_cache(config: IBuilderConfig, library: TensorRtLibrary, gpu: Gpu) -> None:
     """Keep a build's timings; of two builds at once, those of the later one."""
     try:
-        write_atomic(timing_cache_path(library, gpu), bytes(config.get_timing_cache().serialize()))
+        write_kept(timing_cache_path(library, gpu), bytes(config.get_timing_cache().serialize()))
     except OutputError as error:
         _log.warning("the next build will take as long as this one: %s", error)
 
@@ -75,7 +74,7 @@ class RuntimeCache:
         config: Any = engine.create_runtime_config()
         cache = config.create_runtime_cache()
         path = _path(library, plan_sha256)
-        known = _read(path)
+        known = read_kept(path) if path else b""
         if known and not cache.deserialize(known):
             _log.warning("starting without what was compiled before: %s refuses it", library.name)
         config.set_runtime_cache(cache)
@@ -117,8 +116,8 @@ class RuntimeCache:
             return
         data = bytes(content)
         try:
-            if data != _read(path):
-                write_atomic(path, data)
+            if data != read_kept(path):
+                write_kept(path, data)
         except OutputError as error:
             _log.warning("the next start takes as long as this one: %s", error)
 
@@ -129,10 +128,3 @@ def _path(library: TensorRtLibrary, plan_sha256: str) -> Path | None:
     except OutputError as error:
         _log.warning("what is compiled for this start cannot be kept: %s", error)
         return None
-
-
-def _read(path: Path | None) -> bytes:
-    try:
-        return b"" if path is None else path.read_bytes()
-    except OSError:
-        return b""

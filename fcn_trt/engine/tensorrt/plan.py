@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcn_trt.engine.bundle import Bundle
+from fcn_trt.engine.bundle import NETWORK_NAME, PLAN_NAME, Bundle
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary, load_library
 from fcn_trt.errors import EngineError
@@ -41,14 +40,15 @@ def load_engine(bundle: Bundle, log: Log | None = None) -> ICudaEngine:
 
     Raises:
         MissingExtraError: the library is not installed.
+        BundleError: a file of the bundle was altered.
         EngineError: the library refuses the plan.
     """
     library, log, options = library_of(bundle), log or Log(), bundle.manifest.options
     with collector_paused():
-        plan = bundle.plan.read_bytes()
+        plan = bundle.read(PLAN_NAME)
         engine = deserialise(library, plan, log, host_code=options.version_compatible)
         if options.strip:
-            _refit(library, engine, bundle.network.path, log)
+            _refit(library, engine, bundle, log)
         return engine
 
 
@@ -74,14 +74,15 @@ def deserialise(library: TensorRtLibrary, plan: bytes, log: Log, *, host_code: b
     return engine
 
 
-def _refit(library: TensorRtLibrary, engine: ICudaEngine, network: Path, log: Log) -> None:
+def _refit(library: TensorRtLibrary, engine: ICudaEngine, bundle: Bundle, log: Log) -> None:
     """Put the weights back into an engine that was built without them."""
     trt = library.trt
     logger = log.logger(trt)
     refitter = trt.Refitter(engine, logger)
     parser = trt.OnnxParserRefitter(refitter, logger)
-    if not parser.refit_from_bytes(network.read_bytes()) or not refitter.refit_cuda_engine():
+    data = bundle.read(NETWORK_NAME)
+    if not parser.refit_from_bytes(data) or not refitter.refit_cuda_engine():
         raise EngineError(
-            f"{library.name} cannot put the weights of {network} back: {log.reason()}; build the "
-            "bundle again"
+            f"{library.name} cannot put the weights of {bundle.network} back: {log.reason()}; "
+            "build the bundle again"
         )

@@ -14,7 +14,7 @@ from fcn_trt.engine.openvino.builder import (
     openvino_core,
     openvino_version,
 )
-from fcn_trt.errors import BundleError, EngineError, OnnxError
+from fcn_trt.errors import BundleError, CacheError, EngineError, OnnxError
 from fcn_trt.spec import read_spec
 from tests.plans import as_network, save
 
@@ -231,6 +231,43 @@ class TestCache:
         np.testing.assert_array_equal(
             answer(compile_network(as_network(tiny_network, spec)).model), expected
         )
+
+    @pytest.mark.parametrize("at", [0, 0.5, 1])
+    def test_altered_blob_is_deleted_before_openvino_sees_it(self, tiny_network, cache, at):
+        network = as_network(tiny_network, read_spec(tiny_network))
+        expected = answer(compile_network(network).model)
+        (blob,) = cache.rglob("*.blob")
+        data = bytearray(blob.read_bytes())
+        data[round(at * (len(data) - 1))] ^= 1
+        blob.write_bytes(data)
+        again = compile_network(network).model
+        assert not again.get_property("LOADED_FROM_CACHE")
+        np.testing.assert_array_equal(answer(again), expected)
+
+    def test_blob_of_another_network_is_deleted_before_openvino_sees_it(
+        self, tiny_network, make_model, write_network, cache, tmp_path
+    ):
+        """OpenVINO 2026.4 runs whatever network lies under the name that it expects."""
+        write_network(make_model(seed=2), tmp_path / "other.onnx")
+        networks = [
+            as_network(path, read_spec(path)) for path in (tiny_network, tmp_path / "other.onnx")
+        ]
+        answers, blobs = [], []
+        for network in networks:
+            answers.append(answer(compile_network(network).model))
+            (blob,) = (cache / network.sha256).glob("*.blob")
+            blobs.append(blob)
+        blobs[0].write_bytes(blobs[1].read_bytes())
+        np.testing.assert_array_equal(answer(compile_network(networks[0]).model), answers[0])
+
+    def test_folder_that_others_can_write_is_refused_and_not_done_without(
+        self, tiny_network, cache
+    ):
+        network = as_network(tiny_network, read_spec(tiny_network))
+        compile_network(network)
+        cache.chmod(0o777)
+        with pytest.raises(CacheError, match="openvino can be written by others"):
+            compile_network(network)
 
     def test_network_is_found_under_any_path(self, tiny_network, cache, tmp_path):
         odd = tmp_path / "ein Ordner, 100 % Größe"

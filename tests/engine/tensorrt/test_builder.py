@@ -59,7 +59,7 @@ def test_bundle_holds_plan_network_and_what_they_are(tiny_network, tmp_path, rtx
     assert (manifest.target, manifest.target_version) == (RTX, rtx.__version__)
     assert manifest.compute_capabilities == ("8.6", "12.0")
     assert manifest.options == TOLD
-    assert bundle.plan.read_bytes()[:4] == b"vtrt"
+    assert bundle.read(PLAN_NAME)[:4] == b"vtrt"
     assert load_bundle(bundle.path) == bundle
 
 
@@ -216,7 +216,7 @@ class TestPlan:
 
     @pytest.mark.parametrize("keep", [0, 64, -1])
     def test_truncated_plan_is_refused_before_use(self, bundle, keep):
-        bundle.plan.write_bytes(bundle.plan.read_bytes()[:keep])
+        (bundle.path / PLAN_NAME).write_bytes((bundle.path / PLAN_NAME).read_bytes()[:keep])
         with pytest.raises(BundleError, match=r"engine\.plan was altered: it has \d+ bytes"):
             load_bundle(bundle.path)
 
@@ -227,7 +227,7 @@ class TestPlan:
             load_bundle(bundle.path)
 
     def test_missing_plan_is_refused(self, bundle):
-        bundle.plan.unlink()
+        (bundle.path / PLAN_NAME).unlink()
         with pytest.raises(BundleError, match=r"engine\.plan cannot be read"):
             load_bundle(bundle.path)
 

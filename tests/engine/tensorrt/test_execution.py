@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
+from fcn_trt.cache import cache_folder, read_kept, write_kept
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.tensorrt.builder import build_tensorrt
 from fcn_trt.engine.tensorrt.caches import RuntimeCache
 from fcn_trt.engine.tensorrt.execution import EngineExecutor, LoadedEngine
 from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary, load_library
 from fcn_trt.errors import EngineError
-from fcn_trt.files import cache_folder
 from fcn_trt.spec import read_spec
 from tests.plans import as_network
 
@@ -166,7 +166,7 @@ class TestLoadedEngine:
         loaded.close()
         loaded.close()
         files = [path for path in cache_folder("runtime").iterdir() if path.is_file()]
-        assert any(path.read_bytes() == b"+" for path in files)
+        assert any(read_kept(path) == b"+" for path in files)
         with pytest.raises(RuntimeError, match="this engine is closed"):
             loaded.executor(IMAGES)
 
@@ -210,8 +210,7 @@ class TestRuntimeCache:
 
     def test_one_that_the_library_refuses_is_a_warning(self, caplog):
         path = cache_folder("runtime") / f"tensorrt-rtx-1.7.1.116-{'cd' * 32}.cache"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"of another driver")
+        write_kept(path, b"of another driver")
         RuntimeCache.of(RTX, FakeEngine(FakeRuntimeCache(takes=False)), "cd" * 32)
         assert "TensorRT-RTX 1.7.1.116 refuses it" in caplog.text
 
@@ -227,7 +226,7 @@ class TestRuntimeCache:
         folder = cache_folder("runtime") / f"tensorrt-rtx-1.7.1.116-{'34' * 32}.cache"
         (folder / "in the way").mkdir(parents=True)
         cache.close()
-        assert [r.levelno for r in caplog.records] == [logging.WARNING]
+        assert {r.levelno for r in caplog.records} == {logging.WARNING}
         assert "the next start takes as long as this one: " in caplog.text
 
     def test_a_library_that_keeps_nothing_is_a_warning(self, caplog):
