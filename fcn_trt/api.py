@@ -560,10 +560,13 @@ class _Progress(AbstractContextManager["_Progress"]):
         self._call = None if isinstance(wanted, bool) else wanted
         self._bar: rich.progress.Progress | None = None
         if wanted is True:
-            import rich.progress  # here, since a program that shows its own does without
-            from rich.console import Console
+            # Here, since a program that shows its own does without.
+            from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
-            self._bar = rich.progress.Progress(console=Console(stderr=True), transient=True)
+            from fcn_trt.console import PlainConsole, Words, progress
+
+            columns = (Words(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self._bar = progress(PlainConsole(stderr=True), *columns)
         self._tasks: dict[str, rich.progress.TaskID] = {}
         self._what, self._done, self._total = "", 0, 0
 
@@ -582,9 +585,7 @@ class _Progress(AbstractContextManager["_Progress"]):
             self._call(what, done, total)
         elif self._bar is not None:
             if what not in self._tasks:
-                from rich.markup import escape
-
-                self._tasks[what] = self._bar.add_task(escape(what), total=total)
+                self._tasks[what] = self._bar.add_task(what, total=total)
             self._bar.update(self._tasks[what], completed=done, total=total)
 
     def begin(self, what: str, total: int, *, done: int = 0) -> None:

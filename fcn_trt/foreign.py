@@ -17,7 +17,14 @@ from typing import Any, BinaryIO
 
 from fcn_trt.limits import MAX_BYTES
 
-__all__ = ["open_regular", "parse_json", "printable", "read_limited", "require_regular"]
+__all__ = [
+    "is_whole_number",
+    "open_regular",
+    "parse_json",
+    "printable",
+    "read_limited",
+    "require_regular",
+]
 
 _READ_ONLY = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY")
@@ -96,6 +103,11 @@ def parse_json(data: bytes | str) -> Any:
         return json.loads(data)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+
+
+def is_whole_number(text: str) -> bool:
+    """Whether a text is the digits of a number of 64 bits; Python refuses to read thousands."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 def printable(text: str) -> str:

@@ -306,8 +306,8 @@ def missing_sentence(error: ImportError) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a result for machines: paths as text, what is not a number as null."""
-    typer.echo(json.dumps(plain(value), allow_nan=False))
+    """Print a result for machines: paths as text, what is not a number as null, all in ASCII."""
+    typer.echo(json.dumps(plain(value), allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 
 from fcn_trt.errors import SourceError
 from fcn_trt.files import Closing
+from fcn_trt.foreign import is_whole_number
 from fcn_trt.spec import Frame, Size
 from fcn_trt.video.protocols import VideoInfo
 
@@ -71,7 +72,7 @@ def open_camera(
         wishes += [(cv2.CAP_PROP_FPS, rate_fps)]
     with quiet_opencv():
         capture = cv2.VideoCapture(
-            int(uri) if uri.isdecimal() else uri, _backend_or_any(cv2.CAP_V4L2)
+            min(int(uri), 2**31 - 1) if is_whole_number(uri) else uri, _backend_or_any(cv2.CAP_V4L2)
         )
         for prop, value in wishes:
             capture.set(prop, value)
