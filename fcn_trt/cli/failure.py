@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fcn_trt.cli.common import missing_sentence
 from fcn_trt.errors import FcnTrtError
-from fcn_trt.files import cache_folder
+from fcn_trt.files import cache_folder, write_atomic
 from fcn_trt.foreign import printable
 from fcn_trt.machine import DISTRIBUTIONS, OPENCV_DISTRIBUTIONS, installed_versions
 from fcn_trt.version import __version__
@@ -93,21 +93,12 @@ def _write_report(problem: BaseException, arguments: Sequence[str]) -> Path | No
     text = "".join(f"{printable(without_secrets(line))}\n" for line in lines)
     now = f"{dt.datetime.now(dt.timezone.utc):%Y%m%d-%H%M%S}-{os.getpid()}"
     with suppress(FcnTrtError, OSError):
-        return _write_private(cache_folder("reports"), now, text)
-    with suppress(OSError):
-        return _write_private(Path(tempfile.gettempdir()), f"fcn_trt-{now}", text)
+        return _written(cache_folder("reports") / f"{now}.txt", text)
+    with suppress(FcnTrtError, OSError):
+        return _written(Path(tempfile.gettempdir()) / f"fcn_trt-{now}.txt", text)
     return None
 
 
-def _write_private(folder: Path, stem: str, text: str) -> Path:
-    """Write a whole new file that only its owner may read."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{stem}-", suffix=".part", dir=folder)
-    temporary, path = Path(name), folder / f"{stem}.txt"
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+def _written(path: Path, text: str) -> Path:
+    write_atomic(path, text.encode(), rights=0o600)
     return path

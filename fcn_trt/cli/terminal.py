@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     SpinnerColumn,
     TaskID,
@@ -29,6 +30,7 @@ from rich.progress import (
 from rich.table import Table
 
 from fcn_trt.console import PlainConsole, Words, progress
+from fcn_trt.model.download import show_downloads
 from fcn_trt.spec import format_size
 
 if TYPE_CHECKING:
@@ -328,6 +330,15 @@ def count_bar(title: str, total: int, *, done: int = 0) -> Iterator[Callable[[],
         yield lambda: bar.advance(task)
 
 
+@contextmanager
+def _download_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar of the bytes that came."""
+    columns = (Words(), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with progress(stderr, *columns) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
 def step(sentence: str) -> None:
     """One step of a longer job, on stderr."""
     stderr.print(f":: {sentence}", soft_wrap=True)
@@ -373,6 +384,7 @@ def begin(*, is_verbose: bool, is_traced: bool) -> None:
     level = logging.INFO if is_verbose else logging.WARNING
     logging.basicConfig(level=level, handlers=[_Log(level)])
     logging.captureWarnings(True)
+    show_downloads(_download_bar)
     for name in ("fcn_trt.model", "fcn_trt.network"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
