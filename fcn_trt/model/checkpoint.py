@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from fcn_trt.errors import CheckpointError
+from fcn_trt.foreign import printable
 from fcn_trt.input_format import InputFormat, Rgb
 from fcn_trt.labels import LabelSet
 from fcn_trt.model.architecture import (
@@ -152,7 +153,7 @@ def load_checkpoint(
         )
     return LoadedModel(
         module=module.eval(),
-        weights=file.published.name if file.published else file.path.name,
+        weights=file.published.name if file.published else printable(file.path.name),
         labels=checkpoint_labels(classes, meta, file, labels, is_binary=is_binary),
         source_sha256=file.sha256,
         licence=str(meta.get("licence", "")),
