@@ -20,6 +20,7 @@ from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.input_format import InputColour, InputFormat, Scale, three_channels
 from fcn_trt.labels import find_label_set
+from fcn_trt.model.weights import NO_TRUST, Trust
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import Checking, Compile, Export, Plan, Type
 from fcn_trt.pipeline.run import Watcher
@@ -62,6 +63,8 @@ def export(
     size: Size,
     out: FilePath,
     weights: FilePath | None = None,
+    trust: bool = False,
+    weights_sha256: str | None = None,
     labels: FilePath | None = None,
     mean: float | Sequence[float] | None = None,
     std: float | Sequence[float] | None = None,
@@ -89,6 +92,9 @@ def export(
         size: (height, width) of the network's input in pixels.
         weights: Of an architecture: a checkpoint, a published name, or "random[:SEED]"; None takes
             the best published ones.
+        trust: Whether a file that is only named as a published one, by 32 bits of its SHA-256, is
+            to be taken as it, and pinned.
+        weights_sha256: All 64 digits of the SHA-256 that the checkpoint must have.
         labels: A file with a line per class, ``name`` or ``name #rrggbb``, or the name of a known
             label set; None takes the checkpoint's own, or numbers them.
         mean: What was subtracted from each channel when it was trained, one number or three; None
@@ -129,6 +135,7 @@ def export(
         model=str(model),
         size=size,
         weights=None if weights is None else str(weights),
+        trust=Trust(is_given=trust, sha256=weights_sha256),
         batch=batch,
         labels=None if labels is None else find_label_set(str(labels)),
         input=InputFormat(
@@ -278,6 +285,8 @@ def build(
     out: FilePath | None = None,
     target: Target = "openvino",
     options: BuildOptions | None = None,
+    trust: bool = False,
+    weights_sha256: str | None = None,
     check: bool = True,
     accept: float | None = None,
     progress: Progress = False,
@@ -290,6 +299,8 @@ def build(
         out: Folder of the bundle; a recipe names its own.
         target: What compiles and runs it: openvino, tensorrt or tensorrt-rtx.
         options: Limits of a TensorRT builder; None is its own.
+        trust: As for `export`, of the checkpoint of a recipe.
+        weights_sha256: As for `export`, of the checkpoint of a recipe.
         check: Whether the engine is held against the network's source.
         accept: Share of the pixels that has to have the source's label; None is as for `quantize`.
         progress: Shows how far the builder is.
@@ -308,14 +319,18 @@ def build(
     """
     from fcn_trt.pipeline.recipe import build_recipe, is_recipe, read_recipe
 
+    vouched = Trust(is_given=trust, sha256=weights_sha256)
     with _Progress(progress) as shown:
         watcher = Watcher(images_bar=shown.images, on_phase=shown.phase)
         if not isinstance(source, Network) and is_recipe(source):
             if target != "openvino" or options is not None or not check or accept is not None:
                 raise ValueError("a recipe says everything itself; edit it, or build an ONNX file")
             folder = None if out is None else Path(out)
-            made = build_recipe(read_recipe(Path(source)), out=folder, watcher=watcher)
+            recipe = read_recipe(Path(source))
+            made = build_recipe(recipe, out=folder, trust=vouched, watcher=watcher)
         else:
+            if vouched != NO_TRUST:
+                raise ValueError("only a recipe has a checkpoint to trust; leave it out")
             if out is None:
                 raise ValueError("an ONNX file needs the folder of the bundle: out=...")
             checking = Checking(is_on=check, accept=accept)
@@ -560,10 +575,13 @@ class _Progress(AbstractContextManager["_Progress"]):
         self._call = None if isinstance(wanted, bool) else wanted
         self._bar: rich.progress.Progress | None = None
         if wanted is True:
-            import rich.progress  # here, since a program that shows its own does without
-            from rich.console import Console
+            # Here, since a program that shows its own does without.
+            from rich.progress import BarColumn, TaskProgressColumn, TimeRemainingColumn
 
-            self._bar = rich.progress.Progress(console=Console(stderr=True), transient=True)
+            from fcn_trt.console import PlainConsole, Words, progress
+
+            columns = (Words(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+            self._bar = progress(PlainConsole(stderr=True), *columns)
         self._tasks: dict[str, rich.progress.TaskID] = {}
         self._what, self._done, self._total = "", 0, 0
 
@@ -582,9 +600,7 @@ class _Progress(AbstractContextManager["_Progress"]):
             self._call(what, done, total)
         elif self._bar is not None:
             if what not in self._tasks:
-                from rich.markup import escape
-
-                self._tasks[what] = self._bar.add_task(escape(what), total=total)
+                self._tasks[what] = self._bar.add_task(what, total=total)
             self._bar.update(self._tasks[what], completed=done, total=total)
 
     def begin(self, what: str, total: int, *, done: int = 0) -> None:

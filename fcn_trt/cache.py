@@ -25,7 +25,15 @@ from fcn_trt.errors import CacheError, OutputError
 from fcn_trt.files import sha256, write_atomic
 from fcn_trt.foreign import parse_json, read_limited
 
-__all__ = ["cache_folder", "cache_path", "kept_folder", "make_private", "read_kept", "write_kept"]
+__all__ = [
+    "cache_folder",
+    "cache_path",
+    "kept_folder",
+    "make_private",
+    "others_part",
+    "read_kept",
+    "write_kept",
+]
 
 RECORD_NAME = "sha256.json"
 MAX_RECORD_BYTES = 1 << 20
@@ -168,14 +176,25 @@ def _require_safe_parent(folder: Path) -> None:
 
 def _require_own(path: Path) -> None:
     """Refuse what others own or can write, if it is there; of a link, also what it leads to."""
-    if not hasattr(os, "geteuid"):
-        return
     with suppress(FileNotFoundError, NotADirectoryError):
-        for status in (path.lstat(), path.stat()):
-            if status.st_uid != os.geteuid():
-                raise _refusal(path, f"belongs to user {status.st_uid} and not {os.geteuid()}")
-            if status.st_mode & _OTHERS_WRITE and not stat.S_ISLNK(status.st_mode):
-                raise _refusal(path, "can be written by others")
+        if (reason := others_part(path)) is not None:
+            raise _refusal(path, reason)
+
+
+def others_part(path: Path) -> str | None:
+    """What lets other users decide what is in a file or folder; None if nothing does.
+
+    Raises:
+        OSError: it is not there.
+    """
+    if not hasattr(os, "geteuid"):  # Windows keeps each user's folders to himself
+        return None
+    for status in (path.lstat(), path.stat()):
+        if status.st_uid != os.geteuid():
+            return f"belongs to user {status.st_uid} and not {os.geteuid()}"
+        if status.st_mode & _OTHERS_WRITE and not stat.S_ISLNK(status.st_mode):
+            return "can be written by others"
+    return None
 
 
 def _refusal(path: Path, reason: str) -> CacheError:

@@ -75,7 +75,7 @@ def require_folder_of(path: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True, rights: int = 0o666) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends without an error.
 
     A reader therefore sees the old file or the whole new one; a killed process leaves only a
@@ -84,6 +84,7 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     Args:
         durable: Wait for the disk, so that a power cut leaves no empty file under this name. One of
             a sequence of images is not worth the milliseconds that this takes.
+        rights: Of the file, without what the umask takes away.
 
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
@@ -92,7 +93,7 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     try:
         with _as_output_error(path):
             # Not mkstemp: here the umask gives the rights, as to any new file.
-            rights = 0o666 & ~_not_in(path.parent)
+            rights &= ~_not_in(path.parent)
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, rights))
             yield temporary
             if durable:
@@ -103,17 +104,18 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
             temporary.unlink()
 
 
-def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
+def write_atomic(path: Path, data: bytes, *, durable: bool = True, rights: int = 0o666) -> None:
     """Write a whole file or nothing.
 
     Args:
         data: All of its bytes.
         durable: As in `atomic_path`.
+        rights: As in `atomic_path`.
 
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full.
     """
-    with atomic_path(path, durable=durable) as temporary:
+    with atomic_path(path, durable=durable, rights=rights) as temporary:
         temporary.write_bytes(data)
 
 

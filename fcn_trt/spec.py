@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, ValidationError
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.foreign import read_limited
+from fcn_trt.foreign import is_whole_number, read_limited
 from fcn_trt.labels import LabelSet
 from fcn_trt.type_adapter import type_adapter
 
@@ -325,7 +325,7 @@ def parse_size(text: str) -> Size:
         ValueError: the text has another form, or a side is not 1 to 16384.
     """
     sides = text.lower().split("x")
-    if len(sides) != 2 or not all(s.isdecimal() and s.isascii() for s in sides):
+    if len(sides) != 2 or not all(map(is_whole_number, sides)):
         raise ValueError(f"size {text!r} is not HEIGHTxWIDTH in pixels, such as 512x1024")
     height, width = (int(side) for side in sides)
     if not (1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE):

@@ -94,10 +94,11 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The user's cache for this run: an empty folder, so that ~/.cache is never touched."""
+    """The user's cache for this run, and data: empty folders, so that none in ~ is touched."""
     folder = tmp_path_factory.mktemp("user_cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("user_data")))
         yield folder
 
 

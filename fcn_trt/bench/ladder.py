@@ -14,6 +14,7 @@ from fcn_trt.bench.random_bundle import RandomNetwork, random_bundle
 from fcn_trt.bench.worker import measure_in_process
 from fcn_trt.engine.manifest import Target, read_manifest
 from fcn_trt.errors import BundleError, FcnTrtError
+from fcn_trt.foreign import printable
 from fcn_trt.pipeline.plan import float_beside
 from fcn_trt.pipeline.recipe import build_recipe, is_recipe, read_recipe
 from fcn_trt.spec import LADDER, QUANTISED, Precision, Size
@@ -114,7 +115,7 @@ def jobs_of(
     jobs = []
     for text in targets:
         if Path(text).is_dir() or is_recipe(text):
-            jobs.append(Job(name=text, source=Path(text)))
+            jobs.append(Job(name=printable(text), source=Path(text)))
             continue
         for size in sizes:
             for precision in precisions or DEFAULT_PRECISIONS[target]:

@@ -1,13 +1,12 @@
 """The command line: which commands there are, and how a run of one ends.
 
-Results go to stdout, people-text and progress to stderr. Exit status: 0 done; 1 an error that the
-user can act on, in one sentence; 2 wrong usage; 130 Ctrl-C or SIGTERM.
+Results go to stdout, people-text and progress to stderr. Exit status: 0 done; 1 an error, in one
+sentence; 2 wrong usage; 130 Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import signal
 import sys
@@ -21,17 +20,18 @@ from fcn_trt.cli.advise import advise
 from fcn_trt.cli.bench import bench
 from fcn_trt.cli.build import build
 from fcn_trt.cli.calibrate import calibrate
-from fcn_trt.cli.common import missing_sentence
 from fcn_trt.cli.compare import compare
 from fcn_trt.cli.demo import demo
 from fcn_trt.cli.evaluate import evaluate
 from fcn_trt.cli.export import export
+from fcn_trt.cli.failure import sentence_of
 from fcn_trt.cli.inspect import doctor, inspect
 from fcn_trt.cli.models import models, profile
 from fcn_trt.cli.quantize import quantize
 from fcn_trt.cli.run import run
 from fcn_trt.cli.sensitivity import sensitivity
-from fcn_trt.errors import FcnTrtError
+from fcn_trt.errors import LimitError
+from fcn_trt.limits import MAX_BYTES, MAX_PIXELS
 from fcn_trt.version import __version__
 
 __all__ = ["main"]
@@ -56,24 +56,23 @@ def main() -> None:
     if threading.current_thread() is threading.main_thread():
         # A service that is stopped ends as by Ctrl-C: what was written so far can be opened.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    debug = "--debug" in sys.argv[1:]
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    given = sys.argv[1:]
     try:
-        status = _command()(args=arguments, standalone_mode=False, prog_name="fcn-trt")
+        status = _command()(args=_in_front(given), standalone_mode=False, prog_name="fcn-trt")
     except USAGE_ERROR as error:
         terminal.error(_usage_sentence(error))
         status = 2
+    except LimitError as error:
+        terminal.error(str(error))
+        status = 2
     except (KeyboardInterrupt, typer.Abort):
         status = 130
-    except (FcnTrtError, ValueError, OSError) as error:
-        if debug:
+    except SystemExit:
+        raise
+    except BaseException as error:  # some libraries' errors are no Exception
+        if "--debug" in given:
             raise
-        terminal.error(str(error))
-        status = 1
-    except ImportError as error:
-        if debug:
-            raise
-        terminal.error(missing_sentence(error))
+        terminal.error(sentence_of(error, given))
         status = 1
     if status == 130:
         terminal.interrupted()
@@ -92,23 +91,56 @@ def _usage_sentence(error: Any) -> str:
     return f"{error.format_message().rstrip('.')}; see `{command} --help`"
 
 
+_FLAGS = ("--debug", "--verbose", "-v")
+_LIMITS = {limit.option: limit for limit in (MAX_PIXELS, MAX_BYTES)}
+
+
+def _in_front(arguments: list[str]) -> list[str]:
+    """The command line with the options of every command before it, wherever they were written."""
+    moved: list[str] = []
+    others: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--":
+            return [*moved, *others, word, *rest]
+        name, equals, _ = word.partition("=")
+        if name in _LIMITS and not equals:
+            value = next(rest, None)
+            if value is None:
+                raise typer.BadParameter("it needs a number", param_hint=f"'{name}'")
+            moved += [word, value]
+        elif name in _LIMITS or word in _FLAGS:
+            moved.append(word)
+        else:
+            others.append(word)
+    return [*moved, *others]
+
+
 @app.callback(invoke_without_command=True)
 def _options(
     context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+    max_pixels: Annotated[
+        str | None,
+        typer.Option(metavar="N", help=f"Of an image or a frame; {MAX_PIXELS.default} by default."),
+    ] = None,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(metavar="N", help=f"Of a file that is read; {MAX_BYTES.default} by default."),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    """Options before the command; --debug, anywhere, shows where an error comes from."""
-    level = logging.INFO if verbose else logging.WARNING
-    printed = logging.StreamHandler()
-    printed.setLevel(level)
-    form = "%(levelname)s %(name)s: %(message)s"
-    logging.basicConfig(level=level, format=form, handlers=[printed])
-    terminal.say_what_is_assumed(is_logged=verbose)
+    """Options of every command, before it or behind it."""
+    terminal.begin(is_verbose=verbose, is_traced=debug)
+    for limit, text in ((MAX_PIXELS, max_pixels), (MAX_BYTES, max_bytes)):
+        if text is not None:
+            limit.set(text)
+        _ = limit.value  # a number of the environment that is none is refused at once
     if version:
-        typer.echo(__version__)
+        terminal.show(__version__)
     elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        context.get_help()  # which prints it
         raise typer.Exit(2)
 
 

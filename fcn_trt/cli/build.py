@@ -16,11 +16,14 @@ from fcn_trt.cli.common import (
     KeepOption,
     MethodOption,
     NoCheckOption,
+    TrustOption,
+    WeightsHashOption,
     as_usage,
     bad_option,
     in_words_of_options,
     parse_checking,
     parse_target,
+    parse_trust,
     parse_type,
     parse_word,
     print_json,
@@ -30,6 +33,7 @@ from fcn_trt.cli.common import (
 from fcn_trt.engine.options import BuildOptions, parse_bytes
 
 if TYPE_CHECKING:
+    from fcn_trt.model.weights import Trust
     from fcn_trt.pipeline.plan import StepName
     from fcn_trt.pipeline.run import Made
 
@@ -56,6 +60,8 @@ def build(
     stop: Annotated[
         str | None, typer.Option(help="Last step of a recipe: export or type; --out is its ONNX.")
     ] = None,
+    trust: TrustOption = False,
+    weights_sha256: WeightsHashOption = None,
     target: Annotated[str | None, typer.Option(help="openvino, tensorrt or tensorrt-rtx.")] = None,
     precision: Annotated[
         str | None,
@@ -116,9 +122,10 @@ def build(
                 "SOURCE", "a recipe says everything itself; edit it, or build an ONNX file"
             )
         last = cast("StepName | None", parse_word(stop, ("export", "type"), "--stop"))
-        made = _from_recipe(source, network, last, out)
+        made = _from_recipe(source, network, last, out, parse_trust(trust, weights_sha256))
     else:
-        refuse("only a recipe takes it", network=network, stop=stop)
+        only = {"network": network, "stop": stop, "trust": trust or None}
+        refuse("only a recipe takes it", **only, weights_sha256=weights_sha256)
         if out is None:
             raise bad_option("--out", "an ONNX file needs it")
         checking = parse_checking(accept, no_check)
@@ -153,7 +160,9 @@ def build(
         terminal.show(terminal.inspection_table(made.bundle, obstacle(made.bundle)))
 
 
-def _from_recipe(path: Path, network: Path | None, stop: StepName | None, out: Path | None) -> Made:
+def _from_recipe(
+    path: Path, network: Path | None, stop: StepName | None, out: Path | None, trust: Trust
+) -> Made:
     """Do the steps of a recipe whose inputs changed, and say which those are."""
     from fcn_trt.pipeline.recipe import build_recipe, read_recipe
 
@@ -161,6 +170,8 @@ def _from_recipe(path: Path, network: Path | None, stop: StepName | None, out: P
     if stop is not None and out is None:
         raise bad_option("--out", "--stop needs it, for the ONNX file")
     with terminal.watch(says_steps=True) as watcher:
-        made = build_recipe(recipe, network=network, stop=stop, out=out, watcher=watcher)
+        made = build_recipe(
+            recipe, network=network, stop=stop, out=out, trust=trust, watcher=watcher
+        )
     terminal.step(made.describe())
     return made

@@ -20,6 +20,7 @@ from fcn_trt.labels import LabelSet, find_label_set
 from fcn_trt.spec import NO_LABEL, FloatPrecision, Precision, Size, parse_size
 
 if TYPE_CHECKING:
+    from fcn_trt.model.weights import Trust
     from fcn_trt.pipeline.plan import Checking, Plan, Type
     from fcn_trt.pipeline.run import Made
 
@@ -37,6 +38,8 @@ __all__ = [
     "OptionalSize",
     "RebuildOption",
     "SizeOption",
+    "TrustOption",
+    "WeightsHashOption",
     "as_usage",
     "bad_option",
     "in_words_of_options",
@@ -47,6 +50,7 @@ __all__ = [
     "parse_precision",
     "parse_size_of",
     "parse_target",
+    "parse_trust",
     "parse_type",
     "parse_word",
     "plain",
@@ -124,6 +128,13 @@ KeepOption = Annotated[
         "--keep-float",
         help="Convolution to leave in floating point: its node's name, first or last; repeatable.",
     ),
+]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Take a file that is named as a published one as that.")
+]
+WeightsHashOption = Annotated[
+    str | None,
+    typer.Option("--weights-sha256", help="SHA-256 that the checkpoint must have, all 64 digits."),
 ]
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of the engine bundle.")]
 
@@ -209,6 +220,14 @@ def parse_checking(accept: float | None, no_check: bool) -> Checking:
 
     with in_words_of_options():
         return Checking(is_on=not no_check, accept=accept)
+
+
+def parse_trust(trust: bool, weights_sha256: str | None) -> Trust:
+    """What --trust and --weights-sha256 vouch for."""
+    from fcn_trt.model.weights import Trust
+
+    with in_words_of_options():
+        return Trust(is_given=trust, sha256=weights_sha256)
 
 
 def require_labels(labels: Path | None, **given: object) -> None:
@@ -306,8 +325,8 @@ def missing_sentence(error: ImportError) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a result for machines: paths as text, what is not a number as null."""
-    typer.echo(json.dumps(plain(value), allow_nan=False))
+    """Print a result for machines: paths as text, what is not a number as null, all in ASCII."""
+    typer.echo(json.dumps(plain(value), allow_nan=False).replace("\x7f", "\\u007f"))
 
 
 def plain(value: Any) -> Any:

@@ -149,7 +149,8 @@ def _say(page: Summary, *, as_json: bool) -> None:
         print_json(page.to_dict())
         return
     found = page.comparison
-    terminal.show(f"A: {page.first.name}\nB: {page.second.name}")
+    terminal.show(f"A: {page.first.name}")
+    terminal.show(f"B: {page.second.name}")
     for title, rows in (
         (f"Labels on {found.images} images", summary_rows(found)),
         ("Classes, in percent", class_rows(found)),

@@ -1,29 +1,36 @@
-"""How results look to people: tables and bars on the terminal."""
+"""All that is printed: results for people and for machines, bars, logs, and what went wrong.
+
+Nothing else in this package prints, and this prints through `fcn_trt.console` alone.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
+import io
 import logging
 import math
+import re
+import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
     SpinnerColumn,
     TaskID,
-    TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
 
+from fcn_trt.console import PlainConsole, Words, progress
+from fcn_trt.model.download import show_downloads
 from fcn_trt.spec import format_size
 
 if TYPE_CHECKING:
@@ -37,6 +44,7 @@ if TYPE_CHECKING:
     from fcn_trt.video.loop import Progress as LoopProgress
 
 __all__ = [
+    "begin",
     "build_bar",
     "count_bar",
     "error",
@@ -49,17 +57,16 @@ __all__ = [
     "loop_bar",
     "loop_sentence",
     "percent",
-    "say_what_is_assumed",
     "show",
     "step",
     "table",
+    "trace",
     "watch",
     "written",
 ]
 
-# Nothing that is printed is markup: paths and class names may hold square brackets.
-stderr = Console(stderr=True, highlight=False, markup=False)
-stdout = Console(highlight=False, markup=False)
+stderr = PlainConsole(stderr=True)
+stdout = PlainConsole()
 
 PIPE_WIDTH = 200
 """Columns of a table that goes into a file or a pipe, where nothing needs to be folded."""
@@ -74,7 +81,30 @@ def show(result: Table | str) -> None:
 
 def error(sentence: str) -> None:
     """Say on stderr, in one line, what went wrong and what helps."""
-    stderr.print(f"error: {' '.join(sentence.splitlines())}", style="red", soft_wrap=True)
+    stderr.print(f"error: {_one_line(sentence)}", style="red", soft_wrap=True)
+
+
+def trace(problem: BaseException) -> None:
+    """Print on stderr where an error comes from; no line of its message begins like one of ours."""
+    for part in traceback.format_exception(problem):
+        first, *others = part.splitlines() or [""]
+        for line in (first, *(f"    {other}" for other in others)):
+            stderr.print(line, soft_wrap=True)
+
+
+def _trace_of(unseen: Any) -> None:
+    """What Python calls with an error that nobody can catch."""
+    if unseen.exc_value is not None:
+        trace(unseen.exc_value)
+
+
+def _one_line(text: str) -> str:
+    """What libraries say in several lines, and no endless word of what was typed."""
+    shortened = _ENDLESS.sub(r"\1[...]\2", text)
+    return " ".join(shortened.splitlines())
+
+
+_ENDLESS = re.compile(r"(\S{200})\S{200,}(\S{200})")
 
 
 def interrupted() -> None:
@@ -204,8 +234,8 @@ def _age(created: str) -> str:
 @contextmanager
 def build_bar() -> Iterator[Callable[[BuildPhase], None]]:
     """A bar for each phase that a builder is in, the inner ones indented."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    with _progress(*columns) as bar:
+    columns = (Words(), BarColumn(), MofNCompleteColumn())
+    with progress(stderr, *columns) as bar:
         shown: dict[str, tuple[TaskID, int]] = {}
 
         def advance(phase: BuildPhase) -> None:
@@ -274,13 +304,13 @@ def loop_bar(title: str) -> Iterator[Callable[[LoopProgress], None]]:
     """A bar with frames per second and latency, fed from `run_loop`'s on_progress."""
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
+        Words(),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[live]}", markup=False),
+        Words("live"),
         TimeRemainingColumn(),
     )
-    with _progress(*columns) as bar:
+    with progress(stderr, *columns) as bar:
         task = bar.add_task(title, total=None, live="")
 
         def advance(progress: LoopProgress) -> None:
@@ -294,15 +324,19 @@ def loop_bar(title: str) -> Iterator[Callable[[LoopProgress], None]]:
 @contextmanager
 def count_bar(title: str, total: int, *, done: int = 0) -> Iterator[Callable[[], None]]:
     """A bar of things that are counted, some of which may be done already."""
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with _progress(*columns) as bar:
+    columns = (Words(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with progress(stderr, *columns) as bar:
         task = bar.add_task(title, total=total, completed=done)
         yield lambda: bar.advance(task)
 
 
-def _progress(*columns: ProgressColumn) -> Progress:
-    """A bar that is seen on a terminal only; logs get the steps and the result."""
-    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+@contextmanager
+def _download_bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar of the bytes that came."""
+    columns = (Words(), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with progress(stderr, *columns) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
 
 
 def step(sentence: str) -> None:
@@ -317,20 +351,45 @@ class _Steps(logging.Handler):
         step(record.getMessage())
 
 
+class _Log(logging.Handler):
+    """Prints what this package and its libraries log or warn of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sentence = _one_line(record.getMessage())
+        stderr.print(f"{record.levelname} {record.name}: {sentence}", soft_wrap=True)
+        if record.exc_info and record.exc_info[1] is not None:
+            trace(record.exc_info[1])
+
+
 _STEPS = _Steps(logging.INFO)
 
 
-def say_what_is_assumed(*, is_logged: bool) -> None:
-    """Say what was taken of a checkpoint or an ONNX file, and what was assumed of it.
+def begin(*, is_verbose: bool, is_traced: bool) -> None:
+    """Let all be printed here: logs, warnings, and what was taken or assumed of a model.
 
     Args:
-        is_logged: Whether it is printed with the rest of what is done, and not again.
+        is_verbose: Whether what is done is logged, what is assumed with it.
+        is_traced: Whether Python is to print where the error comes from that ends it.
     """
+    if is_traced:
+        sys.excepthook = lambda _kind, problem, _trace: trace(problem)
+    # Errors that have nobody to go to; whoever took over their printing keeps it.
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = _trace_of
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _trace_of
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no locale's encoding ends a command
+    level = logging.INFO if is_verbose else logging.WARNING
+    logging.basicConfig(level=level, handlers=[_Log(level)])
+    logging.captureWarnings(True)
+    show_downloads(_download_bar)
     for name in ("fcn_trt.model", "fcn_trt.network"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         logger.removeHandler(_STEPS)
-        if not is_logged:
+        if not is_verbose:
             logger.addHandler(_STEPS)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Sequence
-from html import escape
+from html import escape as html_escape
 from pathlib import Path
+from urllib.parse import quote
 
 from fcn_trt.comparison.measure import WorstImage
 from fcn_trt.comparison.pictures import PANEL_LABELS, Panels
@@ -14,6 +16,7 @@ from fcn_trt.comparison.summary import Rows, Summary, caption, class_rows, summa
 from fcn_trt.comparison.thresholds import Verdict
 from fcn_trt.errors import OutputError
 from fcn_trt.files import write_atomic
+from fcn_trt.foreign import printable
 
 __all__ = ["PAGE_SUFFIXES", "html_page", "write_markdown", "write_page"]
 
@@ -67,10 +70,10 @@ def html_page(page: Summary) -> str:
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1>",
-        f"<p>{comparison.images} images of {escape(page.images)}</p>",
-        *(f"<p>{escape(remark)}</p>" for remark in page.remarks),
+        f"<title>{_escape(title)}</title><style>{_STYLE}</style></head><body>",
+        f"<h1>{_escape(title)}</h1>",
+        f"<p>{comparison.images} images of {_escape(page.images)}</p>",
+        *(f"<p>{_escape(remark)}</p>" for remark in page.remarks),
         *map(_html_verdict, page.verdicts),
         _html_table(summary_rows(comparison)),
         "<h2>Sides</h2>",
@@ -85,21 +88,26 @@ def html_page(page: Summary) -> str:
     return "\n".join([*parts, "</body></html>", ""])
 
 
+def _escape(text: str) -> str:
+    """Text that HTML shows as it is, in one line."""
+    return html_escape(printable(text))
+
+
 def _html_verdict(verdict: Verdict) -> str:
     word, css = ("passed", "good") if verdict.passed else ("failed", "bad")
-    return f'<p class="{css}"><b>{word}</b>: {escape(verdict.describe())}</p>'
+    return f'<p class="{css}"><b>{word}</b>: {_escape(verdict.describe())}</p>'
 
 
 def _html_table(rows: Rows, *, css: str = "", colours: Sequence[str] = ()) -> str:
     """A table; each row gets a swatch where there are colours."""
     header, *body = rows
     lines = [f'<div class="wide"><table class="{css}"><thead><tr>']
-    lines += [f'<th scope="col">{escape(cell)}</th>' for cell in header]
+    lines += [f'<th scope="col">{_escape(cell)}</th>' for cell in header]
     lines.append("</tr></thead><tbody>")
     for index, row in enumerate(body):
-        first, *others = map(escape, row)
+        first, *others = map(_escape, row)
         if colours:
-            swatch = f'<span class="swatch" style="background:{escape(colours[index])}"></span>'
+            swatch = f'<span class="swatch" style="background:{_escape(colours[index])}"></span>'
             first = swatch + first
         cells = [f'<th scope="row">{first}</th>', *(f"<td>{cell}</td>" for cell in others)]
         lines.append(f"<tr>{''.join(cells)}</tr>")
@@ -110,12 +118,12 @@ def _html_image(image: WorstImage[Panels]) -> str:
     figures = []
     for panel, label in PANEL_LABELS.items():
         data = base64.b64encode(getattr(image.picture, panel)).decode()
-        alt = escape(f"{image.name}: {label}")
+        alt = _escape(f"{image.name}: {label}")
         figures.append(
             f'<figure><img alt="{alt}" src="data:image/jpeg;base64,{data}">'
-            f"<figcaption>{escape(label)}</figcaption></figure>"
+            f"<figcaption>{_escape(label)}</figcaption></figure>"
         )
-    return f'<h3>{escape(caption(image))}</h3>\n<div class="panels">{"".join(figures)}</div>'
+    return f'<h3>{_escape(caption(image))}</h3>\n<div class="panels">{"".join(figures)}</div>'
 
 
 def write_markdown(page: Summary, path: Path) -> None:
@@ -183,9 +191,10 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#!|~&])")
 
 def _plain(text: str) -> str:
     """Text that Markdown shows as it is, in one line."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", printable(" ".join(text.split())))
 
 
 def _link(text: str) -> str:
     """A folder's name within the angle brackets of a link."""
-    return re.sub(r"([<>\\])", r"\\\1", text)
+    shown = "".join(c if c.isprintable() else quote(os.fsencode(c)) for c in text)
+    return re.sub(r"([<>\\])", r"\\\1", shown)

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict
 
+from fcn_trt.foreign import is_whole_number
 from fcn_trt.spec import Precision
 
 __all__ = [
@@ -108,7 +109,7 @@ def parse_bytes(text: str) -> int:
     Raises:
         ValueError: the text has another form, or is not at least 1 byte.
     """
-    match = re.fullmatch(r"(\d+)\s*(B|KiB|MiB|GiB)?", text.strip(), re.ASCII)
+    match = re.fullmatch(r"(\d{1,18})\s*(B|KiB|MiB|GiB)?", text.strip(), re.ASCII)
     amount = int(match[1]) * _UNITS[match[2] or "B"] if match else 0
     if amount < 1:
         raise ValueError(f"{text!r} is no amount of memory, such as 512MiB or 2GiB")
@@ -125,7 +126,7 @@ def parse_capability(text: str) -> tuple[int, int]:
         ValueError: the text has another form.
     """
     parts = text.split(".")
-    if len(parts) != 2 or not all(p.isdecimal() and p.isascii() for p in parts):
+    if len(parts) != 2 or not all(map(is_whole_number, parts)):
         raise ValueError(f"compute capability {text!r} is not MAJOR.MINOR, such as 8.7")
     return int(parts[0]), int(parts[1])
 

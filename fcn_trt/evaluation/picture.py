@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fcn_trt.errors import MissingExtraError
 from fcn_trt.files import write_atomic
+from fcn_trt.foreign import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,10 +44,28 @@ def save(figure: Figure, path: Path, *, dots_per_inch: int = DOTS_PER_INCH) -> N
     Raises:
         OutputError: it cannot be written.
     """
+    import matplotlib as mpl
+
+    _write_as_text(figure)
     data = io.BytesIO()
-    # Without the library's version in it.
-    figure.savefig(data, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    with mpl.rc_context({"text.parse_math": False}):  # of ticks that are made as it draws
+        # Without the library's version in it.
+        figure.savefig(data, format="png", dpi=dots_per_inch, metadata={"Software": None})
     write_atomic(path, data.getvalue())
+
+
+def _write_as_text(figure: Figure) -> None:
+    """Have names of others written as they are: no formulas, lines and control characters."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import FuncFormatter
+
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if isinstance(axis.get_major_formatter(), FuncFormatter):  # so its ticks have names
+            names = [printable(label.get_text()) for label in axis.get_ticklabels()]
+            axis.set_ticks(axis.get_ticklocs(), names)
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(printable(text.get_text()))
 
 
 def require_matplotlib() -> None:

@@ -165,7 +165,7 @@ def load_checkpoint(
         )
     return LoadedModel(
         module=module.eval(),
-        weights=file.published.name if file.published else file.path.name,
+        weights=file.published.name if file.published else printable(file.path.name),
         labels=named,
         source_sha256=file.sha256,
         licence=meta.licence,

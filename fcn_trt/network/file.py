@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.files import sha256
+from fcn_trt.foreign import printable
 from fcn_trt.spec import Spec, parse_spec
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def content_sha256(path: Path) -> str:
         digests = [sha256(_beside(path, name)) for name in names]
     except OSError as error:
         raise OnnxError(f"{error.filename} cannot be read: {error.strerror}") from error
-    return " ".join([path.name, hashlib.sha256(data).hexdigest(), *digests])
+    return " ".join([printable(path.name), hashlib.sha256(data).hexdigest(), *digests])
 
 
 def _beside(path: Path, name: str) -> Path:

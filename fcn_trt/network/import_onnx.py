@@ -25,6 +25,7 @@ import onnx
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.files import sha256
+from fcn_trt.foreign import printable
 from fcn_trt.input_format import InputFormat, Rgb
 from fcn_trt.labels import LabelSet, binary_label_set, label_set_for
 from fcn_trt.network.contract import (
@@ -295,9 +296,9 @@ def _spec(
     std: Rgb,
 ) -> Spec:
     return Spec(
-        model=path.stem,
+        model=printable(path.stem),
         family="onnx",
-        weights=path.name,
+        weights=printable(path.name),
         labels=labels.name,
         classes=labels.classes,
         palette=labels.palette,

@@ -38,7 +38,7 @@ from fcn_trt.machine import (
     installed_version,
     this_machine,
 )
-from fcn_trt.model.weights import ModelSource, find_model
+from fcn_trt.model.weights import NO_TRUST, ModelSource, Trust, find_model
 from fcn_trt.network.file import Network, content_sha256
 from fcn_trt.spec import (
     NO_LABEL,
@@ -120,6 +120,7 @@ class Export:
         size: (height, width) of the input in pixels.
         weights: Of an architecture: a path, a published name, or "random[:SEED]"; None takes the
             best published ones.
+        trust: What the user vouches for of the checkpoint.
         batch: Images per inference.
         labels: Classes and colours; None takes the checkpoint's own, or numbers them.
         input: What is known of how its input was made; what is not said is the checkpoint's own, or
@@ -148,6 +149,7 @@ class Export:
     model: str
     size: Size
     weights: str | None = None
+    trust: Trust = NO_TRUST
     batch: int = 1
     labels: LabelSet | None = None
     input: InputFormat = InputFormat()
@@ -167,6 +169,8 @@ class Export:
             raise PlanError("images", "they are what it is checked on; leave one of the two out")
         if self.is_import and self.weights is not None:
             raise PlanError("weights", "an .onnx file carries its weights; leave them out")
+        if self.is_import and self.trust != NO_TRUST:
+            raise PlanError(self.trust.field, "it is about a checkpoint, and not an .onnx file")
         if self.output is not None and not self.is_import:
             raise PlanError("output", "only an .onnx model has outputs to choose; leave it out")
         if self.average is not None and self.is_import:
@@ -211,7 +215,7 @@ class Export:
             PlanError: the model is unknown, or carries weights of its own beside those given.
             WeightsError: its weights cannot be found, downloaded or trusted.
         """
-        return find_model(self.model, self.weights)
+        return find_model(self.model, self.weights, self.trust)
 
     def load(self) -> LoadedModel:
         """The torch module of a checkpoint, with its weights.

@@ -20,7 +20,7 @@ from fcn_trt.errors import OnnxError, PlanError, RecipeError
 from fcn_trt.input_format import InputFormat
 from fcn_trt.labels import LabelSet, find_label_set, named_label_set
 from fcn_trt.model.architecture import ARCHITECTURES
-from fcn_trt.model.weights import published_names
+from fcn_trt.model.weights import NO_TRUST, Trust, published_names
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import Checking, Compile, Export, Plan, StepName, Type
 from fcn_trt.pipeline.recipe_file import (
@@ -84,6 +84,22 @@ class Recipe:
             step = None if is_typed else self.type
             return Plan(source=begin, type=step, compile=self.compile)
 
+    def trusting(self, trust: Trust) -> Recipe:
+        """The same with what the user vouches for of its checkpoint.
+
+        Raises:
+            PlanError: it begins with no checkpoint, or names another hash.
+        """
+        if trust == NO_TRUST:
+            return self
+        if self.export is None or self.model is not None:
+            raise PlanError(trust.field, "it is about a checkpoint, and not an .onnx file")
+        own = self.export.trust.sha256
+        if None not in (own, trust.sha256) and own != trust.sha256:
+            raise PlanError("weights_sha256", f"it says {own}, and {trust.sha256} was asked for")
+        both = Trust(is_given=trust.is_given, sha256=trust.sha256 or own)
+        return replace(self, export=replace(self.export, trust=both))
+
     @staticmethod
     def _own(model: Path | None) -> Network | None:
         """The model, if it is an ONNX file that this package wrote."""
@@ -137,6 +153,7 @@ def build_recipe(
     network: Path | None = None,
     stop: StepName | None = None,
     out: Path | None = None,
+    trust: Trust = NO_TRUST,
     store: Store | None = None,
     watcher: Watcher = SILENT,
 ) -> Made:
@@ -147,6 +164,7 @@ def build_recipe(
         network: An ONNX file to begin with instead of the recipe's model.
         stop: The last step to do; None does all.
         out: What to write instead of the recipe's own output.
+        trust: What the user vouches for of its checkpoint, besides what it says itself.
         store: Where networks in between are kept; None takes the user's cache.
 
     Raises:
@@ -154,8 +172,8 @@ def build_recipe(
         MissingExtraError, WeightsError, CheckpointError, OnnxError, SourceError, EngineError,
             BundleError, OutputError, ValueError: as the steps say.
     """
-    plan = recipe.plan(network)
     with _in_words_of(recipe.path):
+        plan = recipe.trusting(trust).plan(network)
         if stop is not None:
             plan = replace(
                 plan,
@@ -215,6 +233,8 @@ def _check_ends(path: Path, table: RecipeTable, *, is_onnx: bool) -> None:
         raise missing(path, "size")
     if not is_onnx and table.target is not None and table.precision is None:
         raise missing(path, "precision")
+    if is_onnx and table.weights_sha256 is not None:
+        raise invalid(path, "weights_sha256", "it is about a checkpoint, and not an .onnx file")
     if table.target is None and table.device != DeviceTable(name=table.device.name):
         raise invalid(path, "device", "its limits are those of a target; name one")
     if table.output is not None and (table.output.endswith(".onnx") != (table.target is None)):
@@ -229,6 +249,7 @@ def _export(path: Path, table: RecipeTable) -> Export:
         model=_path(path, table.model, lambda text: text in ARCHITECTURES),
         size=table.size,
         weights=table.weights and _path(path, table.weights, _is_random),
+        trust=Trust(sha256=table.weights_sha256),
         batch=table.batch,
         labels=_labels(path, table),
         input=_input(path, table),

@@ -144,6 +144,7 @@ class RecipeTable:
 
     model: _Text
     weights: _Text | None = None
+    weights_sha256: _Text | None = None
     labels: _Labels | None = None
     onnx_output: _Text | None = None
     size: _Pixels | None = None

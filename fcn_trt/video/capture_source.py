@@ -13,9 +13,10 @@ import numpy as np
 
 from fcn_trt.errors import SourceError
 from fcn_trt.files import Closing
-from fcn_trt.foreign import require_regular
+from fcn_trt.foreign import is_whole_number, require_regular
 from fcn_trt.images import require_pixels
 from fcn_trt.spec import Frame, Size
+from fcn_trt.video.opencv_name import opencv_name, require_opencv_name
 from fcn_trt.video.protocols import VideoInfo
 
 __all__ = ["CaptureSource", "open_camera", "open_file", "open_stream", "quiet_opencv"]
@@ -47,8 +48,8 @@ def open_file(path: Path) -> CaptureSource:
         require_regular(path)
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from error
-    with quiet_opencv():
-        capture = cv2.VideoCapture(str(path), file_backend())
+    with quiet_opencv(), opencv_name(path) as name:
+        capture = cv2.VideoCapture(name, file_backend())
     if not capture.isOpened():
         raise SourceError(
             f"{path} is not a video that OpenCV can read: it is damaged, cut off, or something "
@@ -75,9 +76,10 @@ def open_camera(
         wishes += [(cv2.CAP_PROP_FRAME_HEIGHT, size[0]), (cv2.CAP_PROP_FRAME_WIDTH, size[1])]
     if rate_fps is not None:
         wishes += [(cv2.CAP_PROP_FPS, rate_fps)]
+    require_opencv_name(uri)
     with quiet_opencv():
         capture = cv2.VideoCapture(
-            int(uri) if uri.isdecimal() else uri, _backend_or_any(cv2.CAP_V4L2)
+            min(int(uri), 2**31 - 1) if is_whole_number(uri) else uri, _backend_or_any(cv2.CAP_V4L2)
         )
         for prop, value in wishes:
             capture.set(prop, value)
@@ -116,6 +118,7 @@ def open_stream(uri: str, *, timeout_s: float = 10.0) -> CaptureSource:
             *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, milliseconds),
         ]
         hint = "check the address, and that this machine can reach it"
+    require_opencv_name(uri)
     with quiet_opencv():
         capture = cv2.VideoCapture(uri, backend, settings)
     if not capture.isOpened():

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from fcn_trt.errors import SourceError
 from fcn_trt.files import Closing
+from fcn_trt.foreign import is_whole_number
 from fcn_trt.scene.scene import StreetScene, require_drawable
 from fcn_trt.spec import Frame, Size, parse_size
 from fcn_trt.video.protocols import VideoInfo
@@ -65,8 +66,8 @@ def open_scene(uri: str) -> SceneSource:
     _, _, rest = uri.partition(":")
     seed, _, size = rest.partition(":")
     try:
-        if not seed.isdecimal() and seed:
-            raise ValueError(f"the seed {seed!r} is no whole number")
+        if seed and not is_whole_number(seed):
+            raise ValueError(f"the seed {seed!r} is no whole number of up to 18 digits")
         return SceneSource(int(seed or 0), size=parse_size(size or "256x512"), frame_count=None)
     except ValueError as error:
         raise SourceError(f"source {uri!r} is not scene[:SEED[:HxW]]: {error}") from error

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from fcn_trt.errors import SourceError
+from fcn_trt.foreign import is_whole_number
 from fcn_trt.images import IMAGE_SUFFIXES
 from fcn_trt.spec import Size
 from fcn_trt.video.capture_source import CaptureSource, open_camera, open_file, open_stream
@@ -52,7 +53,7 @@ def open_source(
     """
     if uri == "scene" or uri.startswith("scene:"):
         return open_scene(uri)
-    if uri.isdecimal() or uri.startswith("/dev/video"):
+    if is_whole_number(uri) or uri.startswith("/dev/video"):
         return open_camera(uri, size=camera_size, rate_fps=camera_rate_fps)
     if camera_size is not None or camera_rate_fps is not None:
         raise ValueError(f"{uri!r} is no camera, so no size or rate can be asked of it")

@@ -15,6 +15,7 @@ from fcn_trt.errors import SinkError
 from fcn_trt.files import Closing
 from fcn_trt.spec import Frame, LabelMap, Result, Size
 from fcn_trt.video.capture_source import file_backend, quiet_opencv
+from fcn_trt.video.opencv_name import opencv_name
 
 __all__ = ["VIDEO_CODECS", "VideoFileSink"]
 
@@ -164,9 +165,9 @@ class VideoFileSink(Closing):
     def _open(self, size: Size) -> cv2.VideoWriter:
         codec = VIDEO_CODECS[self._path.suffix.lower()]
         height, width = size
-        with quiet_opencv():
+        with quiet_opencv(), opencv_name(self._temporary) as name:
             writer = cv2.VideoWriter(
-                str(self._temporary),
+                name,
                 file_backend(),
                 cv2.VideoWriter.fourcc(*codec),
                 self._rate_fps,
@@ -189,7 +190,7 @@ class VideoFileSink(Closing):
 
         It is an estimate where the container stores none, and 0 where nobody knows.
         """
-        capture = cv2.VideoCapture(str(self._temporary), file_backend())
+        capture = self._reopened()
         try:
             stated = capture.get(cv2.CAP_PROP_FRAME_COUNT)
             if not 1 <= stated < 2**31:  # also NaN
@@ -201,7 +202,7 @@ class VideoFileSink(Closing):
 
     def _decodable_frames(self) -> int:
         """Count them one by one, which takes about as long as writing did."""
-        capture = cv2.VideoCapture(str(self._temporary), file_backend())
+        capture = self._reopened()
         try:
             found = 0
             while capture.grab():
@@ -209,6 +210,10 @@ class VideoFileSink(Closing):
             return found
         finally:
             capture.release()
+
+    def _reopened(self) -> cv2.VideoCapture:
+        with opencv_name(self._temporary) as name:
+            return cv2.VideoCapture(name, file_backend())
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._folder.name).free

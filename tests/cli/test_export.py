@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from fcn_trt.engine.bundle import load_bundle
+from fcn_trt.files import sha256
+from fcn_trt.model.weights import published_for
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import read_spec
 
@@ -161,3 +165,41 @@ class TestRecipe:
     )
     def test_what_cannot_be_names_its_key(self, cli, here, text, message):
         assert message in self.build(cli, here, text + "\n").sentence
+
+
+class TestTrust:
+    @pytest.fixture
+    def digest(self, here, monkeypatch):
+        """SHA-256 of the checkpoint, whose first 32 bits are now those of a published one."""
+        digest = sha256(Path("my.pth"))
+        entry = replace(published_for("fcn_r18-d8")[0], name="theirs", sha256_prefix=digest[:8])
+        monkeypatch.setattr("fcn_trt.model.weights.registry", lambda: (entry,))
+        monkeypatch.setenv("XDG_DATA_HOME", str(Path.cwd() / "data"))
+        return digest
+
+    def test_it_is_said_what_a_file_is_only_named_as(self, cli, digest):
+        done = export(cli)
+        assert ":: my.pth is named as theirs by the first 32 bits of its SHA-256" in done.err
+        assert "with weights my.pth to" in done.err
+
+    @pytest.mark.parametrize("option", [["--trust"], ["--weights-sha256"]])
+    def test_trusted_file_is_taken_as_the_published_one(self, cli, digest, option):
+        hashes = [digest] if option == ["--weights-sha256"] else []
+        done = export(cli, *option, *hashes, "--labels", "labels.txt")
+        assert f":: my.pth is taken as theirs on your word; its SHA-256, {digest}" in done.err
+        assert "with weights theirs to" in done.err
+
+    def test_hash_that_is_none_or_another_is_refused(self, cli, digest):
+        done = export(cli, "--weights-sha256", "abc")
+        assert (done.status, "'--weights-sha256': 'abc' is not the 64" in done.sentence) == (
+            2,
+            True,
+        )
+        done = export(cli, "--weights-sha256", "a" * 64)
+        assert (done.status, f"{'a' * 64} was asked for" in done.sentence) == (1, True)
+
+    @pytest.mark.parametrize("option", [["--trust"], ["--weights-sha256", "a" * 64]])
+    def test_only_recipes_have_a_checkpoint_to_build_of(self, cli, here, option):
+        done = cli("build", "x.onnx", "--out", "b", *option)
+        assert done.status == 2
+        assert f"'{option[0]}': only a recipe takes it" in done.sentence

@@ -4,11 +4,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from fcn_trt.cli import terminal
 from fcn_trt.cli.evaluate import figures_table
 from fcn_trt.cli.models import models_table
+from fcn_trt.console import PlainConsole
 from fcn_trt.doctor import Finding
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.manifest import FileRecord
@@ -35,14 +35,14 @@ def screen(monkeypatch):
     """A terminal of 80 columns as both streams; returns what it was sent."""
     stream = io.StringIO()
     for name in ("stdout", "stderr"):
-        console = Console(file=stream, width=80, force_terminal=True, color_system=None)
+        console = PlainConsole(file=stream, width=80, force_terminal=True, color_system=None)
         monkeypatch.setattr(terminal, name, console)
     return stream
 
 
 def shown(table, width=80):
     stream = io.StringIO()
-    Console(file=stream, width=width, markup=False).print(table)
+    PlainConsole(file=stream, width=width).print(table)
     return stream.getvalue()
 
 

@@ -176,3 +176,22 @@ def test_file_where_the_pictures_go_is_refused(page, tmp_path):
     with pytest.raises(OutputError, match=r"p_files cannot be made: a file is in its way"):
         write_page(page, tmp_path / "p.md")
     assert not (tmp_path / "p.md").exists()
+
+
+UNPRINTED = "a\x1b[2J\n# b\u202ec\udcff\x9b\u2028.png"
+
+
+@pytest.mark.parametrize("suffix", [".html", ".md"])
+def test_name_that_no_terminal_and_no_encoding_takes_is_shown_escaped(page, tmp_path, suffix):
+    worst = [dataclasses.replace(image, name=UNPRINTED) for image in page.comparison.worst]
+    found = dataclasses.replace(page.comparison, worst=tuple(worst))
+    hostile = dataclasses.replace(page, comparison=found, images=UNPRINTED)
+    path = tmp_path / f"p\udcff{suffix}"
+    write_page(hostile, path)
+    text = path.read_text(encoding="utf-8")
+    assert all(line.isprintable() for line in text.splitlines())
+    assert r"\x1b" in text.replace(r"\\", "\\").replace(r"\[", "[")
+    assert not any(line.startswith("# b") for line in text.splitlines())
+    if suffix == ".md":
+        assert "p%FF_files/01-frame.jpg" in text
+        assert (tmp_path / "p\udcff_files" / "01-frame.jpg").is_file()

@@ -8,7 +8,9 @@ from PIL import Image
 
 from fcn_trt.errors import MissingExtraError, OutputError
 from fcn_trt.evaluation.confusion_picture import draw_confusion, write_confusion_picture
+from fcn_trt.evaluation.picture import save
 from fcn_trt.evaluation.scores import Scores
+from fcn_trt.foreign import printable
 from fcn_trt.labels import label_set
 
 
@@ -95,3 +97,16 @@ def test_missing_matplotlib_is_one_sentence(monkeypatch, tmp_path):
     found = evaluation(("a", "b"), [[0, 1]], [[0, 0]])
     with pytest.raises(MissingExtraError, match=r"needs matplotlib, .*: pip install matplotlib$"):
         write_confusion_picture(found, tmp_path / "a.png", title="t")
+
+
+NAMES = ["$\\frac{", "cost $a$ b", "a\nb", "\x1b[2J", r"a\$b$c$", "a\udcffb"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_name_is_neither_formula_nor_control_character(tmp_path, name):
+    figure = draw_confusion(evaluation((name, "road"), [[0, 1]], [[0, 1]]), title=name)
+    save(figure, tmp_path / "c.png")
+    (axes,) = figure.axes
+    written = [axes.title, axes.get_xticklabels()[0], axes.get_yticklabels()[0]]
+    assert [text.get_text() for text in written] == [printable(name)] * 3
+    assert not any(text.get_parse_math() for text in written)

@@ -8,15 +8,23 @@ import torch
 from fcn_trt.calibration.cache import read_calibration, write_calibration
 from fcn_trt.calibration.calibrate import calibrate
 from fcn_trt.calibration.images import RangeImages
-from fcn_trt.errors import CalibrationError, CheckpointError, OnnxError, OutputError, WeightsError
+from fcn_trt.errors import (
+    CalibrationError,
+    CheckpointError,
+    OnnxError,
+    OutputError,
+    PlanError,
+    WeightsError,
+)
 from fcn_trt.files import sha256
 from fcn_trt.labels import label_set
 from fcn_trt.model import weights as published_weights
 from fcn_trt.model.architecture import ARCHITECTURES, architecture
 from fcn_trt.model.load import load_model
 from fcn_trt.model.profile import default_labels
-from fcn_trt.model.weights import find_model
+from fcn_trt.model.weights import Trust, find_model
 from fcn_trt.network.contract import load_network
+from fcn_trt.pipeline.plan import Export
 from fcn_trt.precision.qdq import convolution_names
 from fcn_trt.precision.type_network import type_network
 from fcn_trt.spec import ShapeRange, read_spec
@@ -89,7 +97,7 @@ def test_random_weights_take_the_family_s_labels_or_those_that_were_asked():
 
 @pytest.fixture
 def published(checkpoint, tmp_path, monkeypatch):
-    """The checkpoint as published weights that were fetched already; returns their name."""
+    """The checkpoint as published weights that were put into the cache; returns their name."""
     entry = published_weights.PublishedWeights(
         name="fcn_r18-d8_64x64_1k_camvid",
         model="fcn_r18-d8",
@@ -102,6 +110,7 @@ def published(checkpoint, tmp_path, monkeypatch):
         measured_on="CamVid val",
     )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setattr(published_weights, "registry", lambda: (entry,))
     folder = tmp_path / "cache" / "fcn_trt" / "weights"
     folder.mkdir(parents=True)
@@ -109,10 +118,34 @@ def published(checkpoint, tmp_path, monkeypatch):
     return entry.name
 
 
-def test_name_of_published_weights_is_a_model(published):
+def test_name_of_published_weights_is_a_model_once_they_are_trusted(published):
+    with pytest.raises(WeightsError, match="which is no proof"):
+        loaded(published)
+    find_model(published, trust=Trust(is_given=True))
     found = loaded(published)
     assert (found.module.arch.name, found.weights) == ("fcn_r18-d8", published)
     assert found.labels.name == "camvid"
+
+
+def test_what_is_trusted_is_part_of_the_key(checkpoint, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    entry = replace(
+        published_weights.published_for("fcn_r18-d8")[0], sha256_prefix=checkpoint.sha256[:8]
+    )
+    monkeypatch.setattr(published_weights, "registry", lambda: (entry,))
+    step = Export(model=str(checkpoint.path), size=SIZE)
+    unknown = step.inputs(None)
+    trusted = Export(model=step.model, size=SIZE, trust=Trust(sha256=checkpoint.sha256)).inputs(
+        None
+    )
+    assert {name for name in unknown if unknown[name] != trusted[name]} == {"weights"}
+    assert Export(model=step.model, size=SIZE).inputs(None) == trusted  # it is pinned now
+
+
+@pytest.mark.parametrize("trust", [Trust(is_given=True), Trust(sha256="a" * 64)])
+def test_onnx_file_is_nothing_to_trust(trust):
+    with pytest.raises(PlanError, match="it is about a checkpoint"):
+        Export(model="m.onnx", size=SIZE, trust=trust)
 
 
 def test_name_of_published_weights_takes_no_others(published):

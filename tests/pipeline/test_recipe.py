@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from fcn_trt.engine.options import BuildOptions
-from fcn_trt.errors import FcnTrtError, RecipeError
+from fcn_trt.errors import FcnTrtError, PlanError, RecipeError
 from fcn_trt.labels import label_set
 from fcn_trt.model.architecture import ARCHITECTURES
-from fcn_trt.model.weights import registry
+from fcn_trt.model.weights import NO_TRUST, Trust, registry
 from fcn_trt.pipeline.plan import Compile, Export, Plan, Type, float_beside
 from fcn_trt.pipeline.recipe import Recipe, read_recipe
 from fcn_trt.pipeline.run import run
@@ -202,9 +202,9 @@ class TestUnknownKey:
     def test_it_is_named_with_the_nearest_and_all_that_are_allowed(self, refusal):
         assert refusal(whole(percision='"fp16"')) == (
             "has an unknown key: percision (did you mean precision?); allowed there are model, "
-            "weights, labels, onnx_output, size, batch, precision, target, output, calibration, "
-            "method, keep_float, images, mean, std, scale, input_colour, threshold, ema, ignore, "
-            "check, accept, dynamic, device"
+            "weights, weights_sha256, labels, onnx_output, size, batch, precision, target, output, "
+            "calibration, method, keep_float, images, mean, std, scale, input_colour, threshold, "
+            "ema, ignore, check, accept, dynamic, device"
         )
 
     def test_in_a_table_it_is_named_with_the_keys_of_that_table(self, refusal):
@@ -537,3 +537,33 @@ class TestBeginningAndEnd:
     def test_network_of_which_nothing_is_left_to_do_is_refused(self, read, typed):
         with pytest.raises(RecipeError, match="there is nothing to do"):
             read('model = "typed.onnx"\nprecision = "bf16"\n').plan()
+
+
+HASHES = 'weights = "my.pth"\nweights_sha256 = "{}"\n'
+
+
+class TestTrust:
+    def test_hash_that_the_checkpoint_must_have_is_a_key(self, read):
+        recipe = read(HASHES.format("a" * 64) + WHOLE)
+        assert recipe.export.trust == Trust(sha256="a" * 64)
+        assert read(WHOLE).export.trust == NO_TRUST
+
+    @pytest.mark.parametrize("text", ["a" * 63, "A" * 64])
+    def test_what_is_no_hash_is_refused(self, refusal, text):
+        said = refusal(HASHES.format(text) + WHOLE)
+        assert said.startswith(f"is not valid at weights_sha256: '{text}' is not the 64 digits")
+
+    @pytest.mark.parametrize("size", ['"64x96"', ""])
+    def test_onnx_file_has_none(self, refusal, size):
+        said = refusal(f'weights_sha256 = "{"a" * 64}"\n' + whole(model='"m.onnx"', size=size))
+        assert "not valid at weights_sha256: it is about a checkpoint" in said
+
+    def test_who_builds_it_can_vouch_for_it(self, read):
+        recipe = read(HASHES.format("a" * 64) + WHOLE)
+        assert recipe.trusting(Trust(is_given=True)).export.trust == Trust(
+            is_given=True, sha256="a" * 64
+        )
+        with pytest.raises(PlanError, match=f"it says {'a' * 64}, and {'b' * 64} was asked"):
+            recipe.trusting(Trust(sha256="b" * 64))
+        with pytest.raises(PlanError, match="it is about a checkpoint"):
+            read(whole(model='"m.onnx"')).trusting(Trust(is_given=True))
