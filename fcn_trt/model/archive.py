@@ -13,7 +13,7 @@ from fcn_trt.model.inert_pickle import DamagedError
 
 __all__ = ["archive_names", "archive_records"]
 
-MAX_DIRECTORY_BYTES = 1 << 22
+MAX_DIRECTORY_BYTES = 1 << 21
 """A hundred for the record of each tensor, of which zipfile makes a thousand in memory."""
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _IS_ENCRYPTED = 1

@@ -24,7 +24,7 @@ __all__ = ["DamagedError", "Inert", "RefusedNameError", "kind_of", "read_pickle"
 
 MAX_PICKLE_BYTES = 1 << 28
 """Of one pickle: tensors lie outside, but arrays of curves inside, 40 MB in long trainings."""
-MAX_INSTRUCTIONS = 1 << 20
+MAX_INSTRUCTIONS = 1 << 19
 """Each makes at most a few hundred bytes; a ResNet101 with its optimiser's state has 50,000."""
 MAX_TEXT_BYTES = 1 << 19
 """What is longer is no text that is read, but the bytes of an array."""
@@ -104,10 +104,12 @@ class _Machine:
         self.instructions = self.text_bytes = 0
 
     def run(self) -> Any:
-        while (code := self.take(1)[0]) != _STOP:
+        data = self.data
+        while (code := data[self.at]) != _STOP:
+            self.at += 1
             self.count(1)
-            read, act = _INSTRUCTIONS[code]
-            act(self, read(self))
+            _INSTRUCTIONS[code](self)
+        self.at += 1
         return self.pop()
 
     def count(self, instructions: int) -> None:
@@ -131,16 +133,23 @@ class _Machine:
         self.at += len(text) + 1
         return _text(text)
 
-    def text(self, data: memoryview) -> str | Inert:
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def push_text(self, data: memoryview) -> None:
         if len(data) > MAX_TEXT_BYTES:
-            return _LONG_TEXT
+            return self.push(_LONG_TEXT)
         self.text_bytes += len(data)
         if self.text_bytes > MAX_ALL_TEXT_BYTES:
             raise DamagedError(f"its pickle has over {MAX_ALL_TEXT_BYTES} bytes of text")
-        return _text(data)
+        return self.push(_text(data))
 
-    def push(self, value: Any) -> None:
-        self.stack.append(value)
+    def push_bytes(self, _: memoryview) -> None:
+        self.push(_BYTES)
+
+    def push_integer(self, data: memoryview) -> None:
+        is_long = len(data) > MAX_INTEGER_BYTES
+        self.push(_LONG_INTEGER if is_long else int.from_bytes(data, "little", signed=True))
 
     def skip(self, argument: Any) -> None:
         """The protocol, and how many bytes to read at once, change nothing."""
@@ -240,11 +249,6 @@ def _fill(into: dict[Any, Any], pairs: Iterable[tuple[Any, Any]]) -> None:
 def _text(data: bytes | memoryview) -> str:
     # Half a surrogate pair, which pickle writes, is no text that could be written again.
     return str(data, "utf-8", "replace")
-
-
-def _integer(machine: _Machine, data: memoryview) -> None:
-    is_long = len(data) > MAX_INTEGER_BYTES
-    machine.push(_LONG_INTEGER if is_long else int.from_bytes(data, "little", signed=True))
 
 
 def _dict(machine: _Machine, given: Any = None, *_: Any) -> dict[Any, Any]:
@@ -391,97 +395,85 @@ _MODULES = {"__builtin__": "builtins", "torch.tensor": "torch._tensor"}
 """What Python 2 and early versions of PyTorch called them."""
 
 
-_Instruction: TypeAlias = tuple[Callable[[_Machine], Any], Callable[[_Machine, Any], Any]]
+_Instruction: TypeAlias = Callable[[_Machine], Any]
 
 
-def _nothing(_: _Machine) -> None:
-    """An instruction without an argument."""
-
-
-def _fixed(format_: str) -> Callable[[_Machine], Any]:
+def _number(format_: str) -> Callable[[_Machine], Any]:
     layout = struct.Struct(format_)
     return lambda machine: layout.unpack(machine.take(layout.size))[0]
 
 
 def _sized(format_: str) -> Callable[[_Machine], memoryview]:
     """Bytes behind their number."""
-    size = _fixed(format_)
+    size = _number(format_)
     return lambda machine: machine.take(size(machine))
 
 
-def _push_text(machine: _Machine, data: memoryview) -> None:
-    machine.push(machine.text(data))
-
-
-def _push_bytes(machine: _Machine, _: memoryview) -> None:
-    machine.push(_BYTES)
+def _with(read: Callable[[_Machine], Any], act: Callable[[_Machine, Any], None]) -> _Instruction:
+    return lambda machine: act(machine, read(machine))
 
 
 def _constant(value: Any) -> _Instruction:
-    return _nothing, lambda machine, _: machine.push(value)
-
-
-def _acting(act: Callable[[_Machine], Any]) -> _Instruction:
-    return _nothing, lambda machine, _: act(machine)
+    return lambda machine: machine.push(value)
 
 
 _STOP = b"."[0]
 _INSTRUCTIONS: dict[int, _Instruction] = {
     code[0]: instruction
     for code, instruction in {
-        b"\x80": (_fixed("<B"), _Machine.skip),
-        b"\x95": (_fixed("<Q"), _Machine.skip),
+        b"\x80": _with(_number("<B"), _Machine.skip),
+        b"\x95": _with(_number("<Q"), _Machine.skip),
         # plain values
         b"N": _constant(None),
         b"\x88": _constant(True),
         b"\x89": _constant(False),
-        b"J": (_fixed("<i"), _Machine.push),
-        b"K": (_fixed("<B"), _Machine.push),
-        b"M": (_fixed("<H"), _Machine.push),
-        b"G": (_fixed(">d"), _Machine.push),
-        b"\x8a": (_sized("<B"), _integer),
-        b"\x8b": (_sized("<I"), _integer),
-        b"\x8c": (_sized("<B"), _push_text),
-        b"X": (_sized("<I"), _push_text),
-        b"\x8d": (_sized("<Q"), _push_text),
-        b"U": (_sized("<B"), _push_text),
-        b"T": (_sized("<I"), _push_text),
-        b"C": (_sized("<B"), _push_bytes),
-        b"B": (_sized("<I"), _push_bytes),
-        b"\x8e": (_sized("<Q"), _push_bytes),
-        b"\x96": (_sized("<Q"), _push_bytes),
+        b"J": _with(_number("<i"), _Machine.push),
+        b"K": _with(_number("<B"), _Machine.push),
+        b"M": _with(_number("<H"), _Machine.push),
+        b"G": _with(_number(">d"), _Machine.push),
+        b"\x8a": _with(_sized("<B"), _Machine.push_integer),
+        b"\x8b": _with(_sized("<I"), _Machine.push_integer),
+        b"\x8c": _with(_sized("<B"), _Machine.push_text),
+        b"X": _with(_sized("<I"), _Machine.push_text),
+        b"\x8d": _with(_sized("<Q"), _Machine.push_text),
+        b"U": _with(_sized("<B"), _Machine.push_text),
+        b"T": _with(_sized("<I"), _Machine.push_text),
+        b"C": _with(_sized("<B"), _Machine.push_bytes),
+        b"B": _with(_sized("<I"), _Machine.push_bytes),
+        b"\x8e": _with(_sized("<Q"), _Machine.push_bytes),
+        b"\x96": _with(_sized("<Q"), _Machine.push_bytes),
         # containers
-        b"(": _acting(lambda m: m.marks.append(len(m.stack))),
-        b"0": _acting(_Machine.pop),
-        b"1": _acting(_Machine.pop_to_mark),
+        b"(": lambda m: m.marks.append(len(m.stack)),
+        b"0": _Machine.pop,
+        b"1": _Machine.pop_to_mark,
         b")": _constant(()),
-        b"\x85": _acting(lambda m: m.pop_tuple(1)),
-        b"\x86": _acting(lambda m: m.pop_tuple(2)),
-        b"\x87": _acting(lambda m: m.pop_tuple(3)),
-        b"t": _acting(lambda m: m.push(tuple(m.pop_to_mark()))),
-        b"]": _acting(lambda m: m.push([])),
-        b"a": _acting(lambda m: m.append([m.pop()])),
-        b"e": _acting(lambda m: m.append(m.pop_to_mark())),
-        b"}": _acting(lambda m: m.push({})),
-        b"s": _acting(lambda m: m.set_items([m.pop(), m.pop()][::-1])),
-        b"u": _acting(lambda m: m.set_items(m.pop_to_mark())),
+        b"\x85": lambda m: m.pop_tuple(1),
+        b"\x86": lambda m: m.pop_tuple(2),
+        b"\x87": lambda m: m.pop_tuple(3),
+        b"t": lambda m: m.push(tuple(m.pop_to_mark())),
+        b"]": lambda m: m.push([]),
+        b"a": lambda m: m.append([m.pop()]),
+        b"e": lambda m: m.append(m.pop_to_mark()),
+        b"}": lambda m: m.push({}),
+        b"s": lambda m: m.set_items([m.pop(), m.pop()][::-1]),
+        b"u": lambda m: m.set_items(m.pop_to_mark()),
         b"\x8f": _constant(_SET),
-        b"\x90": _acting(lambda m: m.append(m.pop_to_mark())),
-        b"\x91": _acting(_Machine.pop_to_set),
+        b"\x90": lambda m: m.append(m.pop_to_mark()),
+        b"\x91": _Machine.pop_to_set,
         # what was there before
-        b"q": (_fixed("<B"), _Machine.remember),
-        b"r": (_fixed("<I"), _Machine.remember),
-        b"\x94": _acting(lambda m: m.remember(len(m.memo))),
-        b"h": (_fixed("<B"), _Machine.recall),
-        b"j": (_fixed("<I"), _Machine.recall),
+        b"q": _with(_number("<B"), _Machine.remember),
+        b"r": _with(_number("<I"), _Machine.remember),
+        b"\x94": lambda m: m.remember(len(m.memo)),
+        b"h": _with(_number("<B"), _Machine.recall),
+        b"j": _with(_number("<I"), _Machine.recall),
         # names, and what they would make
-        b"c": _acting(lambda m: m.find(m.line(), m.line())),
-        b"\x93": _acting(_Machine.find_on_stack),
-        b"R": _acting(_Machine.call),
-        b"\x81": _acting(_Machine.call),
-        b"\x92": _acting(_Machine.call_with_names),
-        b"b": _acting(_Machine.build),
-        b"Q": _acting(_Machine.open),
+        b"c": lambda m: m.find(m.line(), m.line()),
+        b"\x93": _Machine.find_on_stack,
+        b"R": _Machine.call,
+        b"\x81": _Machine.call,
+        b"\x92": _Machine.call_with_names,
+        b"b": _Machine.build,
+        b"Q": _Machine.open,
     }.items()
 }
-"""By its code, in the order of Lib/pickletools.py: how to read its argument, and what it does."""
+"""What each code does: Lib/pickletools.py."""

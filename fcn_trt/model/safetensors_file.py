@@ -20,7 +20,7 @@ from fcn_trt.model.stored_tensor import (
 
 __all__ = ["MAX_HEADER_BYTES", "read_safetensors"]
 
-MAX_HEADER_BYTES = 1 << 23
+MAX_HEADER_BYTES = 1 << 22
 """A hundred bytes per tensor; the format itself allows 100 MB, which would take gigabytes."""
 _LENGTH_BYTES = 8
 _TYPES = {

@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 MAX_DICTS = 1 << 13
 MAX_SETS = 64
+MAX_PREFIXES = 8
 MAX_TENSORS = 1 << 13
 """Of all models in a file; a ResNet101 with two heads has 650."""
 MAX_NAME = 256
@@ -171,14 +172,15 @@ def _unwrapped(tensors: Tensors) -> tuple[str, Tensors, Tensors]:
 def _without_prefix(tensors: Tensors) -> tuple[str, Tensors]:
     """Take off what wrappers put before names, as long as it stands before all weights."""
     prefix = ""
-    while True:
+    for _ in range(MAX_PREFIXES):
         matches = [_PREFIXES.match(name) for name, t in tensors.items() if _is_weight(name, t)]
         heads = {match.group() if match else "" for match in matches}
         if len(heads) != 1 or "" in heads:
-            return prefix, tensors
+            break
         head = heads.pop()
         tensors = {name.removeprefix(head): tensor for name, tensor in tensors.items()}
         prefix += head
+    return prefix, tensors
 
 
 def _average_of(own: Tensors, other: Tensors) -> Tensors | None:
