@@ -58,7 +58,8 @@ def combined_sha256(parts: Iterable[str | bytes]) -> str:
     """SHA-256 of several things in their order, each with its length."""
     digest = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        # Names of files need not be UTF-8.
+        data = part.encode(errors="surrogatepass") if isinstance(part, str) else part
         digest.update(len(data).to_bytes(8, "little") + data)
     return digest.hexdigest()
 

@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from fcn_trt.bench.environment import Environment, Text
 from fcn_trt.errors import ResultFileError
 from fcn_trt.files import write_atomic
-from fcn_trt.foreign import parse_json, read_limited, shortened
+from fcn_trt.foreign import parse_json, printable, read_limited, shortened
 from fcn_trt.type_adapter import type_adapter
 
 __all__ = [
@@ -71,7 +71,7 @@ def to_result(
     content = {
         "format": FORMAT,
         "benchmark": benchmark,
-        "command": command,
+        "command": printable(command),
         "environment": environment,
         "results": several,
     }
