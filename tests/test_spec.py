@@ -215,7 +215,7 @@ class TestReadSpec:
             read_spec(tmp_path / "nowhere.onnx")
 
     def test_folder_is_refused(self, tmp_path):
-        with pytest.raises(OnnxError, match="cannot be read: Is a directory"):
+        with pytest.raises(OnnxError, match="cannot be read: it is a folder"):
             read_spec(tmp_path)
 
     @pytest.mark.parametrize(

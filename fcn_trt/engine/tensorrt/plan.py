@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary, load_library
 from fcn_trt.errors import EngineError
+from fcn_trt.network.file import Network
 
 if TYPE_CHECKING:
     from tensorrt_types import ICudaEngine
@@ -48,7 +48,7 @@ def load_engine(bundle: Bundle, log: Log | None = None) -> ICudaEngine:
         plan = bundle.plan.read_bytes()
         engine = deserialise(library, plan, log, host_code=options.version_compatible)
         if options.strip:
-            _refit(library, engine, bundle.network.path, log)
+            _refit(library, engine, bundle.network, log)
         return engine
 
 
@@ -74,7 +74,7 @@ def deserialise(library: TensorRtLibrary, plan: bytes, log: Log, *, host_code: b
     return engine
 
 
-def _refit(library: TensorRtLibrary, engine: ICudaEngine, network: Path, log: Log) -> None:
+def _refit(library: TensorRtLibrary, engine: ICudaEngine, network: Network, log: Log) -> None:
     """Put the weights back into an engine that was built without them."""
     trt = library.trt
     logger = log.logger(trt)
