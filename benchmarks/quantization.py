@@ -148,7 +148,7 @@ def _rows(
 
 def _label_maps(network: Network, dataset: Dataset) -> Iterator[LabelMap]:
     spec = network.spec
-    model = compile_trial(network.path, spec)
+    model = compile_trial(network.read_bytes(), spec)
     for sample in dataset:
         tensor = preprocess(sample.frame, spec.input_size, mean=spec.mean, std=spec.std)
         logits = model(tensor[None])[0][0]

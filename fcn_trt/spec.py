@@ -6,6 +6,7 @@ of each bundle, so that a frame can be prepared and logits can be read with noth
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ from pydantic import ConfigDict, ValidationError
 from fcn_trt.errors import OnnxError
 from fcn_trt.foreign import is_whole_number, read_limited
 from fcn_trt.labels import LabelSet
+from fcn_trt.onnx_wire import onnx_metadata
 from fcn_trt.type_adapter import type_adapter
 
 __all__ = [
@@ -40,8 +42,6 @@ __all__ = [
     "Size",
     "Spec",
     "format_size",
-    "onnx_metadata",
-    "onnx_nodes",
     "parse_size",
     "parse_spec",
     "read_spec",
@@ -108,6 +108,16 @@ MAX_SIDE = 16384
 """Pixels of a side of an input at most."""
 MAX_BATCH = 65536
 """Images per inference at most."""
+MAX_PER_PIXEL = 1024
+"""Numbers of a tensor per pixel of the input at most; 16 is the most in an FCN of a ResNet."""
+SMALL_NUMBERS = 1 << 24
+"""What a tensor may have in any case, however few pixels there are."""
+MAX_TEXT = 1000
+"""Characters of a name at most."""
+MAX_NUMBER = 1e9
+"""The largest mean or standard deviation, and 1 over it the smallest deviation."""
+MAX_JSON = 4 << 20
+"""Characters of a spec in an ONNX file at most; 10,000 exceptions with their names take a tenth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +174,12 @@ class Check:
     classes: int = 0
     state: CheckState = "checked"
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        _check_text(against=self.against, kind=self.kind, reason=self.reason)
+        for name, share in (("agreement", self.agreement), ("floor", self.floor)):
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"{name} {share} is not between 0 and 1")
 
     def describe(self) -> str:
         """In words: the share, what it is held against, on which frames, and what is needed."""
@@ -247,6 +263,9 @@ class Spec:
 
     def __post_init__(self) -> None:
         LabelSet(name=self.labels, classes=self.classes, palette=self.palette)
+        texts = ("model", "family", "weights", "labels", "licence", "source_sha256")
+        _check_text(**{name: getattr(self, name) for name in texts})
+        _check_text(**{f"classes.{i}": name for i, name in enumerate(self.classes)})
         if min(self.input_size) < 1 or self.batch < 1 or self.stride < 1:
             raise ValueError(
                 f"input_size {self.input_size}, batch {self.batch} and stride {self.stride} "
@@ -254,10 +273,16 @@ class Spec:
             )
         _check_most("input_size", self.input_size, MAX_SIDE)
         _check_most("batch", (self.batch,), MAX_BATCH)
+        _check_most("stride", (self.stride,), MAX_SIDE)
         if self.ignore is not None and not 0 <= self.ignore <= NO_LABEL:
             raise ValueError(f"ignore {self.ignore} is not between 0 and {NO_LABEL}")
         if min(self.std) <= 0:
             raise ValueError(f"std {self.std} must be positive in each channel")
+        if max(map(abs, (*self.mean, *self.std, *(1 / x for x in self.std)))) > MAX_NUMBER:
+            raise ValueError(
+                f"mean {self.mean} and std {self.std} have a number beyond {MAX_NUMBER:g}, or a "
+                f"deviation below {1 / MAX_NUMBER:g}"
+            )
         if self.dynamic is not None:
             _check_range(self.dynamic, self.input_size, self.batch)
 
@@ -306,6 +331,12 @@ def _check_range(allowed: ShapeRange, size: Size, batch: int) -> None:
             f"{name} {value} is not within its range of {low} to {high}; {wrong}, which a dynamic "
             "network is optimised for"
         )
+
+
+def _check_text(**texts: str) -> None:
+    for name, text in texts.items():
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"{name} has {len(text)} characters; {MAX_TEXT} are the most")
 
 
 def _check_most(name: str, values: tuple[int, ...], most: int) -> None:
@@ -367,7 +398,7 @@ def parse_spec(data: bytes, path: Path) -> Spec:
         raise OnnxError(f"{path} is empty; export it again")
     try:
         text = onnx_metadata(data).get(METADATA_KEY)
-    except (IndexError, ValueError) as error:
+    except ValueError as error:
         raise OnnxError(f"{path} is not a whole ONNX file; export it again") from error
     if text is None:
         raise OnnxError(
@@ -375,7 +406,10 @@ def parse_spec(data: bytes, path: Path) -> Spec:
             f"`fcn-trt export {path} --size HxW --out M.onnx`"
         )
     try:
+        _check_json(text)
         return type_adapter(Spec).validate_json(text)
+    except _SpecTextError as error:
+        raise OnnxError(f"{path} has a spec that is not valid: {error}; export it again") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "its top level"
@@ -384,68 +418,23 @@ def parse_spec(data: bytes, path: Path) -> Spec:
         ) from error
 
 
-def onnx_nodes(data: bytes) -> Iterator[tuple[str, str]]:
-    """(operator, name) of each node of an ONNX file: GraphProto.node of ModelProto.graph.
-
-    Raises:
-        ValueError, IndexError: the bytes are no ONNX model.
-    """
-    for number, graph in _fields(memoryview(data)):
-        if number == 7 and isinstance(graph, memoryview):
-            for inner, node in _fields(graph):
-                if inner == 1 and isinstance(node, memoryview):
-                    texts = {
-                        k: bytes(v).decode()
-                        for k, v in _fields(node)
-                        if k in (3, 4) and isinstance(v, memoryview)
-                    }
-                    yield texts.get(4, ""), texts.get(3, "")
+class _SpecTextError(Exception):
+    """A spec's JSON says more than is read, or something twice."""
 
 
-def onnx_metadata(data: bytes) -> dict[str, str]:
-    """ModelProto.metadata_props: field 14, each a StringStringEntryProto (onnx.proto3).
+def _check_json(text: str) -> None:
+    if len(text) > MAX_JSON:
+        raise _SpecTextError(f"it has {len(text)} characters, and at most {MAX_JSON} are read")
 
-    Raises:
-        ValueError, IndexError: the bytes are no ONNX model.
-    """
-    pairs = {}
-    for number, value in _fields(memoryview(data)):
-        if number == 14 and isinstance(value, memoryview):
-            entry = {k: bytes(v).decode() for k, v in _fields(value) if isinstance(v, memoryview)}
-            pairs[entry.get(1, "")] = entry.get(2, "")
-    return pairs
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise _SpecTextError("it has a key twice")
+        return found
 
-
-def _fields(message: memoryview) -> list[tuple[int, int | memoryview]]:
-    """The (field number, value) pairs of one protobuf message, nested messages unread."""
-    fields: list[tuple[int, int | memoryview]] = []
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        value: int | memoryview
-        match tag & 7:
-            case 0:
-                value, at = _varint(message, at)
-            case 1 | 5 as wire:
-                length = 8 if wire == 1 else 4
-                value, at = message[at : at + length], at + length
-            case 2:
-                length, at = _varint(message, at)
-                value, at = message[at : at + length], at + length
-            case wire:
-                raise ValueError(f"wire type {wire}")
-        if at > len(message):
-            raise IndexError("the message ends inside a field")
-        fields.append((tag >> 3, value))
-    return fields
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("varint longer than ten bytes")
+    try:
+        json.loads(text, object_pairs_hook=unique)
+    except RecursionError as error:
+        raise _SpecTextError("it is nested too deeply") from error
+    except ValueError:
+        pass  # whoever reads it says where it is wrong

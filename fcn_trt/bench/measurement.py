@@ -28,7 +28,7 @@ from fcn_trt.engine.bundle import Bundle, load_bundle
 from fcn_trt.engine.manifest import Target
 from fcn_trt.engine.openvino.network_cost import NetworkCost, network_cost
 from fcn_trt.engine.preflight import require_runs_here
-from fcn_trt.errors import BundleError, EngineError
+from fcn_trt.errors import BundleError, EngineError, OnnxError
 from fcn_trt.files import temporary_folder
 from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.spec import Frame, Precision, Size
@@ -245,8 +245,8 @@ def _sha256(bundle: Bundle) -> str:
 def _cost(bundle: Bundle) -> NetworkCost | None:
     """By the network's shapes; a bundle may carry no network, and OpenVINO may not read it."""
     try:
-        return network_cost(bundle.network.path, bundle.manifest.spec)
-    except (BundleError, EngineError):
+        return network_cost(bundle.network)
+    except (BundleError, EngineError, OnnxError):
         return None
 
 

@@ -28,7 +28,7 @@ from fcn_trt.calibration.state import CalibrationState, StateSaver, load_state
 from fcn_trt.calibration.tensor_values import TensorValues, batches
 from fcn_trt.engine.openvino.builder import openvino_version
 from fcn_trt.errors import EngineError, OnnxError
-from fcn_trt.network.contract import load_onnx
+from fcn_trt.network.contract import model_of
 from fcn_trt.network.file import Network
 from fcn_trt.spec import INPUT_NAME, Frame, Spec
 from fcn_trt.version import __version__
@@ -89,7 +89,7 @@ def calibrate(
         SourceError: an image cannot be read.
         OutputError: the state cannot be written.
     """
-    model, spec = load_onnx(network.path), network.spec
+    model, spec = model_of(network), network.spec
     if spec.precision != "fp32":
         raise OnnxError(
             f"{network} is {spec.precision}, but calibration needs the FP32 network from "
@@ -106,7 +106,7 @@ def calibrate(
     earlier = path and load_state(path, key, spec.model)
     state = earlier or CalibrationState(created=created or today())
     on_begin(state.done)
-    run = _Run(TensorValues(network.path, spec, wanted), network)
+    run = _Run(TensorValues(network, wanted), network)
     state = _measure_all(run, images, state, on_image, StateSaver(path, key, save_every_s))
     if path is not None:
         path.unlink(missing_ok=True)

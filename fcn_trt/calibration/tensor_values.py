@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,9 +20,10 @@ import numpy.typing as npt
 import openvino as ov
 from openvino import opset13
 
-from fcn_trt.engine.openvino.builder import openvino_core, openvino_errors
+from fcn_trt.engine.openvino.builder import openvino_core, openvino_errors, read_network
 from fcn_trt.errors import EngineError
-from fcn_trt.spec import INPUT_NAME, Frame, Spec
+from fcn_trt.network.file import Network
+from fcn_trt.spec import Frame, Spec
 from fcn_trt.stages.preprocess import preprocess_into
 
 __all__ = ["Maxima", "OnTensor", "TensorValues", "batches"]
@@ -41,21 +41,19 @@ class TensorValues:
     """An FP32 network that shows its tensors. It serves one thread at a time.
 
     Args:
-        network: The FP32 ONNX file.
-        spec: Its spec; a dynamic network is fixed at the shape that it is optimised for.
+        network: An FP32 one; a dynamic one is fixed at the shape that it is optimised for.
         wanted: ONNX names of the float tensors whose values are handed over.
 
     Raises:
         EngineError: OpenVINO cannot compile the network, or has no such tensor.
     """
 
-    def __init__(self, network: Path, spec: Spec, wanted: Collection[str] = ()) -> None:
+    def __init__(self, network: Network, wanted: Collection[str] = ()) -> None:
         self._network = network
         self._audience = _Audience()
+        data = network.read_bytes()
         with openvino_errors(f"compile {network}"):
-            model = openvino_core().read_model(network)
-            if spec.dynamic is not None:
-                model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
+            model = read_network(data, network.spec)
             shown, self._rest = list[_Show](), list[tuple[int, list[str]]]()
             outputs: list[Any] = []  # OpenVINO computes in their order
             for tensor in _float_tensors(model):

@@ -21,9 +21,9 @@ from fcn_trt.engine.manifest import (
     read_manifest,
 )
 from fcn_trt.engine.options import BuildOptions, parse_capability
-from fcn_trt.errors import BundleError
+from fcn_trt.errors import BundleError, OnnxError
 from fcn_trt.files import atomic_folder, write_atomic
-from fcn_trt.network.file import Network
+from fcn_trt.network.file import Network, require_whole
 from fcn_trt.spec import Check
 from fcn_trt.version import __version__
 
@@ -199,8 +199,10 @@ def write_bundle(
     Raises:
         OutputError: the folder cannot be written.
         BundleError: there is a folder of that name with other files.
+        OnnxError: the network keeps tensors in other files.
     """
     refuse_foreign_files(path)
+    require_whole(data, network.path)
     with atomic_folder(path) as folder:
         (folder / NETWORK_NAME).write_bytes(data)
         if compiled.plan is not None:
@@ -284,8 +286,15 @@ def load_bundle(path: Path) -> Bundle:
     """Read a bundle and check each of its files.
 
     Raises:
-        BundleError: it is none, of another format, incomplete or altered.
+        BundleError: it is none, of another format, incomplete or altered, or its network is not
+            all inside.
     """
     manifest = read_manifest(path)
     check_files(path, manifest)
-    return Bundle(path=path, manifest=manifest)
+    bundle = Bundle(path=path, manifest=manifest)
+    if NETWORK_NAME in manifest.files:
+        try:
+            require_whole(bundle.network.read_bytes(), path / NETWORK_NAME)
+        except OnnxError as error:
+            raise BundleError(str(error)) from error
+    return bundle

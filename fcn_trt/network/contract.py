@@ -21,19 +21,19 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError  # onnx.load raises it; onnx depends on it
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.files import write_atomic
 from fcn_trt.network.file import Network
+from fcn_trt.network.load import first_line, parse_onnx
 from fcn_trt.network.reference import Reference
+from fcn_trt.network.sizes import tensor_sizes
 from fcn_trt.spec import (
     INPUT_NAME,
     METADATA_KEY,
     OUTPUT_NAME,
     REFERENCE_KEY,
     Spec,
-    read_spec,
 )
 
 __all__ = [
@@ -41,7 +41,7 @@ __all__ = [
     "copy_in_opset",
     "finish_network",
     "load_network",
-    "load_onnx",
+    "model_of",
     "opset_of",
     "save_network",
     "stamp",
@@ -58,28 +58,10 @@ Shape: TypeAlias = tuple[int | str, ...]
 """Sides of a tensor; a name stands for one that may vary."""
 
 
-def load_onnx(path: Path) -> onnx.ModelProto:
-    """Read any ONNX file, external weights included.
-
-    Raises:
-        OnnxError: it is missing, damaged, or no ONNX file.
-    """
-    try:
-        model = onnx.load(path)
-    except OSError as error:
-        raise OnnxError(f"{path} cannot be read as ONNX: {error.strerror or error}") from error
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise OnnxError(
-            f"{path} cannot be read as ONNX: {first_line(error)}; fetch or export it again"
-        ) from error
-    if not model.graph.output:
-        raise OnnxError(f"{path} cannot be read as ONNX: it has no graph with an output")
-    return model
-
-
 def opset_of(model: onnx.ModelProto) -> int:
-    """The opset of ONNX's own operators that a model is written in."""
-    return next(int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx"))
+    """The opset of ONNX's own operators that a model is written in; 0 if it names none."""
+    own = (int(i.version) for i in model.opset_import if i.domain in ("", "ai.onnx"))
+    return next(own, 0)
 
 
 def copy_in_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
@@ -104,8 +86,27 @@ def load_network(path: Path) -> tuple[onnx.ModelProto, Spec]:
     Raises:
         OnnxError: it is damaged, or was not written by this package.
     """
-    spec = read_spec(path)
-    return load_onnx(path), spec
+    network = Network.read(path)
+    return model_of(network), network.spec
+
+
+def model_of(network: Network) -> onnx.ModelProto:
+    """The graph of a network, which keeps the contract.
+
+    Raises:
+        OnnxError: it is damaged, or is not as this package writes them.
+    """
+    model, spec = parse_onnx(network.read_bytes(), network.path), network.spec
+    if opset_of(model) not in IR_VERSIONS:
+        opsets = ", ".join(map(str, IR_VERSIONS))
+        raise OnnxError(
+            f"{network} has opset {opset_of(model)}, but networks of ours have one of {opsets}; "
+            "export it again"
+        )
+    ends = (*model.graph.input, *model.graph.output)
+    _check_ends(model.graph, spec, ends=[value.name for value in ends])
+    _check(without_weights(model), spec)
+    return model
 
 
 def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
@@ -127,11 +128,15 @@ def finish_network(model: onnx.ModelProto, spec: Spec) -> onnx.ModelProto:
     _check_ends(graph, spec, ends=[v.name for v in (*model.graph.input, *model.graph.output)])
     del model.graph.value_info[:]
     model.graph.value_info.extend(graph.value_info)
+    _check(model, spec)
+    return model
+
+
+def _check(model: onnx.ModelProto, spec: Spec) -> None:
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
         raise _unsound(spec, error) from error
-    return model
 
 
 def stamp(model: onnx.ModelProto, spec: Spec, reference: Reference | None = None) -> None:
@@ -166,12 +171,16 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _with_shapes(light: onnx.ModelProto, spec: Spec) -> onnx.GraphProto:
-    """The graph with the shape of every tensor."""
+    """The graph with the shape of every tensor, none of which is larger than an image makes."""
     try:
+        image = (spec.batch, 3, *spec.input_size)
+        tensor_sizes(light, image, opset_of(light), f"the graph of {spec.model}")
         return onnx.shape_inference.infer_shapes(
             light, check_type=True, strict_mode=True, data_prop=True
         ).graph
-    except onnx.shape_inference.InferenceError as error:
+    except (ValueError, onnx.shape_inference.InferenceError) as error:
+        if isinstance(error, OnnxError):
+            raise
         raise _unsound(spec, error) from error
 
 
@@ -307,9 +316,3 @@ def replace_content(
 def initializer(name: str, values: npt.NDArray[np.float32]) -> onnx.TensorProto:
     """A float32 constant of the graph."""
     return onnx.numpy_helper.from_array(np.ascontiguousarray(values, dtype=np.float32), name)
-
-
-def first_line(error: Exception) -> str:
-    """What a library says, as far as it is one line."""
-    # As much as names two files in deep folders.
-    return str(error).strip().partition("\n")[0][:400]

@@ -1,27 +1,29 @@
-"""An ONNX file of ours, as one step hands it to the next: read once, hashed once."""
+"""An ONNX file of ours, as one step hands it to the next: its bytes, checked once and hashed."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from fcn_trt.errors import OnnxError
+from fcn_trt.errors import MissingExtraError, OnnxError
 from fcn_trt.files import sha256
-from fcn_trt.foreign import printable
+from fcn_trt.foreign import printable, read_limited
+from fcn_trt.onnx_wire import Survey, survey
 from fcn_trt.spec import Spec, parse_spec
 
 if TYPE_CHECKING:
     from fcn_trt.network.reference import Reference
 
-__all__ = ["Network", "content_sha256"]
-
-_EXTERNAL = re.compile(rb"\x0a\x08location\x12([\x80-\xff]?[\x00-\x7f])", re.DOTALL)
-"""StringStringEntryProto of key "location", and the length of its value (onnx.proto3,
-TensorProto.external_data): the file that holds a tensor."""
+__all__ = [
+    "Network",
+    "content_sha256",
+    "external_path",
+    "read_onnx",
+    "require_whole",
+    "survey_onnx",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Network:
     Attributes:
         path: Where it is.
         spec: What it is.
-        sha256: Hash of its bytes, 64 hex digits.
+        sha256: Hash of its bytes with all tensors inside, 64 hex digits.
     """
 
     path: Path
@@ -40,27 +42,29 @@ class Network:
 
     @classmethod
     def read(cls, path: Path) -> Network:
-        """Read a file's spec and hash; no onnx is needed for it.
+        """Read a file's spec and hash; no onnx is needed for it, unless it was saved anew.
 
         Raises:
-            OnnxError: it cannot be read, is no ONNX model, carries no valid spec, or keeps tensors
-                in other files, which would not travel with it.
+            OnnxError: it cannot be read, is no ONNX model, carries no valid spec, or is larger than
+                the limits of `fcn_trt.onnx_wire`.
         """
-        data = _read(path)
-        if (name := next(_external_files(data), None)) is not None:
-            raise OnnxError(
-                f"{path} keeps tensors in another file, {name!r}; import it with `fcn-trt export "
-                f"{path} --size HxW --out M.onnx`"
-            )
-        return cls(path=path, spec=parse_spec(data, path), sha256=hashlib.sha256(data).hexdigest())
+        data = read_onnx(path)
+        spec = parse_spec(data, path)
+        digest = hashlib.sha256(_whole(data, path)).hexdigest()
+        return cls(path=path, spec=spec, sha256=digest)
 
     def read_bytes(self) -> bytes:
-        """The file's bytes; a builder reads them once, so that what is compiled is what travels.
+        """The file's bytes, tensors inside, so that what is compiled is what was read and checked.
 
         Raises:
-            OnnxError: it cannot be read.
+            OnnxError: it cannot be read, or was written to since.
         """
-        return _read(self.path)
+        data = read_onnx(self.path)
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            data = _whole(data, self.path)
+        if hashlib.sha256(data).hexdigest() != self.sha256:
+            raise OnnxError(f"{self.path} was written to since it was read; run it again")
+        return data
 
     def reference(self) -> Reference | None:
         """What its source labels some frames as; None where it carries none.
@@ -77,8 +81,65 @@ class Network:
         return str(self.path)
 
 
+def read_onnx(path: Path) -> bytes:
+    """All bytes of an ONNX file, not looked at yet.
+
+    Raises:
+        OnnxError: it cannot be read, is no regular file, or is larger than `MAX_BYTES`.
+    """
+    try:
+        return read_limited(path)
+    except OSError as error:
+        raise OnnxError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def survey_onnx(data: bytes, path: Path) -> Survey:
+    """What the bytes of an ONNX file hold, checked.
+
+    Args:
+        path: What to call the file in messages.
+
+    Raises:
+        OnnxError: they are no ONNX model, or claim more than they carry.
+    """
+    try:
+        return survey(data)
+    except ValueError as error:
+        raise OnnxError(
+            f"{path} cannot be read as ONNX: {error}; fetch or export it again"
+        ) from error
+
+
+def require_whole(data: bytes, path: Path) -> None:
+    """Refuse a network whose tensors are in other files, which would not travel with it.
+
+    Raises:
+        OnnxError: one of them is, or the bytes are no ONNX model.
+    """
+    if (external := survey_onnx(data, path).external) != []:
+        raise OnnxError(
+            f"{path} keeps tensors in another file, {external[0].location!r}, but what travels has "
+            "them inside; build it again with `fcn-trt build M.onnx`"
+        )
+
+
+def _whole(data: bytes, path: Path) -> bytes:
+    """The bytes of a file, tensors inside where somebody saved it with them in other files."""
+    if not survey_onnx(data, path).external:
+        return data
+    try:
+        from fcn_trt.network.load import parse_onnx
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{path} keeps tensors in another file, which only the onnx package can bring inside; "
+            "pip install 'fcn-trt[export]'"
+        ) from error
+    whole: bytes = parse_onnx(data, path).SerializeToString(deterministic=True)
+    return whole
+
+
 def content_sha256(path: Path) -> str:
-    """Hashes of any ONNX file and of the files beside it that hold its large tensors.
+    """Hashes of any ONNX file and of the files beside it that hold its tensors.
 
     Returns:
         Its name, which an imported network carries, and the hashes.
@@ -86,40 +147,31 @@ def content_sha256(path: Path) -> str:
     Raises:
         OnnxError: one of the files cannot be read, or leads out of the folder.
     """
-    data = _read(path)
-    names = sorted(set(_external_files(data)))
+    data = read_onnx(path)
+    names = sorted({tensor.location for tensor in survey_onnx(data, path).external})
     try:
-        digests = [sha256(_beside(path, name)) for name in names]
+        digests = [sha256(external_path(path, name)) for name in names]
     except OSError as error:
         raise OnnxError(f"{error.filename} cannot be read: {error.strerror}") from error
     return " ".join([printable(path.name), hashlib.sha256(data).hexdigest(), *digests])
 
 
-def _beside(path: Path, name: str) -> Path:
-    """A file that an ONNX file names, which must not lead out of its folder, nor to a device."""
+def external_path(path: Path, name: str) -> Path:
+    """A file that an ONNX file names, in the same folder or in one below it.
+
+    Raises:
+        OnnxError: it leads elsewhere, by its name or by a link.
+    """
     folder = path.parent.resolve()
+    parts = PurePosixPath(name.replace("\\", "/"))
     try:
         found = (folder / name).resolve()
-    except (ValueError, RuntimeError):  # a null byte, or links in a circle
+    except (OSError, ValueError, RuntimeError):  # a null byte, a name too long, links in a circle
         found = folder
-    if folder not in found.parents or (found.exists() and not found.is_file()):
+    is_inside = not parts.is_absolute() and ".." not in parts.parts and folder in found.parents
+    if not is_inside or (found.exists() and not found.is_file()):
         raise OnnxError(
             f"{path} keeps tensors in {name!r}, which is no file in its own folder; save it again "
             "with its tensors inside"
         )
     return found
-
-
-def _external_files(model: bytes) -> Iterator[str]:
-    """Names of the files beside an ONNX file that hold its tensors."""
-    for found in _EXTERNAL.finditer(model):
-        low, *high = found[1]
-        length = low if not high else (low & 0x7F) | high[0] << 7
-        yield model[found.end() : found.end() + length].decode(errors="replace")
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise OnnxError(f"{path} cannot be read: {error.strerror}") from error

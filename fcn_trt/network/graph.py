@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
@@ -9,12 +10,33 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from fcn_trt.network.contract import initializer, replace_content, without_weights
+from fcn_trt.network.contract import initializer, replace_content
 
-__all__ = ["GraphView", "called", "infer_tensors", "keep_only", "point_convolution"]
+__all__ = ["GraphView", "Names", "keep_only", "point_convolution"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
+
+
+class Names:
+    """Names that are taken, from which others are made that are free.
+
+    Args:
+        taken: All so far.
+    """
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = {*taken}
+        self._last: Counter[str] = Counter()
+
+    def free(self, wanted: str) -> str:
+        """A name, numbered where it is taken; taken from now on."""
+        name = wanted
+        while name in self._taken:
+            self._last[wanted] += 1  # goes on from there, so that many of one name take no longer
+            name = f"{wanted}_{self._last[wanted]}"
+        self._taken.add(name)
+        return name
 
 
 class GraphView:
@@ -28,6 +50,7 @@ class GraphView:
         for node in graph.node:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
+        self.names = Names((*self.tensors, *self.producers, *self.readers))
 
     def value(self, name: str) -> Array | None:
         """The value of a constant; None for what is computed."""
@@ -45,12 +68,6 @@ class GraphView:
         """The inputs of a node that are no constants."""
         return [name for name in node.input if name and name not in self.tensors]
 
-    def fresh(self, name: str) -> str:
-        """A name that no tensor has yet."""
-        while name in self.tensors or name in self.producers or name in self.readers:
-            name += "_"
-        return name
-
     def own_weight(self, node: onnx.NodeProto) -> Array | None:
         """The weight of an ungrouped convolution that nobody else reads; None of other nodes."""
         if node.op_type != "Conv" or attributes(node).get("group", 1) != 1:
@@ -60,7 +77,7 @@ class GraphView:
     def set_weight(self, node: onnx.NodeProto, weight: Array, bias: Array | None = None) -> None:
         """Give a convolution another weight and, unless it is None, another bias."""
         if bias is not None:
-            name = self.fresh(f"{node.output[0]}.bias")
+            name = self.names.free(f"{node.output[0]}.bias")
             self.graph.initializer.append(initializer(name, bias))
             node.input[:] = [*node.input[:2], name]
         self.tensors[node.input[1]].CopyFrom(initializer(node.input[1], weight))
@@ -70,11 +87,6 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes by name, texts decoded."""
     found = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     return {k: v.decode() if isinstance(v, bytes) else v for k, v in found.items()}
-
-
-def called(node: onnx.NodeProto) -> str:
-    """What to call a node in messages: its operator and its name, or its output's."""
-    return f"{node.op_type} {node.name or node.output[0]!r}"
 
 
 def keep_only(graph: onnx.GraphProto, output: str) -> None:
@@ -104,32 +116,9 @@ def point_convolution(
         weight: (outputs, inputs).
         bias: (outputs,), or None.
     """
-    parts = {f"{name}.weight": weight[:, :, None, None]}
+    parts = {"weight": weight[:, :, None, None]}
     if bias is not None:
-        parts[f"{name}.bias"] = bias
-    view.graph.initializer.extend(initializer(view.fresh(k), v) for k, v in parts.items())
-    return onnx.helper.make_node("Conv", [source, *map(view.fresh, parts)], [name], name=name)
-
-
-def infer_tensors(model: onnx.ModelProto, image: Iterable[int]) -> dict[str, tuple[int, Shape]]:
-    """(element type, shape) of what can be inferred; 0 for a side that is not known.
-
-    Args:
-        model: Its first input is the image.
-        image: Shape of the input to infer them for.
-    """
-    trial = without_weights(model)
-    for dim, side in zip(trial.graph.input[0].type.tensor_type.shape.dim, image, strict=True):
-        dim.dim_value = side
-    trial.graph.output[0].ClearField("type")
-    try:
-        graph = onnx.shape_inference.infer_shapes(trial, data_prop=True).graph
-    except onnx.shape_inference.InferenceError:
-        return {}  # what is wrong is said when the finished network is checked
-    return {
-        value.name: (
-            value.type.tensor_type.elem_type,
-            tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim),
-        )
-        for value in (*graph.input, *graph.value_info, *graph.output)
-    }
+        parts["bias"] = bias
+    named = {view.names.free(f"{name}.{part}"): values for part, values in parts.items()}
+    view.graph.initializer.extend(initializer(*item) for item in named.items())
+    return onnx.helper.make_node("Conv", [source, *named], [name], name=name)

@@ -9,6 +9,7 @@ no part of a spec, the order of the channels and a grey image, goes into the fir
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ import onnx
 from fcn_trt.errors import OnnxError
 from fcn_trt.input_format import InputFormat, Rgb
 from fcn_trt.model.architecture import IMAGENET_MEAN, IMAGENET_STD
+from fcn_trt.network.contract import opset_of
 from fcn_trt.network.file_input import GREY, FileInput, Normalisation
-from fcn_trt.network.graph import Array, GraphView, called, keep_only, point_convolution
+from fcn_trt.network.graph import Array, GraphView, keep_only, point_convolution
+from fcn_trt.network.sizes import Sizes, called
 
 __all__ = ["Prefix", "cut_prefix", "normalise_outside", "read_prefix"]
 
@@ -36,6 +39,12 @@ _PER_PIXEL = {
 _ARITHMETIC = {"Add", "Clip", "Div", "Mul", "Sub"}
 
 _LAYERS = {"AveragePool", "Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "Relu"}
+
+MAX_PREFIX_NODES = 64
+"""Nodes that a normalisation has at most; what more there are stays in the network."""
+
+MAX_PROBED = 1 << 20
+"""Numbers that a node of it makes at most of the few pixels that it is run on."""
 
 _PROBE = {"N": 2, "H": 5, "W": 7}
 """Sides that differ from each other and from the number of channels, to be told apart by."""
@@ -72,7 +81,7 @@ def read_prefix(model: onnx.ModelProto, image: FileInput, path: Path) -> Prefix:
     view = GraphView(model.graph)
     found = [
         (tensor, *affine)
-        for tensor, nodes in reversed(list(_cuts(view, image.name)))
+        for tensor, nodes in reversed(list(_cuts(view, image, opset_of(model))))
         if (affine := _affine(model, nodes, tensor, image)) is not None
     ]
     cut = next((each for each in found if _is_scaling(each[1], image.channels)), None)
@@ -131,21 +140,35 @@ def _largest_constant(view: GraphView, tensor: str) -> float | None:
         tensor = node.output[0]
 
 
-def _cuts(view: GraphView, image: str) -> Iterator[tuple[str, list[onnx.NodeProto]]]:
+def _cuts(
+    view: GraphView, image: FileInput, opset: int
+) -> Iterator[tuple[str, list[onnx.NodeProto]]]:
     """Tensors that all reads of the input go through, each with the nodes before it.
 
     A Shape does not count: it reads no pixel.
     """
-    tensors, inside, names = [image], [], set()
+    sizes = Sizes(opset, view.graph.initializer)
+    kind = view.graph.input[0].type.tensor_type.elem_type
+    sizes.declare(image.name, kind, image.shape(_PROBE["N"], (_PROBE["H"], _PROBE["W"])))
+    tensors: dict[str, None] = {image.name: None}
+    inside: list[onnx.NodeProto] = []
+    names: set[str] = set()
     outputs = {value.name for value in view.graph.output}
-    yield image, []
+    yield image.name, []
     for node in view.graph.node:
         variables = view.variables(node)
-        if not variables or node.op_type not in _PER_PIXEL or not set(variables) <= {*tensors}:
+        if (
+            not variables
+            or node.op_type not in _PER_PIXEL
+            or not tensors.keys() >= {*variables}
+            or not _can_be_probed(node, sizes)
+        ):
             continue
+        if len(inside) == MAX_PREFIX_NODES:
+            return
         inside.append(node)
         names.add(node.output[0])
-        tensors += node.output
+        tensors |= dict.fromkeys(node.output)
         read_outside = [
             tensor
             for tensor in tensors
@@ -157,6 +180,19 @@ def _cuts(view: GraphView, image: str) -> Iterator[tuple[str, list[onnx.NodeProt
         ]
         if len(read_outside) == 1:
             yield read_outside[0], list(inside)
+
+
+def _can_be_probed(node: onnx.NodeProto, sizes: Sizes) -> bool:
+    """Whether a node makes something of a few pixels, and not much; noted if it does."""
+    try:
+        made = sizes.infer(node)
+    except ValueError:
+        return False
+    for name, (kind, shape) in made.items():
+        if min(shape, default=0) < 0 or math.prod(shape) > MAX_PROBED:
+            return False
+        sizes.declare(name, kind, shape)
+    return True
 
 
 def _affine(
@@ -216,8 +252,8 @@ def _runner(
         feed = np.ascontiguousarray(np.transpose(pixels, axes)).astype(kind)
         try:
             result = np.asarray(evaluator.run(None, {image.name: feed})[0])
-        except (ValueError, RuntimeError, TypeError, IndexError):  # constants of a fixed size
-            return None
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+            return None  # constants of a fixed size
         return result if result.dtype == np.float32 else None
 
     return run
@@ -325,15 +361,15 @@ def _read_image(
         if weight is not None and prefix.layout == "NCHW":
             view.set_weight(readers[0], np.einsum("oihw,ic->ochw", weight, mixed))
         else:
-            tensor = view.fresh(f"{image.name}.mixed")
+            tensor = view.names.free(f"{image.name}.mixed")
             added.append(point_convolution(view, image.name, tensor, mixed))
     if prefix.layout != "NCHW":
-        added.append(_transposed(tensor, view.fresh(f"{tensor}.last"), prefix.layout))
+        added.append(_transposed(tensor, view.names.free(f"{tensor}.last"), prefix.layout))
         tensor = added[-1].output[0]
     replaced = {prefix.tensor: tensor}
     if prefix.tensor != image.name and image.layout != "NCHW":
         # What still reads the input wants to know its shape.
-        added.append(_transposed(image.name, view.fresh(f"{image.name}.shape"), image.layout))
+        added.append(_transposed(image.name, view.names.free(f"{image.name}.shape"), image.layout))
         replaced[image.name] = added[-1].output[0]
     for node in graph.node:
         node.input[:] = [replaced.get(name, name) for name in node.input]

@@ -14,7 +14,8 @@ import onnx
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.network.contract import opset_of
-from fcn_trt.network.graph import GraphView, Shape, attributes, called, keep_only, point_convolution
+from fcn_trt.network.graph import GraphView, Shape, attributes, keep_only, point_convolution
+from fcn_trt.network.sizes import called
 from fcn_trt.network.tail_walk import SIZED, STEPS, Tail, Walk
 from fcn_trt.spec import Size
 
@@ -114,7 +115,7 @@ def cut_tail(model: onnx.ModelProto, tail: Tail) -> str:
     is_nchw = tail.layout == "NCHW"
     if not is_nchw:
         order = [tail.layout.index(letter) for letter in "NCHW"]
-        name = view.fresh(f"{name}.first")
+        name = view.names.free(f"{name}.first")
         node = onnx.helper.make_node("Transpose", [tail.tensor], [name], name=name, perm=order)
         graph.node.append(node)
     classes, channels = tail.matrix.shape
@@ -128,7 +129,7 @@ def cut_tail(model: onnx.ModelProto, tail: Tail) -> str:
                 mixed = np.einsum("kc,cihw->kihw", tail.matrix, weight)
                 view.set_weight(last, mixed, tail.matrix @ bias + tail.shift)
                 return name
-        source, name = name, view.fresh(f"{name}.classes")
+        source, name = name, view.names.free(f"{name}.classes")
         graph.node.append(point_convolution(view, source, name, tail.matrix, tail.shift))
     keep_only(graph, name)
     return name

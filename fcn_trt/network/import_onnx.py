@@ -14,8 +14,8 @@ ONNX Runtime's tools write.
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +24,6 @@ from pathlib import Path
 import onnx
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.files import sha256
 from fcn_trt.foreign import printable
 from fcn_trt.input_format import InputFormat, Rgb
 from fcn_trt.labels import LabelSet, binary_label_set, label_set_for
@@ -32,27 +31,24 @@ from fcn_trt.network.contract import (
     OPSET,
     declare_ends,
     finish_network,
-    first_line,
     image_shape,
-    load_onnx,
     logits_shape,
     opset_of,
-    without_weights,
 )
+from fcn_trt.network.file import read_onnx
 from fcn_trt.network.file_input import file_input
-from fcn_trt.network.graph import infer_tensors
+from fcn_trt.network.graph import Names, Shape, keep_only
 from fcn_trt.network.graph_input import cut_prefix, normalise_outside, read_prefix
 from fcn_trt.network.graph_output import cut_tail, read_tail
+from fcn_trt.network.load import first_line, parse_onnx
 from fcn_trt.network.plain_graph import drop_copies, lift_constants, plain_model
+from fcn_trt.network.sizes import tensor_sizes
 from fcn_trt.network.source_network import SourceNetwork
-from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, Size, Spec, read_spec
+from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, ShapeRange, Size, Spec, format_size, parse_spec
 
 __all__ = ["Imported", "import_onnx"]
 
 logger = logging.getLogger(__name__)
-
-_FAILED_NODE = re.compile(r"op_type:(\w+), node name: ([^)]*)")
-"""In what ONNX's inference says."""
 
 _HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
@@ -108,20 +104,28 @@ def import_onnx(
         OnnxError: the file is damaged, fixes a shape inside, or has labels that are no argmax of
             upsampled logits of an image.
     """
-    model = load_onnx(path)
-    is_half = any(tensor.data_type in _HALVES for tensor in model.graph.initializer)
-    known = _known_spec(path, size, batch)
-    image = file_input(model, path)
-    chosen = _output_name(model, output, path)
+    data = read_onnx(path)
+    model = parse_onnx(data, path)
+    known = _known_spec(data, path, size, batch)
+    digest = hashlib.sha256(data).hexdigest()
+    del data
     with _sound(path):
+        is_half = any(tensor.data_type in _HALVES for tensor in model.graph.initializer)
+        image = file_input(model, path)
+        chosen = _output_name(model, output, path)
+        _keep_needed(model, chosen)
+        source_data = model.SerializeToString()
         model = plain_model(model, chosen, path)
         own_size = image.size or size
         shape = image.shape(image.batch or batch, own_size)
-        drop_copies(model, shape)
+        if image.kind == onnx.TensorProto.UINT8:
+            read_prefix(model, image, path)  # says more than ONNX of what does not take it
+        tensors = _tensors(model, shape, own_size, path)
+        drop_copies(model, {name: kind for name, (kind, _) in tensors.items()})
         prefix = read_prefix(model, image, path)
         tail = read_tail(
             model,
-            infer_tensors(model, shape),
+            tensors,
             input_layout=image.layout,
             size=own_size,
             threshold=threshold,
@@ -136,15 +140,15 @@ def import_onnx(
             path,
         )
         mean, std = cut_prefix(model, image, prefix, outside)
-    _rename(model.graph, {image.name: INPUT_NAME, logits: OUTPUT_NAME})
-    model = _upgrade(model, path)
-    lift_constants(model.graph)
-    _name_nodes(model.graph)
-    classes, found = _infer_logits(model, size, batch, path)
+        _rename(model.graph, {image.name: INPUT_NAME, logits: OUTPUT_NAME})
+        model = _upgrade(model, path)
+        lift_constants(model.graph)
+        _name_nodes(model.graph)
+        classes, found = _infer_logits(model, size, batch, path)
     if known is None:
         named = _label_set(classes, labels, tail.is_binary, path)
         stride = _stride(size, found, path)
-        spec = _spec(path, size, batch, stride, tail.align_corners, named, mean, std)
+        spec = _spec(path, digest, size, batch, stride, tail.align_corners, named, mean, std)
         if stride > 1 and not tail.is_upsampled:
             logger.info(
                 "%s ends at stride %d: assuming that its logits are upsampled to the frame "
@@ -161,6 +165,7 @@ def import_onnx(
     del model.metadata_props[:]  # nothing that a file says of itself is a proof
     source = SourceNetwork(
         path=path,
+        data=source_data,
         image=image,
         outside=outside,
         output=chosen,
@@ -179,17 +184,18 @@ def _sound(path: Path) -> Iterator[None]:
     except OnnxError:
         raise
     except (
-        *(AttributeError, IndexError, KeyError, MemoryError, RuntimeError, TypeError, ValueError),
+        *(ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError),
+        ValueError,
     ) as error:
         raise OnnxError(
             f"{path} is not sound, as its nodes and tensors do not fit each other; export it again"
         ) from error
 
 
-def _known_spec(path: Path, size: Size, batch: int) -> Spec | None:
+def _known_spec(data: bytes, path: Path, size: Size, batch: int) -> Spec | None:
     """The spec of a file that this package wrote, at the new size."""
     try:
-        spec = read_spec(path)
+        spec = parse_spec(data, path)
     except OnnxError:
         return None
     if spec.precision != "fp32":
@@ -206,6 +212,18 @@ def _output_name(model: onnx.ModelProto, asked: str | None, path: Path) -> str:
     if asked not in names:
         raise OnnxError(f"{path} has no output {asked!r}; it has {', '.join(names)}")
     return asked
+
+
+def _keep_needed(model: onnx.ModelProto, output: str) -> None:
+    """Leave what makes an output and nothing else, as it is."""
+    declared = [value for value in model.graph.output if value.name == output]
+    keep_only(model.graph, output)
+    del model.graph.output[:]
+    model.graph.output.extend(declared)
+    for name in ("value_info", "quantization_annotation", "metadata_props"):
+        model.graph.ClearField(name)
+    for name in ("metadata_props", "training_info", "configuration"):
+        model.ClearField(name)
 
 
 def _upgrade(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
@@ -227,49 +245,44 @@ def _upgrade(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     return model
 
 
-def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+def _rename(graph: onnx.GraphProto, wanted: dict[str, str]) -> None:
     """Give tensors other names; those that have these already make room."""
     taken = {name for node in graph.node for name in (*node.input, *node.output)}
-    for name in list(names.values()):
-        if name in taken and name not in names:
-            other = name
-            while other in taken:
-                other += "_"
-            names[name] = other
+    names = Names((*taken, *wanted.values()))
+    moved = {name: names.free(name) for name in wanted.values() if name in taken}
+    renamed = moved | wanted
     for node in graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
     for value in (*graph.input, *graph.output, *graph.initializer):
-        value.name = names.get(value.name, value.name)
+        value.name = renamed.get(value.name, value.name)
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
     """Give each node a name of its own, by which a spec's exceptions refer to it."""
-    taken: set[str] = set()
+    names = Names(())
     for node in graph.node:
-        name = node.name or node.output[0]
-        while name in taken:
-            name += "_"
-        node.name = name
-        taken.add(name)
+        node.name = names.free(node.name or node.output[0])
+
+
+def _tensors(
+    model: onnx.ModelProto, image: Shape, size: Size, path: Path
+) -> dict[str, tuple[int, Shape]]:
+    """(element type, shape) of each tensor that a graph makes of an image."""
+    try:
+        return tensor_sizes(model, image, opset_of(model), path)
+    except OnnxError:
+        raise
+    except ValueError as error:
+        raise OnnxError(
+            f"{path} does not take an image of {format_size(size)}: {error}; export it with "
+            "another input size, or with a fixed one"
+        ) from error
 
 
 def _infer_logits(model: onnx.ModelProto, size: Size, batch: int, path: Path) -> tuple[int, Size]:
     """(classes, (height, width)) of the logits at this input size."""
-    trial = without_weights(model)
-    dims = trial.graph.input[0].type.tensor_type.shape.dim
-    for dim, side in zip(dims, (batch, 3, *size), strict=True):
-        dim.dim_value = side
-    try:
-        trial = onnx.shape_inference.infer_shapes(trial, strict_mode=True, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
-        found = _FAILED_NODE.search(str(error))
-        where = f" at node {found[1]} {found[2]!r}" if found else ""
-        raise OnnxError(
-            f"{path} does not take an image of {size[0]}x{size[1]}: shapes or types do not go "
-            f"together{where}; export it with another input size, or with a fixed one"
-        ) from error
-    shape = tuple(d.dim_value for d in trial.graph.output[0].type.tensor_type.shape.dim)
+    _, shape = _tensors(model, (batch, 3, *size), size, path)[OUTPUT_NAME]
     if len(shape) != 4 or min(shape) < 1 or shape[0] != batch:
         raise OnnxError(
             f"{path} does not take an image of {size[0]}x{size[1]}, of which its logits would be "
@@ -287,6 +300,7 @@ def _label_set(count: int, asked: LabelSet | None, is_binary: bool, path: Path) 
 
 def _spec(
     path: Path,
+    source_sha256: str,
     size: Size,
     batch: int,
     stride: int,
@@ -310,7 +324,7 @@ def _spec(
         align_corners=align_corners,
         precision="fp32",
         logits_type="float32",
-        source_sha256=sha256(path),
+        source_sha256=source_sha256,
         licence="",
     )
 

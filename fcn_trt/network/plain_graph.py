@@ -8,17 +8,22 @@ network is used are dropped. What cannot be undone is refused here, by the name 
 from __future__ import annotations
 
 import logging
+import math
 import re
+from collections import Counter
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx.inliner
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.network.contract import first_line
-from fcn_trt.network.graph import GraphView, attributes, called, infer_tensors, keep_only
+from fcn_trt.network.contract import opset_of, replace_content
+from fcn_trt.network.graph import GraphView, Shape, attributes, keep_only
+from fcn_trt.network.load import all_nodes, first_line
+from fcn_trt.network.sizes import Sizes, called, value_of
 
 __all__ = ["drop_copies", "lift_constants", "plain_model"]
 
@@ -32,6 +37,21 @@ _QUANTISED = re.compile(
 )
 
 _CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
+
+MAX_NODES = 10_000
+"""Of a file; fcn_resnet101 as PyTorch's exporters write it has 400."""
+
+MAX_CALLS = 50
+"""Functions that call each other, one inside the other."""
+
+_GRAPH = ("", "")
+"""Stands for the graph itself among functions, of which none has this name."""
+
+MAX_COMPUTED_NODES = 10_000
+"""Nodes that depend on constants only, 0.3 ms each."""
+
+FREE_NUMBERS = 1 << 22
+"""What such nodes may make in all beside twice as many numbers as the file itself holds."""
 
 _OTHER_FLOATS = {
     getattr(onnx.TensorProto, name): name for name in ("FLOAT16", "BFLOAT16", "DOUBLE")
@@ -49,8 +69,11 @@ def plain_model(model: onnx.ModelProto, output: str, path: Path) -> onnx.ModelPr
     """The part of a model that makes `output`, in plain terms; the model given is changed.
 
     Raises:
-        OnnxError: it is quantised, in training mode, or has operators that no engine takes.
+        OnnxError: it is quantised, in training mode, has operators that no engine takes, or more
+            nodes or computed constants than are taken.
     """
+    _check_opset(model, path)
+    _check_nodes(model, path)
     if model.functions:
         try:
             # To convert a function of another opset, the types of what it reads are needed.
@@ -69,17 +92,17 @@ def plain_model(model: onnx.ModelProto, output: str, path: Path) -> onnx.ModelPr
     model.ir_version = max(model.ir_version, 4)  # before, weights had to be inputs, too
     keep_only(graph, output)
     del graph.value_info[:]
-    _check_opset(model, path)
-    _check_order(graph, path)
     for node in graph.node:
         _check_operator(node, path)
         node.ClearField("domain")
-    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    opset = opset_of(model)
     del model.opset_import[:]
     model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    _check_arguments(graph, opset, path)
+    _check_order(graph, path)
     _bring_to_float32(graph, path)
     lift_constants(graph)
-    _compute_constants(model)
+    _compute_constants(graph, opset, path)
     view = GraphView(graph)
     for node in graph.node:
         if _trains(node, view):
@@ -92,9 +115,44 @@ def plain_model(model: onnx.ModelProto, output: str, path: Path) -> onnx.ModelPr
     return model
 
 
+def _check_nodes(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse more nodes than are taken, counted as they are once all functions are inlined."""
+    bodies: dict[tuple[str, str], list[onnx.NodeProto]] = {}
+    for function in model.functions:
+        bodies.setdefault(_function(function.domain, function.name), []).extend(function.node)
+    calls: dict[tuple[str, str], Counter[tuple[str, str]]] = {}
+    counts: dict[tuple[str, str], int] = {}
+    for name, nodes in (*bodies.items(), (_GRAPH, model.graph.node)):
+        found = [_function(node.domain, node.op_type) for node in all_nodes(nodes)]
+        calls[name] = Counter(called for called in found if called in bodies)
+        counts[name] = len(found) - calls[name].total()
+    depths: dict[tuple[str, str], int] = {}
+    try:
+        for name in TopologicalSorter(calls).static_order():
+            depths[name] = 1 + max((depths[inner] for inner in calls[name]), default=0)
+            for inner, times in calls[name].items():
+                counts[name] = min(counts[name] + times * counts[inner], 2 * MAX_NODES)
+    except CycleError as error:
+        called_again = ".".join(error.args[1][0])
+        raise OnnxError(
+            f"{path} has a function that calls itself, {called_again!r}; export it again without "
+            "functions"
+        ) from error
+    if counts[_GRAPH] > MAX_NODES or max(depths.values()) > MAX_CALLS:
+        raise OnnxError(
+            f"{path} has more than the {MAX_NODES} nodes that are taken, counted with all "
+            f"functions inlined, or functions that call each other {MAX_CALLS} deep; export the "
+            "network up to its logits"
+        )
+
+
+def _function(domain: str, name: str) -> tuple[str, str]:
+    return "" if domain == "ai.onnx" else domain, name
+
+
 def _check_opset(model: onnx.ModelProto, path: Path) -> None:
     newest = onnx.defs.onnx_opset_version()
-    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    version = opset_of(model)
     if not _OLDEST_OPSET <= version <= newest:
         raise OnnxError(
             f"{path} (opset {version}) cannot be brought to 17: opsets {_OLDEST_OPSET} to {newest} "
@@ -112,6 +170,30 @@ def _check_order(graph: onnx.GraphProto, path: Path) -> None:
                 "makes, or makes what is there already; export it again"
             )
         made.update(node.output)
+
+
+def _check_arguments(graph: onnx.GraphProto, opset: int, path: Path) -> None:
+    """Refuse nodes that read or make fewer or more tensors than their operator does."""
+    sizes = Sizes(opset, ())
+    for node in graph.node:
+        try:
+            schema = sizes.schema(node)
+        except ValueError as error:
+            raise OnnxError(
+                f"{path} is not sound at node {called(node)}: {error}; export it again"
+            ) from error
+        read, made = len(node.input), len(node.output)
+        values = sum(attribute.name != "doc_string" for attribute in node.attribute)
+        if (
+            not schema.min_input <= read <= schema.max_input
+            or not schema.min_output <= made <= schema.max_output
+            or not all([*node.input[: schema.min_input], *node.output[: schema.min_output]])
+            or (node.op_type == "Constant" and values != 1)
+        ):
+            raise OnnxError(
+                f"{path} is not sound at node {called(node)}, which has {read} inputs, {made} "
+                f"outputs and {values} attributes, but its operator takes others; export it again"
+            )
 
 
 def _check_operator(node: onnx.NodeProto, path: Path) -> None:
@@ -157,7 +239,11 @@ def _widen(tensor: onnx.TensorProto) -> None:
 
 def lift_constants(graph: onnx.GraphProto) -> None:
     """Turn Constant nodes into initializers, the one place where weights are looked for."""
-    for node in [n for n in graph.node if n.op_type == "Constant"]:
+    kept = []
+    for node in graph.node:
+        if node.op_type != "Constant":
+            kept.append(node)
+            continue
         ((kind, value),) = attributes(node).items()
         if kind == "value":
             value.name = node.output[0]
@@ -165,38 +251,52 @@ def lift_constants(graph: onnx.GraphProto) -> None:
         else:
             numbers = np.asarray(value, np.float32 if "float" in kind else np.int64)
             graph.initializer.append(onnx.numpy_helper.from_array(numbers, node.output[0]))
-        graph.node.remove(node)
+    _keep_nodes(graph, kept)
 
 
-def _compute_constants(model: onnx.ModelProto) -> None:
-    """Compute what depends on constants only."""
-    graph = model.graph
+def _keep_nodes(graph: onnx.GraphProto, kept: list[onnx.NodeProto]) -> None:
+    """Remove all other nodes, at once: one by one takes the square of their number."""
+    if len(kept) < len(graph.node):
+        replace_content(graph, kept, list(graph.initializer))
+
+
+def _compute_constants(graph: onnx.GraphProto, opset: int, path: Path) -> None:
+    """Compute what depends on constants only, where that is not much more than the file holds."""
+    sizes = Sizes(opset, graph.initializer)
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    for node in list(graph.node):
+    left = FREE_NUMBERS + 2 * sum(math.prod(tensor.dims) for tensor in graph.initializer)
+    nodes_left, kept = MAX_COMPUTED_NODES, []
+    for node in graph.node:
         names = {name for name in node.input if name}
-        if node.op_type not in _COMPUTED_CONSTANTS or not names or not names <= tensors.keys():
-            continue
-        if (value := _value_of(node, [tensors[name] for name in names], model)) is not None:
-            tensor = onnx.numpy_helper.from_array(value, node.output[0])
-            graph.initializer.append(tensor)
-            tensors[tensor.name] = tensor
-            graph.node.remove(node)
+        made = None
+        if node.op_type in _COMPUTED_CONSTANTS and names and names <= tensors.keys():
+            made = _made_of_constants(node, sizes)
+        if made is not None:
+            nodes_left, left = nodes_left - 1, left - math.prod(made)
+            if min(nodes_left, left) < 0:
+                raise OnnxError(
+                    f"{path} makes more of its constants than is computed, up to node "
+                    f"{called(node)}: {MAX_COMPUTED_NODES} nodes, and {FREE_NUMBERS} numbers "
+                    "beside twice those that it holds; export it again with its constants folded"
+                )
+            value = value_of(node, [tensors[name] for name in names], opset)
+            if value is not None:
+                tensor = onnx.numpy_helper.from_array(value, node.output[0])
+                tensors[tensor.name] = tensor
+                sizes.add(tensor)
+                continue
+        kept.append(node)
+    if len(kept) < len(graph.node):
+        replace_content(graph, kept, tensors.values())
 
 
-def _value_of(
-    node: onnx.NodeProto, constants: list[onnx.TensorProto], model: onnx.ModelProto
-) -> Any:
-    """What a node makes of constants; None where it does not fit them, which is found later."""
-    from onnx.reference import ReferenceEvaluator  # slow to load, and few files need it
-
-    make = onnx.helper
-    output = make.make_tensor_value_info(node.output[0], onnx.TensorProto.UNDEFINED, None)
-    graph = make.make_graph([node], "constant", [], [output], constants)
+def _made_of_constants(node: onnx.NodeProto, sizes: Sizes) -> Shape | None:
+    """The shape of what a node makes of constants; None where they do not fit, as found later."""
     try:
-        alone = make.make_model(graph, opset_imports=model.opset_import)
-        return np.asarray(ReferenceEvaluator(alone).run(None, {})[0])
-    except (ValueError, RuntimeError, TypeError, IndexError):
+        _, shape = sizes.infer(node)[node.output[0]]
+    except ValueError:
         return None
+    return shape if min(shape, default=0) >= 0 else None
 
 
 def _trains(node: onnx.NodeProto, view: GraphView) -> bool:
@@ -221,26 +321,28 @@ def _check_finite(tensor: onnx.TensorProto, path: Path) -> None:
         )
 
 
-def drop_copies(model: onnx.ModelProto, image: tuple[int, ...]) -> None:
+def drop_copies(model: onnx.ModelProto, types: Mapping[str, int]) -> None:
     """Let readers of what only copies its input read that input.
 
     Exporters share weights through Identities, networks end training with Dropouts, and what was
     brought to float32 is full of Casts from it to it.
+
+    Args:
+        model: Each tensor is made before it is read.
+        types: Element type of each tensor that is no constant.
     """
     graph = model.graph
-    types = {name: kind for name, (kind, _) in infer_tensors(model, image).items()}
-    types |= {tensor.name: tensor.data_type for tensor in graph.initializer}
-    copies = {n.output[0]: n.input[0] for n in graph.node if _copies(n, types)}
+    types = {**types, **{tensor.name: tensor.data_type for tensor in graph.initializer}}
     outputs = {value.name for value in graph.output}
+    sources: dict[str, str] = {}
     for node in graph.node:
-        for index, name in enumerate(node.input):
-            while name in copies and name not in outputs:
-                name = copies[name]
-            node.input[index] = name
+        node.input[:] = [sources.get(name, name) for name in node.input]
+        if _copies(node, types) and node.output[0] not in outputs:
+            sources[node.output[0]] = node.input[0]
     keep_only(graph, graph.output[0].name)
 
 
-def _copies(node: onnx.NodeProto, types: dict[str, int]) -> bool:
+def _copies(node: onnx.NodeProto, types: Mapping[str, int]) -> bool:
     if node.op_type == "Cast":
         return types.get(node.input[0]) == int(attributes(node)["to"])
     return node.op_type in ("Identity", "Dropout")

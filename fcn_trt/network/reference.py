@@ -21,7 +21,8 @@ from PIL import Image
 from pydantic import ConfigDict, Field, ValidationError
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.spec import REFERENCE_KEY, Frame, LabelMap, Size, onnx_metadata
+from fcn_trt.onnx_wire import onnx_metadata
+from fcn_trt.spec import REFERENCE_KEY, Frame, LabelMap, Size
 from fcn_trt.type_adapter import type_adapter
 
 __all__ = ["REFERENCE_FRAMES", "Reference", "read_reference", "shrink_to_fit"]
@@ -174,7 +175,7 @@ def read_reference(data: bytes, name: str) -> Reference | None:
     try:
         text = onnx_metadata(data).get(REFERENCE_KEY)
         return None if text is None else Reference.from_json(text)
-    except (ValueError, IndexError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise OnnxError(f"the reference in {name} is damaged ({error}); export it again") from error
 
 

@@ -1,7 +1,7 @@
 """A user's own ONNX file, run as it is, for what it says of a frame.
 
-It is what an import is compared with: the whole file, by ONNX Runtime, on the input that it was
-made for, and its output read as its user reads it.
+It is what an import is compared with: all that makes its output, by ONNX Runtime, on the input
+that it was made for, and its output read as its user reads it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 
 from fcn_trt.errors import NotRunnableError, OnnxError
-from fcn_trt.network.contract import first_line
 from fcn_trt.network.file_input import GREY, FileInput, Normalisation
 from fcn_trt.network.graph import Array
+from fcn_trt.network.load import first_line
 from fcn_trt.network.tail_walk import Reading
 from fcn_trt.spec import Frame, LabelMap, Size
 from fcn_trt.stages.decode import decode
@@ -35,6 +35,8 @@ class SourceNetwork:
 
     Attributes:
         path: Of the file.
+        data: Bytes of the part of it that makes the output, tensors inside, and as it is otherwise:
+            what was not looked at is not run.
         image: Its input.
         outside: How that is made from a frame.
         output: Name of the output that is read.
@@ -44,6 +46,7 @@ class SourceNetwork:
     """
 
     path: Path
+    data: bytes
     image: FileInput
     outside: Normalisation
     output: str
@@ -121,7 +124,7 @@ class SourceNetwork:
         options.log_severity_level = 3
         try:
             return onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
+                self.data, options, providers=["CPUExecutionProvider"]
             )
         except _runtime_errors() as error:
             raise self._cannot_run(error) from error

@@ -19,8 +19,9 @@ import onnx
 
 from fcn_trt.errors import OnnxError
 from fcn_trt.model.architecture import DEFAULT_THRESHOLD, log_odds
-from fcn_trt.network.graph import Array, GraphView, Shape, attributes, called
-from fcn_trt.spec import Size
+from fcn_trt.network.graph import Array, GraphView, Shape, attributes
+from fcn_trt.network.sizes import called
+from fcn_trt.spec import MAX_BATCH, Size
 
 __all__ = ["SIZED", "STEPS", "Reading", "Tail", "Walk"]
 
@@ -83,6 +84,13 @@ class Tail:
     reading: Reading
 
 
+MAX_CHANNELS = 512
+"""Of logits: a label map has at most 255 classes, and what is behind logits may leave some out."""
+
+MAX_RANK = 8
+"""Dimensions of what is behind logits."""
+
+
 class Walk:
     """What is known of a tensor while it passes the nodes behind the logits."""
 
@@ -106,6 +114,12 @@ class Walk:
 
     def cut(self, tensor: str, channels: int) -> None:
         """Let the network end at a tensor."""
+        if channels > MAX_CHANNELS:
+            raise OnnxError(
+                f"{self.path} has scores of {channels} channels at {tensor!r}, but of at most "
+                f"{MAX_CHANNELS} classes are chosen; name another output with --output, or "
+                f"{_UP_TO_LOGITS}"
+            )
         self.tensor, self.cut_layout = tensor, self.layout
         self.matrix, self.shift = np.eye(channels), np.zeros(channels)
 
@@ -239,6 +253,8 @@ class Walk:
         found = self.view.argument(node, "axes", 1)
         axes = np.atleast_1d([] if found is None else found)
         letters = list(self.layout)
+        if len(letters) + len(axes) > MAX_RANK:
+            self._refuse(f"has more than {MAX_RANK} dimensions", node, _UP_TO_LOGITS)
         for axis in sorted(int(axis) % (len(letters) + len(axes)) for axis in axes):
             letters.insert(axis, "1")
         self.layout = "".join(letters)
@@ -384,6 +400,8 @@ class Walk:
                 )
             self.pair = int(indices[0])
             return
+        if len(indices) > MAX_CHANNELS:
+            self._refuse(f"takes {len(indices)} of its {self.kind}", node, _UP_TO_LOGITS)
         self.matrix, self.shift = self.matrix[indices], self.shift[indices]
 
     def _indices(self, node: onnx.NodeProto) -> tuple[Array | None, int]:
@@ -418,6 +436,8 @@ class Walk:
         shape = self.shapes.get(node.input[0], ())
         if not shape or shape[axis] < 1:
             self._refuse("takes a part of what has no known size", node, _UP_TO_LOGITS)
+        if shape[axis] > MAX_BATCH:
+            self._refuse(f"takes a part of {shape[axis]}", node, _UP_TO_LOGITS)
         return np.arange(shape[axis])
 
     def _affine(self, node: onnx.NodeProto) -> None:
@@ -458,14 +478,22 @@ class Walk:
         return np.broadcast_to(value.ravel().astype(np.float64), (self.channels,))
 
 
-def _is_logit(view: GraphView, name: str) -> bool:
+def _is_logit(view: GraphView, tensor: str) -> bool:
     """Whether a tensor is made of convolutions, with nothing behind them that is not linear."""
-    node = view.producers.get(name)
-    if node is None or node.op_type not in _SUMS:
-        return node is not None and node.op_type in ("Conv", "ConvTranspose")
-    sources = view.variables(node)[: 1 if node.op_type in SIZED else None]
-    is_product = node.op_type in ("Mul", "Div") and len(sources) > 1
-    return not is_product and all(_is_logit(view, source) for source in sources)
+    waiting, seen = [tensor], {tensor}
+    while waiting:
+        node = view.producers.get(waiting.pop())
+        if node is None:
+            return False
+        if node.op_type in ("Conv", "ConvTranspose"):
+            continue
+        sources = view.variables(node)[: 1 if node.op_type in SIZED else None]
+        is_product = node.op_type in ("Mul", "Div") and len(sources) > 1
+        if node.op_type not in _SUMS or is_product:
+            return False
+        waiting += {*sources} - seen
+        seen.update(sources)
+    return True
 
 
 _UP_TO_LOGITS = "export the network up to its logits"

@@ -9,7 +9,6 @@ imported. Without a store everything is done, and what lies in between goes with
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.manifest import MANIFEST_NAME
 from fcn_trt.errors import EngineError, OnnxError, PlanError
-from fcn_trt.files import atomic_path, sha256, temporary_folder
+from fcn_trt.files import sha256, temporary_folder, write_atomic
 from fcn_trt.machine import this_machine
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import (
@@ -377,6 +376,5 @@ class _KeptWork(_Work):
     def _deliver(self, network: Network) -> Network:
         """Put a network that is kept where it is asked for, unless it is there."""
         if not self.out.is_file() or sha256(self.out) != network.sha256:
-            with atomic_path(self.out) as path:
-                shutil.copyfile(network.path, path)
+            write_atomic(self.out, network.read_bytes())
         return Network(path=self.out, spec=network.spec, sha256=network.sha256)

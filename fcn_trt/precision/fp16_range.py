@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 import onnx
 
 from fcn_trt.calibration.tensor_values import Maxima, TensorValues, batches
-from fcn_trt.network.contract import load_onnx
+from fcn_trt.network.contract import model_of
 from fcn_trt.network.file import Network
 from fcn_trt.precision.half import FP16_MAX
 from fcn_trt.spec import Frame
@@ -45,7 +45,7 @@ def find_overflows(
         EngineError: OpenVINO cannot run it.
     """
     spec = network.spec
-    values = TensorValues(network.path, spec)
+    values = TensorValues(network)
     largest: Maxima = {}
     for tensor, count in batches(images, spec):
         for name, value in values.measure(tensor).items():
@@ -54,7 +54,7 @@ def find_overflows(
             on_image()
     if not largest:
         raise ValueError(f"there are no images to find out on whether {spec.model} fits FP16")
-    return overflowing_nodes(load_onnx(network.path).graph, largest)
+    return overflowing_nodes(model_of(network).graph, largest)
 
 
 def overflowing_nodes(graph: onnx.GraphProto, largest: Mapping[str, float]) -> dict[str, float]:

@@ -12,7 +12,7 @@ import onnx
 from fcn_trt.calibration.amax import Method
 from fcn_trt.calibration.cache import calibration_sha256, read_calibration, require_made_for
 from fcn_trt.errors import CalibrationError, OnnxError
-from fcn_trt.network.contract import load_onnx, save_network, stamp
+from fcn_trt.network.contract import model_of, save_network, stamp
 from fcn_trt.network.file import Network
 from fcn_trt.precision.fp16_range import find_overflows, overflowing_nodes
 from fcn_trt.precision.half import to_half
@@ -76,7 +76,7 @@ def type_network(
         EngineError: OpenVINO cannot run the network on the images.
         OutputError: the file cannot be written.
     """
-    model, spec = load_onnx(network.path), network.spec
+    model, spec = model_of(network), network.spec
     if precision in QUANTISED and calibration is not None and spec.precision == "fp32":
         spec = replace(spec, calibration_sha256=calibration_sha256(calibration))
     elif precision not in ("fp16", "bf16", spec.precision):

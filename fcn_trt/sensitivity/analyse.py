@@ -108,7 +108,7 @@ def _load(
     network: Network, calibration: Path, question: Question
 ) -> tuple[onnx.ModelProto, Ranges]:
     """The network, and its ranges if they belong together."""
-    from fcn_trt.network.contract import load_onnx
+    from fcn_trt.network.contract import model_of
     from fcn_trt.precision.type_network import find_ranges
 
     spec = network.spec
@@ -121,7 +121,7 @@ def _load(
             f"{network} has a dynamic shape, so its convolutions have no fixed cost; export it at "
             "one size, which the same calibration serves"
         )
-    model = load_onnx(network.path)
+    model = model_of(network)
     ranges = find_ranges(
         network,
         model,

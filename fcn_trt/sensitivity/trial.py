@@ -13,7 +13,6 @@ from fcn_trt.comparison.images import CompareImages
 from fcn_trt.engine.openvino.builder import compile_trial, openvino_errors, require_computed
 from fcn_trt.evaluation.agreement import Agreement
 from fcn_trt.evaluation.metrics import ConfusionMatrix
-from fcn_trt.files import temporary_folder
 from fcn_trt.sensitivity.layers import find_layers
 from fcn_trt.sensitivity.result import Score
 from fcn_trt.spec import FloatPrecision, Frame, LabelMap, QuantisedPrecision, Size, Spec
@@ -131,10 +130,7 @@ class Trials:
 
     def _run(self, model: onnx.ModelProto, spec: Spec) -> Iterator[LabelMap]:
         """Label every image."""
-        with temporary_folder() as folder:
-            path = folder / "trial.onnx"
-            path.write_bytes(model.SerializeToString())
-            compiled = compile_trial(path, spec)
+        compiled = compile_trial(model.SerializeToString(), spec)
         batch = np.zeros((spec.batch, 3, *spec.input_size), dtype=np.float32)
         tensors, sizes = self._prepared(), iter(self._sizes)
         while group := list(islice(tensors, spec.batch)):

@@ -66,7 +66,7 @@ def test_histograms_are_those_of_each_image_alone(tiny_network, images, undistur
     cache = undisturbed
     wanted = measured_tensors(load_network(tiny_network)[0].graph)
     expected = {name: Histogram() for name in wanted}
-    values = TensorValues(tiny_network, read_spec(tiny_network), wanted)
+    values = TensorValues(as_network(tiny_network, read_spec(tiny_network)), wanted)
     for place in range(len(images)):
         values.measure(
             tensor_of(tiny_network, images, place), lambda name, v: expected[name].add(v)
@@ -80,7 +80,7 @@ def test_histograms_are_those_of_each_image_alone(tiny_network, images, undistur
 
 def test_all_other_tensors_have_their_largest_magnitude(tiny_network, images, undisturbed):
     cache = undisturbed
-    values = TensorValues(tiny_network, read_spec(tiny_network))
+    values = TensorValues(as_network(tiny_network, read_spec(tiny_network)))
     runs = [values.measure(tensor_of(tiny_network, images, place)) for place in range(len(images))]
     found = {name: tensor.maximum for name, tensor in cache.tensors.items()}
     assert found == pytest.approx({n: max(run[n] for run in runs) for n in runs[0]}, rel=1e-5)

@@ -12,6 +12,7 @@ import pytest
 from fcn_trt.calibration.tensor_values import TensorValues
 from fcn_trt.errors import EngineError
 from fcn_trt.spec import ShapeRange, read_spec
+from tests.plans import as_network
 
 onnx = pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
@@ -27,7 +28,7 @@ def names_of(network):
 
 def values_of(network, wanted, images):
     found = {}
-    values = TensorValues(network, read_spec(network), wanted)
+    values = TensorValues(as_network(network, read_spec(network)), wanted)
     return found, values.measure(images, lambda name, v: found.update({name: v.copy()}))
 
 
@@ -100,12 +101,13 @@ from types import SimpleNamespace
 import numpy as np
 from fcn_trt.calibration.tensor_values import TensorValues
 path, layers, *size = sys.argv[1:]
-spec = SimpleNamespace(dynamic=None)
+spec = SimpleNamespace(batch=1, input_size=tuple(map(int, size)), model="n")
+network = SimpleNamespace(spec=spec, read_bytes=Path(path).read_bytes)
 wanted = [f"t{layer}" for layer in range(0, int(layers), 2)]
 def peak():
     return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) << 10
 image = np.ones((1, 3, *map(int, size)), np.float32)
-values = TensorValues(Path(path), spec, wanted)
+values = TensorValues(network, wanted)
 before, shown = peak(), []
 values.measure(image, lambda name, _: shown.append(name))
 print(len(shown), peak() - before)
@@ -125,7 +127,10 @@ def test_what_is_not_wanted_has_its_largest_magnitude(tiny_network, reference, e
 def test_negative_values_count_as_much_as_positive_ones(tiny_network):
     image = np.zeros((1, 3, 64, 96), np.float32)
     image[0, 1, 5, 5] = -1e6
-    assert TensorValues(tiny_network, read_spec(tiny_network)).measure(image)["image"] == 1e6
+    assert (
+        TensorValues(as_network(tiny_network, read_spec(tiny_network))).measure(image)["image"]
+        == 1e6
+    )
 
 
 def test_dynamic_network_is_measured_at_the_shape_it_is_optimised_for(
@@ -137,13 +142,13 @@ def test_dynamic_network_is_measured_at_the_shape_it_is_optimised_for(
     shapes = ShapeRange(min_size=(33, 64), max_size=(128, 128), min_batch=1, max_batch=3)
     model, spec = to_onnx(tiny_model, size=(64, 96), batch=2, dynamic=shapes)
     save(model, tmp_path / "n.onnx")
-    found = TensorValues(tmp_path / "n.onnx", spec).measure(images_of(batch=2))
+    found = TensorValues(as_network(tmp_path / "n.onnx", spec)).measure(images_of(batch=2))
     one, other = (maxima_of(reference(image[None])) for image in images_of(batch=2))
     assert found == pytest.approx({name: max(one[name], other[name]) for name in one}, rel=1e-4)
 
 
 def test_each_run_sees_its_own_images(tiny_network):
-    values = TensorValues(tiny_network, read_spec(tiny_network), ["backbone.stem.2"])
+    values = TensorValues(as_network(tiny_network, read_spec(tiny_network)), ["backbone.stem.2"])
     runs = []
     maxima = [
         values.measure(images_of(seed=seed), lambda _, tensor: runs.append(tensor.copy()))
@@ -164,7 +169,7 @@ def test_what_the_caller_raises_comes_through_and_the_next_run_is_whole(tiny_net
         calls.append(name)
         raise OwnError("enough")
 
-    values = TensorValues(tiny_network, read_spec(tiny_network), ["image", "logits"])
+    values = TensorValues(as_network(tiny_network, read_spec(tiny_network)), ["image", "logits"])
     with pytest.raises(OwnError, match="enough"):
         values.measure(images_of(), refuse)
     assert len(calls) == 1
@@ -174,7 +179,7 @@ def test_what_the_caller_raises_comes_through_and_the_next_run_is_whole(tiny_net
 
 
 def test_ctrl_c_within_a_run_ends_it(tiny_network):
-    values = TensorValues(tiny_network, read_spec(tiny_network), ["image"])
+    values = TensorValues(as_network(tiny_network, read_spec(tiny_network)), ["image"])
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
@@ -188,12 +193,12 @@ def test_ctrl_c_anywhere_in_our_operation_ends_the_run_alone(tiny_network, monke
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    values = TensorValues(tiny_network, read_spec(tiny_network), ["image"])
+    values = TensorValues(as_network(tiny_network, read_spec(tiny_network)), ["image"])
     monkeypatch.setattr(f"fcn_trt.calibration.tensor_values.{place}", interrupt)
     with pytest.raises(KeyboardInterrupt):
         values.measure(images_of())
     monkeypatch.undo()
-    other = TensorValues(tiny_network, read_spec(tiny_network), ["image"])
+    other = TensorValues(as_network(tiny_network, read_spec(tiny_network)), ["image"])
     assert values.measure(images_of(seed=1)) == other.measure(images_of(seed=1))
 
 
@@ -201,16 +206,16 @@ def test_tensor_that_is_not_there_is_refused(tiny_network):
     with pytest.raises(
         EngineError, match=r"tiny\.onnx has no tensor 'gone' any more once OpenVINO"
     ):
-        TensorValues(tiny_network, read_spec(tiny_network), ["image", "gone"])
+        TensorValues(as_network(tiny_network, read_spec(tiny_network)), ["image", "gone"])
 
 
 def test_file_that_openvino_cannot_read_is_refused(tiny_network, tmp_path):
     (tmp_path / "odd.onnx").write_bytes(b"not an onnx file")
     with pytest.raises(EngineError, match=r"OpenVINO .* cannot compile .*odd\.onnx: "):
-        TensorValues(tmp_path / "odd.onnx", read_spec(tiny_network))
+        TensorValues(as_network(tmp_path / "odd.onnx", read_spec(tiny_network)))
 
 
 def test_images_of_another_shape_are_refused(tiny_network):
-    values = TensorValues(tiny_network, read_spec(tiny_network))
+    values = TensorValues(as_network(tiny_network, read_spec(tiny_network)))
     with pytest.raises(EngineError, match=r"OpenVINO .* cannot run .*tiny\.onnx: "):
         values.measure(np.zeros((1, 3, 32, 32), np.float32))

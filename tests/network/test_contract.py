@@ -9,10 +9,10 @@ from fcn_trt.network.contract import (
     finish_network,
     image_shape,
     load_network,
-    load_onnx,
     logits_shape,
     save_network,
 )
+from fcn_trt.network.load import load_onnx
 from fcn_trt.spec import METADATA_KEY, ShapeRange, read_spec
 from tests.plans import save
 

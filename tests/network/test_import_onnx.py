@@ -332,6 +332,12 @@ def resize_asymmetrically(model):
 def use_upsample(model):
     resize = resize_of(model)
     resize.op_type = "Upsample"
+    resize.input[:] = [resize.input[0], "scales"]
+    model.graph.initializer.append(onnx.helper.make_tensor("scales", 1, [4], [1, 1, 8, 8]))
+    mode = next(a for a in resize.attribute if a.name == "mode")
+    resize.ClearField("attribute")
+    resize.attribute.append(mode)
+    model.opset_import[0].version = 9  # the last that has it
 
 
 def rename_outputs(model):
@@ -409,7 +415,7 @@ def use_unknown_opset(model):
         (compute_nothing, {}, "computes nothing between its input and 'out'"),
         (quantise_logits, {}, r"is quantised \(QuantizeLinear\); import the float32 file instead"),
         (flatten_logits, {}, r"shape .* at node Flatten 'out', but scores \(N, C, h, w\) were"),
-        (use_unknown_operator, {}, r"opset 11\) cannot be brought to 17"),
+        (use_unknown_operator, {}, "at node Kaleidoscope .*opset 11 has no Kaleidoscope"),
         (use_unknown_opset, {}, r"opset 999\) cannot be brought to 17"),
         (
             leave_it,
@@ -451,7 +457,7 @@ def test_damaged_and_missing_files_are_refused(zoo, tmp_path):
     data = zoo.read_bytes()
     (tmp_path / "cut.onnx").write_bytes(data[: len(data) // 2])
     for name in ("cut.onnx", "gone.onnx"):
-        with pytest.raises(OnnxError, match=rf"{name} cannot be read as ONNX: "):
+        with pytest.raises(OnnxError, match=rf"{name} cannot be read"):
             imported(tmp_path / name, size=SIZE)
 
 

@@ -404,7 +404,10 @@ REFUSED = {
     "Inf": (weight_with(-np.inf), r"has NaN or Inf in its weight 'net\.0\.weight'; export"),
     "Inf of half precision": (bias_beyond_half, r"NaN or Inf in its weight 'net\.0\.bias'; export"),
     "a circle": (circle, "is not sound at node Conv '/net/.*, which reads what no node .*; export"),
-    "a weight of another shape": (other_shape, "is not sound, as its nodes and tensors .*; export"),
+    "a weight of another shape": (
+        other_shape,
+        r"which are 189 numbers, but it carries 216; fetch or export",
+    ),
     "an old opset": (opset(6), r"\(opset 6\) cannot be brought to 17: .*; export it again"),
     "no opset": (opset(0), r"\(opset 0\) cannot be brought to 17: .*; export it again"),
     "a new opset": (opset(99), r"\(opset 99\) cannot be brought to 17: .*; export it again"),

@@ -355,7 +355,7 @@ class TestQuantisedNetwork:
         """
         monkeypatch.setattr("fcn_trt.precision.qdq.FP8_CHANNELS", 0)
         model, spec = fp32
-        amaxes = TensorValues(tiny_network, spec).measure(image_of())
+        amaxes = TensorValues(as_network(tiny_network, spec)).measure(image_of())
 
         def make(keep=(), opset=19):
             return quantize_network(model, spec, code, amaxes, keep=frozenset(keep), opset=opset)
@@ -412,7 +412,7 @@ class TestQuantisedNetwork:
 
     def test_what_fp8_has_no_kernels_for_becomes_fp16(self, fp32, tiny_network):
         model, spec = fp32
-        amaxes = TensorValues(tiny_network, spec).measure(image_of())
+        amaxes = TensorValues(as_network(tiny_network, spec)).measure(image_of())
         model, spec = half_of(quantize_network(model, spec, "fp8", amaxes), "fp16")
         onnx.checker.check_model(model, full_check=True)
         assert {"backbone.stem.0", "decode_head.conv_seg"} < set(spec.exceptions)
@@ -431,7 +431,7 @@ class TestQuantisedNetwork:
         self, fp32, tiny_network
     ):
         model, spec = fp32
-        amaxes = TensorValues(tiny_network, spec).measure(image_of())
+        amaxes = TensorValues(as_network(tiny_network, spec)).measure(image_of())
         first, second = (f"backbone.layer1.0.conv{i}" for i in (1, 2))
         (node,) = (n for n in model.graph.node if n.name == second)
         node.input[1] = f"{first}.weight"

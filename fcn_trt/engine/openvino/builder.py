@@ -31,7 +31,15 @@ from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.proof import Convolution, convolution_gmac, prove
 from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.network.file import Network
-from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec, onnx_nodes
+from fcn_trt.onnx_wire import onnx_nodes
+from fcn_trt.spec import (
+    INPUT_NAME,
+    MAX_PER_PIXEL,
+    OUTPUT_NAME,
+    SMALL_NUMBERS,
+    Precision,
+    Spec,
+)
 
 __all__ = [
     "CONVOLUTIONS",
@@ -48,6 +56,7 @@ __all__ = [
     "openvino_errors",
     "openvino_version",
     "operation_gmac",
+    "read_network",
     "require_computed",
 ]
 
@@ -144,7 +153,7 @@ def compile_network(network: Network) -> CompiledNetwork:
     spec = network.spec
     require_computed(spec.precision)
     with _cached(network) as options:
-        model, compiled = _compile(network.path, spec, options)
+        model, compiled = _compile(network.read_bytes(), spec, options, str(network))
     builder = f"OpenVINO {openvino_version()} on this CPU ({cpu_name()})"
     found = list(_convolutions(model, compiled, spec))
     wanted = replace(spec, exceptions=spec.exceptions | _left_in_fp32(model, found, spec))
@@ -181,7 +190,7 @@ def _left_in_fp32(
     }
 
 
-def compile_trial(network: Path, spec: Spec) -> Any:
+def compile_trial(data: bytes, spec: Spec) -> Any:
     """Compile a network that is thrown away after it has shown what it predicts.
 
     It is not cached, and a convolution may compute in another type than the spec says: OpenVINO
@@ -195,7 +204,7 @@ def compile_trial(network: Path, spec: Spec) -> Any:
         EngineError: OpenVINO cannot compile it.
     """
     require_computed(spec.precision)
-    return _compile(network, spec, {})[1]
+    return _compile(data, spec, {}, spec.model)[1]
 
 
 def compile_check(data: bytes, spec: Spec) -> Any:
@@ -210,7 +219,7 @@ def compile_check(data: bytes, spec: Spec) -> Any:
         EngineError: OpenVINO cannot compile it.
     """
     hint = _AS_TYPED if computes(spec.precision) else "f32"
-    return _compile(data, spec, {"INFERENCE_PRECISION_HINT": hint})[1]
+    return _compile(data, spec, {"INFERENCE_PRECISION_HINT": hint}, spec.model)[1]
 
 
 def compile_free_shape(network: Network) -> Any:
@@ -224,25 +233,21 @@ def compile_free_shape(network: Network) -> Any:
     """
     require_computed(network.spec.precision)
     with _cached(network) as options:
-        return _compile(network.path, network.spec, options, free=True)[1]
+        return _compile(network.read_bytes(), network.spec, options, str(network), free=True)[1]
 
 
 def _compile(
-    network: Path | bytes, spec: Spec, options: dict[str, str], *, free: bool = False
+    data: bytes, spec: Spec, options: dict[str, str], name: str, *, free: bool = False
 ) -> tuple[Any, Any]:
-    """openvino.Model and openvino.CompiledModel of a typed ONNX, in a file or as bytes."""
-    name = spec.model if isinstance(network, bytes) else str(network)
+    """openvino.Model and openvino.CompiledModel of the bytes of a typed ONNX."""
     config = {
         "INFERENCE_PRECISION_HINT": _AS_TYPED,
         "PERFORMANCE_HINT": "LATENCY",
         **options,
         **(_FREE_SHAPE if free else {}),
     }
-    with _unknown_operators(network, name), openvino_errors(f"compile {name}"):
-        model = openvino_core().read_model(network)
-        shape = ov.PartialShape([spec.batch, 3, *spec.input_size])
-        if model.input(INPUT_NAME).partial_shape != shape:
-            model.reshape({INPUT_NAME: shape})
+    with _unknown_operators(data, name), openvino_errors(f"compile {name}"):
+        model = read_network(data, spec)
         _shield_concatenations(model)
         drop_zero_points(model)
         if free:
@@ -250,6 +255,32 @@ def _compile(
         else:
             transpose_wide(model, spec)
         return model, openvino_core().compile_model(model, "CPU", config)
+
+
+def read_network(data: bytes, spec: Spec) -> Any:
+    """The bytes of a network as OpenVINO reads them, at the shape that it is optimised for.
+
+    Returns:
+        openvino.Model, of which nothing is computed yet.
+
+    Raises:
+        EngineError: a tensor of it is larger than an image makes, and would fill the memory.
+        RuntimeError: OpenVINO cannot read it.
+    """
+    model = openvino_core().read_model(data)
+    shape = ov.PartialShape([spec.batch, 3, *spec.input_size])
+    if model.input(INPUT_NAME).partial_shape != shape:
+        model.reshape({INPUT_NAME: shape})
+    most = max(MAX_PER_PIXEL * spec.batch * math.prod(spec.input_size), SMALL_NUMBERS)
+    for op in model.get_ops():
+        for port in op.outputs() if op.get_type_name() != "Constant" else ():
+            sides = port.get_partial_shape()
+            if sides.is_static and math.prod(sides.to_shape()) > most:
+                raise EngineError(
+                    f"{spec.model} makes {math.prod(sides.to_shape())} numbers of an image at "
+                    f"{op.get_friendly_name()}, and at most {most} are computed; export it again"
+                )
+    return model
 
 
 _FREE_SHAPE = {"CPU_RUNTIME_CACHE_CAPACITY": "0"}
@@ -284,7 +315,7 @@ _ONE_PIXEL = ([1, 1], [1, 1], [0, 0], [0, 0], [1, 1])
 
 
 @contextmanager
-def _unknown_operators(network: Path | bytes, name: str) -> Iterator[None]:
+def _unknown_operators(data: bytes, name: str) -> Iterator[None]:
     """Name the node of an operator that OpenVINO does not take; itself it names the operator."""
     try:
         yield
@@ -293,7 +324,6 @@ def _unknown_operators(network: Path | bytes, name: str) -> Iterator[None]:
         if unknown is None:
             raise
         operator = unknown[1]
-        data = network if isinstance(network, bytes) else network.read_bytes()
         nodes = (node for kind, node in onnx_nodes(data) if kind == operator)
         raise EngineError(
             f"{name} cannot become an engine: OpenVINO {openvino_version()} does not take the "

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import ConfigDict
 
 from fcn_trt.engine.openvino.builder import (
     CONVOLUTIONS,
     node_name,
-    openvino_core,
     openvino_errors,
     operation_gmac,
+    read_network,
 )
-from fcn_trt.spec import INPUT_NAME, Precision, Spec
+from fcn_trt.network.file import Network
+from fcn_trt.spec import Precision
 
 __all__ = ["NetworkCost", "network_cost"]
 
@@ -50,18 +50,19 @@ class NetworkCost:
         return self.weight_bytes + self.read_bytes + self.written_bytes
 
 
-def network_cost(network: Path, spec: Spec) -> NetworkCost:
+def network_cost(network: Network) -> NetworkCost:
     """Count what one inference costs; nothing is compiled.
 
     Args:
-        spec: Its spec; a network of dynamic shape is counted at what it is optimised for.
+        network: One of dynamic shape is counted at what it is optimised for.
 
     Raises:
+        OnnxError: its file cannot be read.
         EngineError: OpenVINO cannot read the network.
     """
+    data, spec = network.read_bytes(), network.spec
     with openvino_errors(f"read {network}"):
-        model = openvino_core().read_model(network)
-        model.reshape({INPUT_NAME: [spec.batch, 3, *spec.input_size]})
+        model = read_network(data, spec)
     convolutions = [op for op in model.get_ops() if op.get_type_name() in CONVOLUTIONS]
     names = [op.get_friendly_name() for op in convolutions]
     gmac, moved = 0.0, [0, 0, 0]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fcn_trt.engine.bundle import NETWORK_NAME, PLAN_NAME, Bundle
+from fcn_trt.engine.bundle import PLAN_NAME, Bundle
 from fcn_trt.engine.tensorrt.collector import collector_paused
 from fcn_trt.engine.tensorrt.library import Log, TensorRtLibrary, load_library
 from fcn_trt.errors import EngineError
+from fcn_trt.network.file import Network
 
 if TYPE_CHECKING:
     from tensorrt_types import ICudaEngine
@@ -48,7 +49,7 @@ def load_engine(bundle: Bundle, log: Log | None = None) -> ICudaEngine:
         plan = bundle.read(PLAN_NAME)
         engine = deserialise(library, plan, log, host_code=options.version_compatible)
         if options.strip:
-            _refit(library, engine, bundle, log)
+            _refit(library, engine, bundle.network, log)
         return engine
 
 
@@ -74,15 +75,14 @@ def deserialise(library: TensorRtLibrary, plan: bytes, log: Log, *, host_code: b
     return engine
 
 
-def _refit(library: TensorRtLibrary, engine: ICudaEngine, bundle: Bundle, log: Log) -> None:
+def _refit(library: TensorRtLibrary, engine: ICudaEngine, network: Network, log: Log) -> None:
     """Put the weights back into an engine that was built without them."""
     trt = library.trt
     logger = log.logger(trt)
     refitter = trt.Refitter(engine, logger)
     parser = trt.OnnxParserRefitter(refitter, logger)
-    data = bundle.read(NETWORK_NAME)
-    if not parser.refit_from_bytes(data) or not refitter.refit_cuda_engine():
+    if not parser.refit_from_bytes(network.read_bytes()) or not refitter.refit_cuda_engine():
         raise EngineError(
-            f"{library.name} cannot put the weights of {bundle.network} back: {log.reason()}; "
-            "build the bundle again"
+            f"{library.name} cannot put the weights of {network} back: {log.reason()}; build the "
+            "bundle again"
         )

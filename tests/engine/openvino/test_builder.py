@@ -364,7 +364,7 @@ def quantiser(network, folder):
     from fcn_trt.precision.quantize import quantize_network
 
     model, spec = load_network(network)
-    amaxes = TensorValues(network, spec).measure(IMAGE)
+    amaxes = TensorValues(as_network(network, spec)).measure(IMAGE)
 
     def make(precision, rest="fp32", keep=()):
         opset = 19 if rest == "fp16" else 17

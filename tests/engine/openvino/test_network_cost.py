@@ -24,14 +24,14 @@ def network(tmp_path_factory):
 
 
 def test_cost_is_that_of_the_profile(network):
-    found = network_cost(network, read_spec(network))
+    found = network_cost(as_network(network, read_spec(network)))
     known = profile(architecture("fcn_r18-d8"), size=(64, 128))
     assert found.gmac == pytest.approx(known.gmac, rel=1e-9)
     assert found.written_bytes == sum(stage.activation_bytes for stage in known.stages)
 
 
 def test_weights_are_those_of_the_convolutions(tiny_network, tiny_model):
-    found = network_cost(tiny_network, read_spec(tiny_network))
+    found = network_cost(as_network(tiny_network, read_spec(tiny_network)))
     weights = [m.weight for m in tiny_model.module.modules() if isinstance(m, torch.nn.Conv2d)]
     assert found.weight_bytes == 4 * sum(weight.numel() for weight in weights)
 
@@ -49,15 +49,15 @@ def test_what_is_read_is_the_input_of_each_convolution(tiny_network, tiny_model)
         tiny_model.module(torch.zeros(1, 3, 64, 96))
     for hook in hooks:
         hook.remove()
-    found = network_cost(tiny_network, read_spec(tiny_network))
+    found = network_cost(as_network(tiny_network, read_spec(tiny_network)))
     assert found.read_bytes == read
     assert found.moved_bytes == found.weight_bytes + read + found.written_bytes
 
 
 def test_half_the_width_moves_half_the_bytes(tiny_network, tmp_path):
     spec = type_network(as_network(tiny_network), tmp_path / "bf16.onnx", "bf16").spec
-    full = network_cost(tiny_network, read_spec(tiny_network))
-    half = network_cost(tmp_path / "bf16.onnx", spec)
+    full = network_cost(as_network(tiny_network, read_spec(tiny_network)))
+    half = network_cost(as_network(tmp_path / "bf16.onnx", spec))
     assert half.gmac == full.gmac
     assert 2 * half.moved_bytes == full.moved_bytes
 
@@ -68,11 +68,11 @@ def test_dynamic_network_is_counted_at_what_it_is_optimised_for(tiny_model, tmp_
     allowed = ShapeRange(min_size=(32, 32), max_size=(128, 128), min_batch=1, max_batch=4)
     spec = export_model(tiny_model, tmp_path / "d.onnx", size=(64, 96), batch=2, dynamic=allowed)
     one = export_model(tiny_model, tmp_path / "f.onnx", size=(64, 96))
-    found = network_cost(tmp_path / "d.onnx", spec)
-    assert found.gmac == pytest.approx(2 * network_cost(tmp_path / "f.onnx", one).gmac)
+    found = network_cost(as_network(tmp_path / "d.onnx", spec))
+    assert found.gmac == pytest.approx(2 * network_cost(as_network(tmp_path / "f.onnx", one)).gmac)
 
 
 def test_file_that_is_no_network_is_one_sentence(tiny_network, tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"nothing")
     with pytest.raises(EngineError, match=r"cannot read .*x\.onnx"):
-        network_cost(tmp_path / "x.onnx", read_spec(tiny_network))
+        network_cost(as_network(tmp_path / "x.onnx", read_spec(tiny_network)))
