@@ -14,6 +14,7 @@ from tests.fuzz.targets import Target
 __all__ = ["MAX_GROWTH_BYTES", "MAX_SECONDS", "Verdict", "judge"]
 
 MAX_SECONDS = 10.0
+"""Of the processor, so that a busy machine finds nothing else."""
 MAX_GROWTH_BYTES = 1 << 30
 """Over the file's own size."""
 
@@ -25,7 +26,7 @@ class Verdict:
     Attributes:
         refusal: What a documented error said; None where the file was accepted, or ended otherwise.
         fault: What it showed if it is a finding, the same for the same kind; else None.
-        seconds: That it took.
+        seconds: Of the processor that it took.
         growth_bytes: Memory that it took at most, beyond what the process had before.
         trace: Of an error that is not documented.
     """
@@ -48,7 +49,7 @@ def judge(
     refusal = fault = None
     trace = ""
     before = _reset_peak()
-    start = time.perf_counter()
+    start = time.process_time()
     try:
         target.read(data)
     except Exception as error:  # noqa: BLE001  # that is what is looked for
@@ -57,7 +58,7 @@ def judge(
         else:
             fault = f"{type(error).__name__}-in-{_innermost(error)}"
             trace = traceback.format_exc()
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     growth = _status("VmHWM") - before
     if growth > max_growth_bytes + len(data):
         fault = f"memory-{_word(refusal or fault)}"

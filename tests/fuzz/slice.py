@@ -69,7 +69,7 @@ def main() -> None:
             f"-max_total_time={asked.seconds}",
             f"-seed={asked.seed}",
             f"-artifact_prefix={asked.findings}/",
-            f"-timeout={int(MAX_SECONDS) + 1}",
+            f"-timeout={2 * int(MAX_SECONDS)}",
             f"-rss_limit_mb={(_resident_bytes() + 2 * MAX_GROWTH_BYTES) >> 20}",
             f"-max_len={MAX_FILE_BYTES}",
             "-len_control=0",
