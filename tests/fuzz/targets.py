@@ -5,6 +5,7 @@ A function returns where the file is accepted and raises what its reader documen
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def _checkpoint(data: bytes, *, name: str = "file.pth") -> None:
     from fcn_trt.model.checkpoint import load_checkpoint
     from fcn_trt.model.weights import WeightsFile
 
-    load_checkpoint(WeightsFile(path=_written(data, name), sha256="", published=None))
+    digest = hashlib.sha256(data).hexdigest()
+    load_checkpoint(WeightsFile(path=_written(data, name), sha256=digest, published=None))
 
 
 def _onnx(data: bytes) -> None:
