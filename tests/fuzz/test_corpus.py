@@ -15,7 +15,8 @@ FILES = [
         target,
         path,
         id=f"{target}-{path.name}",
-        marks=pytest.mark.xfail(reason=reason, run=False) if reason else (),
+        # What ends as an error costs nothing to try, and fails here once it is mended.
+        marks=pytest.mark.xfail(reason=reason, run="error-" in path.name) if reason else (),
     )
     for target in TARGETS
     for path in committed(target)
