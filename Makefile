@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
            --constraint .ci/constraints.txt
 
-.PHONY: demo test test-all checks lint bindings test-families test-gpu bench clean
+.PHONY: demo test test-all checks lint bindings test-families test-gpu fuzz bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/fcn-trt demo --out demo_out
@@ -44,6 +44,12 @@ bindings: $(VENV)/installed-dev
 test-families: $(VENV)-families/installed
 	$(VENV)-families/bin/python -m pytest tests/families --override-ini filterwarnings=default
 
+# Files that others make, changed until a reader fails: tests/fuzz/README.md. Exits 1 on a finding.
+SECONDS ?= 20
+TARGETS ?=
+fuzz: $(VENV)/installed-fuzz
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(if $(TARGETS),--targets "$(TARGETS)")
+
 # Needs a GPU: kernels, the pipeline, and engines of what is installed for it. It says what it skips;
 # with FCN_TRT_REQUIRE=gpu in the environment it fails where there is no GPU.
 test-gpu: $(VENV)/installed-dev
@@ -69,6 +75,10 @@ $(VENV)/installed-dev: $(VENV)/bin/python pyproject.toml .ci/constraints.txt
 	$(INSTALL) --editable '.[dev]'
 	touch $@ $(VENV)/installed
 
+$(VENV)/installed-fuzz: $(VENV)/installed-dev
+	$(INSTALL) --editable '.[dev,fuzz]'
+	touch $@
+
 $(VENV)-families/installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -m venv $(VENV)-families
 	$(VENV)-families/bin/python -m pip install --quiet --constraint .ci/constraints.txt \
@@ -77,4 +87,4 @@ $(VENV)-families/installed: pyproject.toml .ci/constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-families demo_out .bindings .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf $(VENV) $(VENV)-families demo_out .bindings .fuzz .mypy_cache .ruff_cache .pytest_cache .coverage*
