@@ -38,7 +38,7 @@ ITEM_BYTES = {
     "complex128": 16,
 }
 """PyTorch's types and how large one element is."""
-_NOT_CONVERTED = ("float4", "float6")
+_NOT_CONVERTED = ("float4_", "float6_")
 
 
 @dataclass(slots=True, eq=False)
