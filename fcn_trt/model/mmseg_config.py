@@ -128,8 +128,8 @@ def _literal(node: ast.expr, variables: dict[str, Any]) -> Any:
             return value
         case ast.Name(id=name) if name in variables:
             return variables[name]
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-            return -number
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float()) as number):
+            return -_literal(number, variables)
         case ast.Tuple(elts=items) | ast.List(elts=items):
             return tuple(_literal(item, variables) for item in items)
         case ast.Dict(keys=keys, values=values):

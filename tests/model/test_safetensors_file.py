@@ -40,7 +40,7 @@ def test_tensors_are_what_was_saved():
         *({"a": {**TENSOR, "shape": shape}} for shape in ([1] * 9 + [2], [True, 2], [1 << 70])),
         *({"a": {**TENSOR, "data_offsets": at}} for at in ([0, 4], [4, 8], [8, 0], [0, 16], [0])),
         *({"a": {**TENSOR, "data_offsets": at}} for at in ([-8, 8], ["0", 8], None, [0, 1 << 70])),
-        *({"a": {**TENSOR, "dtype": dtype}} for dtype in ("F31", "f32", None, [], {})),
+        *({"a": {**TENSOR, "dtype": dtype}} for dtype in ("F31", "f32", None, 7)),
         {"a": TENSOR, "b": TENSOR},  # in the same place
         {"a": {**TENSOR, "data_offsets": [0, 0], "shape": [0]}},  # and bytes of no tensor
         *({"a": None}, {"a": []}, [], {"__metadata__": [], "a": TENSOR}),

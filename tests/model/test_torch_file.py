@@ -118,8 +118,8 @@ class TestArchive:
     @pytest.mark.parametrize(
         ("data", "what"),
         [
-            (archive(b"}", zipfile.ZIP_DEFLATED), "compressed"),
-            (archive(b"}", byteorder=b"big"), "order of bytes"),
+            (archive(b"}", compression=zipfile.ZIP_DEFLATED), "compressed"),
+            (archive(b"}", order=b"big"), "order of bytes"),
             (DATA[:-30], "no readable directory"),
             (DATA[:60] + DATA[160:], "records|directory"),
         ],
@@ -184,7 +184,7 @@ class TestArchive:
             *(elements, b"tQ"),
         )
         with pytest.raises(DamagedError):
-            read_torch_file(archive(b"".join(storage), **{"0": bytes(16)}))
+            read_torch_file(archive(b"".join(storage), data={"0": bytes(16)}))
 
 
 class TestSequence:
