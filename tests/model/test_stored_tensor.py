@@ -41,6 +41,7 @@ def test_tensor_without_elements_is_read(shape):
     [
         ((7,), (1,), 0),
         ((7,), (0,), 0),  # one number for seven
+        ((2,), (0,), 0),
         ((1 << 40,), (0,), 0),
         ((1 << 31, 1 << 31), (0, 0), 0),
         ((3, 3), (1, 1), 0),  # windows that overlap
