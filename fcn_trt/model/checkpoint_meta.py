@@ -11,7 +11,7 @@ from typing import Any
 
 from fcn_trt.input_format import is_number
 from fcn_trt.labels import MAX_CLASSES
-from fcn_trt.model.inert_pickle import Inert, kind_of
+from fcn_trt.model.inert_pickle import LONG_TEXT, Inert, kind_of
 
 __all__ = ["CheckpointMeta", "MetaError", "read_meta"]
 
@@ -93,6 +93,8 @@ def _short(text: str, what: str, most: int) -> str:
 def _config(said: Mapping[Any, Any]) -> str:
     """0.x has it under "config", 1.x under "cfg"; what is no text says nothing."""
     text = said["config"] if "config" in said else said.get("cfg")
+    if text is LONG_TEXT:
+        raise MetaError(f"its config is a {kind_of(text)}, and at most {MAX_CONFIG} are read")
     return _short(text, "config", MAX_CONFIG) if isinstance(text, str) else ""
 
 

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from fcn_trt.model.stored_tensor import ITEM_BYTES, Storage, StoredTensor
 
-__all__ = ["DamagedError", "Inert", "RefusedNameError", "kind_of", "read_pickle"]
+__all__ = ["LONG_TEXT", "DamagedError", "Inert", "RefusedNameError", "kind_of", "read_pickle"]
 
 MAX_PICKLE_BYTES = 1 << 28
 """Of one pickle: tensors lie outside, but arrays of curves inside, 40 MB in long trainings."""
@@ -138,7 +138,7 @@ class _Machine:
 
     def push_text(self, data: memoryview) -> None:
         if len(data) > MAX_TEXT_BYTES:
-            return self.push(_LONG_TEXT)
+            return self.push(LONG_TEXT)
         self.text_bytes += len(data)
         if self.text_bytes > MAX_ALL_TEXT_BYTES:
             raise DamagedError(f"its pickle has over {MAX_ALL_TEXT_BYTES} bytes of text")
@@ -317,7 +317,7 @@ def _dtype(named: Any) -> str:
 
 _KEYS = (str, bool, type(None))
 _BYTES = Inert("bytes")
-_LONG_TEXT = Inert(f"str of over {MAX_TEXT_BYTES} bytes")
+LONG_TEXT = Inert(f"str of over {MAX_TEXT_BYTES} bytes")
 _LONG_INTEGER = Inert(f"int of over {MAX_INTEGER_BYTES} bytes")
 _SET = Inert("set")
 _SPARSE = tuple(f"torch.sparse_{kind}" for kind in ("coo", "csr", "csc", "bsr", "bsc"))

@@ -15,6 +15,8 @@ from fcn_trt.input_format import InputColour, InputFormat, Rgb
 __all__ = ["config_colour", "config_numbers", "config_variables", "shown"]
 
 
+LEAST_STD = 1e-6
+"""By less no pixel can be divided and stay a number that matters."""
 MAX_INTEGER = 1 << 63
 """Larger ones stand for infinity: they are no sizes, and may have too many digits to be shown."""
 
@@ -60,7 +62,7 @@ def config_numbers(config: dict[str, Any]) -> InputFormat:
     if name == "data_preprocessor" and said.get("mean") is said.get("std") is None:
         return InputFormat(scale=255)  # it leaves the pixels as they are
     mean, std = _three(said.get("mean")), _three(said.get("std"))
-    if mean is None or std is None or min(std) == 0:
+    if mean is None or std is None or min(std) < LEAST_STD:
         raise ValueError(
             f"its {name} has mean {shown(said.get('mean'))} and std {shown(said.get('std'))}, but "
             "each needs three numbers up to 255, and std above 0; --mean and --std say others"
@@ -128,8 +130,8 @@ def _literal(node: ast.expr, variables: dict[str, Any]) -> Any:
             return value
         case ast.Name(id=name) if name in variables:
             return variables[name]
-        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-            return -number
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float()) as number):
+            return -_literal(number, variables)
         case ast.Tuple(elts=items) | ast.List(elts=items):
             return tuple(_literal(item, variables) for item in items)
         case ast.Dict(keys=keys, values=values):

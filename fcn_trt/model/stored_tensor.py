@@ -38,7 +38,7 @@ ITEM_BYTES = {
     "complex128": 16,
 }
 """PyTorch's types and how large one element is."""
-_NOT_CONVERTED = ("float4", "float6")
+_NOT_CONVERTED = ("float4_", "float6_")
 
 
 @dataclass(slots=True, eq=False)
@@ -105,7 +105,9 @@ class StoredTensor:
                 "the weights as float32"
             )
         size, stored = ITEM_BYTES[self.dtype], len(self.storage.data)
-        if self.bytes_claimed > stored or (self.offset + self._extent) * size > stored:
+        repeats = any(n > 1 and by == 0 for n, by in zip(self.shape, self.strides, strict=True))
+        is_beyond = (self.offset + self._extent) * size > stored
+        if repeats or is_beyond or self.bytes_claimed > stored:
             return (
                 f"claims to be {self.dtype} of shape {self.shape}, and the file stores "
                 f"{stored // size} numbers for it; save a clone() of it"

@@ -28,12 +28,18 @@ def called(name: str, *arguments: bytes) -> bytes:
     return named(name) + b"(" + b"".join(arguments) + b"tR"
 
 
-def archive(instructions: bytes, compression: int = zipfile.ZIP_STORED, **records: bytes) -> bytes:
+def archive(
+    instructions: bytes,
+    *,
+    data: dict[str, bytes] | None = None,
+    order: bytes = b"little",
+    compression: int = zipfile.ZIP_STORED,
+) -> bytes:
     """A file as torch.save packs it, with a pickle of any kind."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as packed:
         packed.writestr("a/data.pkl", BEGIN + instructions + b".")
-        packed.writestr("a/byteorder", records.pop("byteorder", b"little"))
-        for key, data in records.items():
-            packed.writestr(f"a/data/{key}", data)
+        packed.writestr("a/byteorder", order)
+        for key, numbers in (data or {}).items():
+            packed.writestr(f"a/data/{key}", numbers)
     return file.getvalue()

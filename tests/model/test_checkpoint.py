@@ -318,6 +318,7 @@ class TestNormalisation:
         [
             ("[1, 2]", "[1, 1, 1]"),
             ("[1, 2, 3]", "[1, 0, 1]"),
+            ("[1, 2, 3]", "[1, 1e-320, 1]"),
             ("[1, 2, 3]", "[1, 1, -1]"),
             ("[1, 2, 256]", "[1, 1, 1]"),
             (f"[1, 2, 1{400 * '0'}]", "[1, 1, 1]"),
@@ -390,6 +391,38 @@ class TestStrictness:
         self.refused(
             saved, tensors, rf"conv_seg\.bias holds {kind} values instead of plain numbers"
         )
+
+    @pytest.mark.parametrize("shape", [(1 << 40,), (3,), (1 << 31, 1 << 31), (19,)], ids=str)
+    def test_numbers_that_the_file_does_not_store_are_refused(self, shape, tensors, saved):
+        tensors["decode_head.conv_seg.bias"] = torch.ones(()).expand(shape)
+        with pytest.raises(CheckpointError, match=r"conv_seg\.bias (is|claims)"):
+            load_checkpoint(saved(tensors), "fcn_r18-d8")
+
+    @pytest.mark.parametrize(
+        ("name", "shape", "match"),
+        [
+            ("decode_head.conv_seg.weight", (20_000_000, 32, 1, 1), "has 20000000 classes, and"),
+            ("decode_head.conv_seg.weight", (256, 32, 1, 1), "a label map holds 1 to 255"),
+            ("decode_head.conv_seg.weight", (0, 32, 1, 1), "has 0 classes, and"),
+            ("backbone.layer1.0.conv1.weight", (6000, 8, 3, 3), "has 6000 channels, and"),
+            ("backbone.layer1.0.conv1.weight", (0, 8, 3, 3), "has 0 channels, and"),
+            ("backbone.layer1.0.conv1.weight", (1000, 8, 3, 3), "is .* instead of"),
+        ],
+    )
+    def test_widths_that_no_network_has_are_refused(self, name, shape, match, tensors, saved):
+        tensors[name] = torch.ones(()).expand(shape)
+        self.refused(saved, tensors, match)
+
+    def test_tensors_in_each_other_s_place_are_refused(self, tensors, saved):
+        largest = max(tensors.values(), key=torch.numel).flatten()
+        shared = {n: largest[: t.numel()].view(t.shape) for n, t in tensors.items()}
+        self.refused(saved, shared, "its tensors lie in each other's place")
+
+    def test_file_that_has_changed_is_refused(self, tensors, saved):
+        file = saved(tensors)
+        saved(tensors | {"steps": torch.tensor(1)})
+        with pytest.raises(CheckpointError, match="was changed while it was read"):
+            load_checkpoint(file, "fcn_r18-d8")
 
     @pytest.mark.parametrize("name", ["criterion.weight", "decode_head.loss_decode.weight"])
     def test_losses_are_ignored(self, name, tensors, saved):

@@ -1,6 +1,9 @@
 import logging
+import math
 
+import numpy as np
 import pytest
+import torch
 
 from fcn_trt.errors import CheckpointError
 from fcn_trt.labels import label_set, named_label_set
@@ -65,12 +68,26 @@ class TestLabels:
             ({"CLASSES": ("road", "sky")}, "custom has 2 classes, but the network has 19"),
             ({"CLASSES": ("x",) * 19, "PALETTE": [[1, 2, 3]]}, "19 classes but 1 colours"),
             ({"CLASSES": ("x",) * 19, "PALETTE": [[999, 2, 3]] * 19}, "'#3e70203' is not of"),
-            ({"CLASSES": 5}, "cannot be labelled"),
+            ({"CLASSES": 5}, "its classes are a int"),
+            ({"CLASSES": {"a": 1}}, "its classes are a dict"),
+            ({"CLASSES": torch.ones(19)}, "its classes are a tensor"),
+            ({"CLASSES": [["x"] * 9] * 19}, "one of its classes is a list"),
+            ({"CLASSES": ["x" * 999] * 19}, "its class has 999 characters"),
+            ({"CLASSES": ["x"] * 999}, "999 classes: a label map holds 1 to 255"),
+            ({"CLASSES": ["x"] * 19, "PALETTE": 7}, "its palette is a int"),
+            ({"CLASSES": ["x"] * 19, "PALETTE": [[[1]] * 3] * 19}, "no list of three numbers"),
+            ({"CLASSES": ["x"] * 19, "PALETTE": [[10**60] * 3] * 19}, "no list of three numbers"),
+            ({"CLASSES": ["x"] * 19, "PALETTE": [[math.nan] * 3] * 19}, "no list of three"),
         ],
     )
     def test_labels_that_do_not_fit_are_refused_with_the_way_out(self, meta, match, saved, tiny):
         with pytest.raises(CheckpointError, match=rf"{match}.*give --labels a file .* ade20k"):
             self.load(saved, tiny, **meta)
+
+    def test_palette_that_was_drawn_at_random_is_left(self, saved, tiny):
+        names = ["road", "sky"]
+        labels = self.load(saved, tiny, 2, CLASSES=names, PALETTE=np.ones((2, 3), np.int64))
+        assert labels == named_label_set(names)
 
     def test_asked_labels_of_another_number_are_refused(self, saved, tiny):
         with pytest.raises(CheckpointError, match="voc has 21 classes, but the network has 19"):
