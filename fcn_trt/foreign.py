@@ -44,6 +44,10 @@ _KINDS = (
 _LEAST = -(2**63)
 _SHORT = 80
 
+MAX_VALUES = 100_000
+"""Of a JSON text: our files have a few thousand. What checks each against what it should be finds
+as many errors, and takes 3 kB for one."""
+
 _UNPRINTED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Categories of Unicode: control, format (bidi too), lone surrogates, private, unassigned, and
 separators of lines and paragraphs."""
@@ -98,13 +102,19 @@ def read_limited(path: Path, limit_bytes: int | None = None) -> bytes:
     return data
 
 
-def parse_json(data: bytes | str) -> Any:
+def parse_json(data: bytes | str, most_values: int = MAX_VALUES) -> Any:
     """What a JSON text says, whose numbers are those of other languages too.
 
+    Args:
+        most_values: How many it may have, as far as commas show.
+
     Raises:
-        ValueError: it is none, is nested too deeply, or has a number that is not finite, or whole
-            and of more than 64 bits.
+        ValueError: it is none, has more values, is nested too deeply, or has a number that is not
+            finite, or whole and of more than 64 bits.
     """
+    comma: Any = b"," if isinstance(data, bytes) else ","
+    if (commas := data.count(comma)) > most_values:
+        raise ValueError(f"at most {most_values} values are read, and it has {commas}")
     try:
         return json.loads(data, parse_int=_int64, parse_float=_finite, parse_constant=_finite)
     except RecursionError as error:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, ValidationError
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.foreign import read_limited
+from fcn_trt.foreign import parse_json, read_limited
 from fcn_trt.labels import LabelSet
 from fcn_trt.type_adapter import type_adapter
 
@@ -374,6 +374,10 @@ def parse_spec(data: bytes, path: Path) -> Spec:
             f"{path} carries no {METADATA_KEY!r} metadata; import it first with "
             f"`fcn-trt export {path} --size HxW --out M.onnx`"
         )
+    try:
+        parse_json(text)  # for numbers and depths that nobody can compute with
+    except ValueError as error:
+        raise OnnxError(f"{path} has a spec that is not valid at its top level: {error}") from error
     try:
         return type_adapter(Spec).validate_json(text)
     except ValidationError as error:

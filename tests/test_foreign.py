@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import socket
@@ -12,7 +13,7 @@ import pytest
 import fcn_trt
 from fcn_trt.errors import LimitError
 from fcn_trt.files import sha256
-from fcn_trt.foreign import parse_json, printable, read_limited
+from fcn_trt.foreign import parse_json, printable, quoted, read_limited, shortened
 from fcn_trt.limits import MAX_BYTES
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
@@ -73,7 +74,14 @@ def test_a_limit_is_raised_by_the_environment_and_by_an_option(monkeypatch):
         _ = MAX_BYTES.value
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, b"\xff", "{", "1" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[" * 100_000, b"\xff", "{", "1" * 5000, "NaN", "-Infinity", "1e999", str(2**63)),
+        *("[0" + ",0" * 100_001 + "]", b"[0" + b",0" * 100_001 + b"]", '{"a":' * 50_000),
+    ],
+    ids=itertools.count(),
+)
 def test_no_json(text):
     with pytest.raises(ValueError):  # noqa: PT011  # of any of its kinds
         parse_json(text)
@@ -133,6 +141,18 @@ def test_nobody_else_opens_files():
         if (reads := _reads(path))
     }
     assert found == _MAY_READ
+
+
+def test_numbers_of_64_bits_are_json():
+    text = f"[{-(2**63)}, {2**63 - 1}, 1e308, -0.0]"
+    assert parse_json(text) == parse_json(text.encode()) == [-(2**63), 2**63 - 1, 1e308, 0.0]
+
+
+def test_a_value_in_a_sentence_is_short():
+    assert quoted("a\nb") == r"'a\nb'"
+    assert quoted(["x" * 10_000] * 3) == "['" + "x" * 75 + "..."
+    assert shortened("x" * 81) == "x" * 77 + "..."
+    assert shortened("x" * 80) == "x" * 80
 
 
 def test_names_of_all_languages_are_printed():
