@@ -6,15 +6,28 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fcn_trt
-from fcn_trt.errors import LimitError
+from fcn_trt.bench.result_file import read_result
+from fcn_trt.calibration.cache import read_calibration
+from fcn_trt.calibration.table import read_table
+from fcn_trt.engine.manifest import read_manifest
+from fcn_trt.errors import FcnTrtError, LimitError
+from fcn_trt.evaluation.label_files import class_numbers, read_truth
+from fcn_trt.evaluation.layouts import read_text
 from fcn_trt.files import sha256
 from fcn_trt.foreign import parse_json, printable, quoted, read_limited, shortened
+from fcn_trt.images import read_image
+from fcn_trt.labels import read_label_file
 from fcn_trt.limits import MAX_BYTES
+from fcn_trt.pipeline.recipe import read_recipe
+from fcn_trt.spec import read_spec
+from fcn_trt.video.capture_source import open_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 
@@ -95,6 +108,45 @@ def test_what_a_terminal_would_act_on_is_escaped(hostile):
     assert shown.isprintable()
     assert "\\" in shown
     shown.encode()
+
+
+_FRAME = np.zeros((5, 7, 3), np.uint8)
+
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    "result.json": read_result,
+    "table.cache": read_table,
+    "calibration.json": read_calibration,
+    "names.txt": lambda path: read_text(path, "expected names"),
+    "recipe.toml": read_recipe,
+    "labels.txt": read_label_file,
+    "m.onnx": read_spec,
+    "frame.png": read_image,
+    "truth.png": lambda path: read_truth((path, path), _FRAME, class_numbers("own", 2)),
+    "manifest.json": lambda path: read_manifest(path.parent),
+    "video.mp4": open_file,
+}
+
+
+@pytest.mark.parametrize("name", _READERS)
+def test_every_reader_refuses_a_pipe_a_device_and_a_large_file_in_a_sentence(tmp_path, name):
+    read, path = _READERS[name], tmp_path / name
+    for make in (os.mkfifo, lambda p: p.symlink_to("/dev/zero"), _sparse, _no_utf8):
+        make(path)
+        with pytest.raises((FcnTrtError, ValueError)) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 500
+        path.unlink()
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(60_000_000_000)
+
+
+def _no_utf8(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00[" * 1000)
 
 
 _METHODS = (
