@@ -1,19 +1,33 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fcn_trt
-from fcn_trt.errors import LimitError
+from fcn_trt.bench.result_file import read_result
+from fcn_trt.calibration.cache import read_calibration
+from fcn_trt.calibration.table import read_table
+from fcn_trt.engine.manifest import read_manifest
+from fcn_trt.errors import FcnTrtError, LimitError
+from fcn_trt.evaluation.label_files import class_numbers, read_truth
+from fcn_trt.evaluation.layouts import read_text
 from fcn_trt.files import sha256
-from fcn_trt.foreign import parse_json, printable, read_limited
+from fcn_trt.foreign import parse_json, printable, quoted, read_limited, shortened
+from fcn_trt.images import read_image
+from fcn_trt.labels import read_label_file
 from fcn_trt.limits import MAX_BYTES
+from fcn_trt.pipeline.recipe import read_recipe
+from fcn_trt.spec import read_spec
+from fcn_trt.video.capture_source import open_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
 
@@ -73,7 +87,14 @@ def test_a_limit_is_raised_by_the_environment_and_by_an_option(monkeypatch):
         _ = MAX_BYTES.value
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, b"\xff", "{", "1" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[" * 100_000, b"\xff", "{", "1" * 5000, "NaN", "-Infinity", "1e999", str(2**63)),
+        *("[0" + ",0" * 100_001 + "]", b"[0" + b",0" * 100_001 + b"]", '{"a":' * 50_000),
+    ],
+    ids=itertools.count(),
+)
 def test_no_json(text):
     with pytest.raises(ValueError):  # noqa: PT011  # of any of its kinds
         parse_json(text)
@@ -87,6 +108,45 @@ def test_what_a_terminal_would_act_on_is_escaped(hostile):
     assert shown.isprintable()
     assert "\\" in shown
     shown.encode()
+
+
+_FRAME = np.zeros((5, 7, 3), np.uint8)
+
+
+_READERS: dict[str, Callable[[Path], object]] = {
+    "result.json": read_result,
+    "table.cache": read_table,
+    "calibration.json": read_calibration,
+    "names.txt": lambda path: read_text(path, "expected names"),
+    "recipe.toml": read_recipe,
+    "labels.txt": read_label_file,
+    "m.onnx": read_spec,
+    "frame.png": read_image,
+    "truth.png": lambda path: read_truth((path, path), _FRAME, class_numbers("own", 2)),
+    "manifest.json": lambda path: read_manifest(path.parent),
+    "video.mp4": open_file,
+}
+
+
+@pytest.mark.parametrize("name", _READERS)
+def test_every_reader_refuses_a_pipe_a_device_and_a_large_file_in_a_sentence(tmp_path, name):
+    read, path = _READERS[name], tmp_path / name
+    for make in (os.mkfifo, lambda p: p.symlink_to("/dev/zero"), _sparse, _no_utf8):
+        make(path)
+        with pytest.raises((FcnTrtError, ValueError)) as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 500
+        path.unlink()
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(60_000_000_000)
+
+
+def _no_utf8(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00[" * 1000)
 
 
 _METHODS = (
@@ -133,6 +193,18 @@ def test_nobody_else_opens_files():
         if (reads := _reads(path))
     }
     assert found == _MAY_READ
+
+
+def test_numbers_of_64_bits_are_json():
+    text = f"[{-(2**63)}, {2**63 - 1}, 1e308, -0.0]"
+    assert parse_json(text) == parse_json(text.encode()) == [-(2**63), 2**63 - 1, 1e308, 0.0]
+
+
+def test_a_value_in_a_sentence_is_short():
+    assert quoted("a\nb") == r"'a\nb'"
+    assert quoted(["x" * 10_000] * 3) == "['" + "x" * 75 + "..."
+    assert shortened("x" * 81) == "x" * 77 + "..."
+    assert shortened("x" * 80) == "x" * 80
 
 
 def test_names_of_all_languages_are_printed():

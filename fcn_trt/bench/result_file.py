@@ -104,7 +104,7 @@ def read_result(path: Path) -> ResultFile:
     except OSError as error:
         raise ResultFileError(f"{path} cannot be read: {error.strerror}") from error
     try:
-        parse_json(data)  # for numbers that pydantic takes, and nobody can compute with
+        parse_json(data)  # and numbers that nobody can compute with are refused
     except ValueError as error:
         raise _no_result(str(path), f"the file: {shortened(str(error))}") from error
     return _parse(data, str(path))

@@ -38,6 +38,12 @@ CATEGORIES = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7
 MAX_BYTES = 2 << 30
 """Of annotations; those of train2017 have 470 MB."""
 
+MAX_CONTAINERS = 5_000_000
+"""Lists and objects in annotations, each of which takes 200 bytes; train2017 has 4 million."""
+
+MAX_OUTLINE = 1_000_000
+"""Pixels along a polygon, for each of which 100 bytes are taken to fill it."""
+
 _EXPECTED = (
     "expected ROOT/{split}/NAME.jpg with ROOT/annotations/instances_{split}.json, as "
     "cocodataset.org publishes them"
@@ -144,6 +150,11 @@ def _read_instances(path: Path, expected: str) -> _Instances:
         content = read_limited(path, MAX_BYTES)
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror}); {expected}") from error
+    if (containers := content.count(b"[") + content.count(b"{")) > MAX_CONTAINERS:
+        raise DatasetError(
+            f"{path} has {containers} lists and objects; at most {MAX_CONTAINERS} are read, which "
+            "COCO's own files do not reach"
+        )
     try:
         instances = type_adapter(_Instances).validate_json(content)
     except ValidationError as error:
@@ -185,12 +196,20 @@ def _mask(found: _Object, size: Size) -> npt.NDArray[np.bool_]:
     else:
         if not form or any(len(polygon) < 6 or len(polygon) % 2 for polygon in form):
             raise ValueError(f"object {found.id} has a polygon of fewer than three points")
+        if sum(map(_outline, form)) > MAX_OUTLINE:
+            raise ValueError(f"object {found.id} has an outline of over {MAX_OUTLINE} pixels")
         parts = form
     rasterise = _rasteriser()
     runs = rasterise.frPyObjects(parts, *size)
     whole = runs if isinstance(runs, dict) else rasterise.merge(runs)
     mask: npt.NDArray[np.bool_] = rasterise.decode(whole).astype(np.bool_)
     return mask
+
+
+def _outline(polygon: list[float]) -> float:
+    """Pixels along a polygon of (x, y, x, y, ...)."""
+    points = np.asarray(polygon).reshape(-1, 2)
+    return float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum())
 
 
 def _rasteriser() -> Any:
@@ -214,6 +233,7 @@ _STRICT = ConfigDict(strict=True, extra="ignore")
 
 # Far outside of any image, and near enough that a polygon cannot fill the memory.
 _Coordinate = Annotated[float, Field(ge=-1e5, le=1e5, allow_inf_nan=False)]
+_Polygon = Annotated[list[_Coordinate], Field(fail_fast=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +252,7 @@ class _Runs:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    counts: list[Annotated[int, Field(ge=0)]]
+    counts: Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
     size: tuple[int, int]
 
 
@@ -243,12 +263,12 @@ class _Object:
     id: int
     image_id: int
     category_id: int
-    segmentation: _Runs | list[list[_Coordinate]]
+    segmentation: _Runs | Annotated[list[_Polygon], Field(fail_fast=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Instances:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
-    images: list[_Image]
-    annotations: list[_Object]
+    images: Annotated[list[_Image], Field(fail_fast=True)]
+    annotations: Annotated[list[_Object], Field(fail_fast=True)]

@@ -249,7 +249,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = parse_json(read_limited(path, MAX_BYTES))
+        found = parse_json(read_limited(path, MAX_BYTES), most_values=MAX_BYTES)
     except (OSError, ValueError) as error:
         raise _foreign(path) from error
     if not isinstance(found, dict) or not {"format", "key", "scores"} <= found.keys():

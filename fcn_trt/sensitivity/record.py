@@ -94,7 +94,7 @@ class Record:
         if self.path is None or not self.path.exists():
             return {}
         try:
-            content = parse_json(read_limited(self.path, MAX_BYTES))
+            content = parse_json(read_limited(self.path, MAX_BYTES), most_values=MAX_BYTES)
             if content["format"] != FORMAT or content["key"] != self.key:
                 return {}
             read = type_adapter(Score).validate_python

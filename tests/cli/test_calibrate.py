@@ -205,16 +205,16 @@ def test_ctrl_c_leaves_a_state_and_the_next_run_goes_on(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.perf_counter() + 60
-    while not list(states.glob("[!.]*.npz")) and time.perf_counter() < deadline:
+    while not list(states.glob("[!.]*.state")) and time.perf_counter() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.endswith("interrupted\n")
     assert list(tmp_path.iterdir()) == []
-    assert len(list(states.glob("*.npz"))) == 1
+    assert len(list(states.glob("*.state"))) == 1
     done = cli(*command)
     assert done.status == 0
     assert ":: resumed after " in done.err
-    assert list(states.glob("*.npz")) == []
+    assert list(states.glob("*.state")) == []
     assert read_calibration(out).images == 200

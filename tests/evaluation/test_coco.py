@@ -227,12 +227,22 @@ def test_annotations_of_another_form_are_refused(write, content, message):
         open_dataset("coco_voc", root)
 
 
+@pytest.mark.parametrize("of", [b'{"images": [%b]}', b'{"a": [%b]}', b"[%b]"])
+def test_annotations_of_many_lists_are_refused_before_they_are_made(write, of):
+    root = write([])
+    (root / "annotations" / "instances_val2017.json").write_bytes(of % (b"[]," * 5_000_000))
+    with pytest.raises(DatasetError, match="at most 5000000 are read, which COCO's own files do n"):
+        open_dataset("coco_voc", root)
+
+
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
         ([], "object 1001 has a polygon of fewer than three points"),
         ([[1.0, 1.0, 2.0, 2.0]], "object 1001 has a polygon of fewer than three points"),
         ([[1.0, 1.0, 2.0, 2.0, 3.0, 1.0, 2.0]], "object 1001 has a polygon of fewer than three"),
+        ([[1e5, 1e5, -1e5, -1e5] * 5000], "object 1001 has an outline of over 1000000 pixels"),
+        ([[0.0, 0.0, 9e4, 0.0, 0.0, 0.0]] * 9, "object 1001 has an outline of over 1000000 pixels"),
         ({"counts": [4, 4], "size": [8, 10]}, "runs of object 1001 do not fill 8x10 pixels"),
         ({"counts": [40, 40], "size": [10, 8]}, "runs of object 1001 do not fill 8x10 pixels"),
     ],

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from fcn_trt.errors import CacheError
 from fcn_trt.pipeline import store as module
 from fcn_trt.pipeline.store import KeyedStep, Store
 from tests.plans import as_network
@@ -100,3 +101,15 @@ class TestLimit:
         keep(cache, "last")
         assert not left.exists()
         assert cache.find("last")
+
+
+def test_a_store_of_the_user_that_others_can_write_is_refused(tmp_path, monkeypatch, keep):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = Store.of_user()
+    assert cache.find("a") is None
+    cache.make_folder()
+    keep(cache, "a")
+    assert Store.of_user().find("a") == as_network(cache.path("a"))
+    cache.path("a").chmod(0o666)
+    with pytest.raises(CacheError, match=r"a\.onnx can be written by others, so what lies in th"):
+        Store.of_user()
