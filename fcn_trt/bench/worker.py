@@ -55,7 +55,10 @@ def _reason(bundle: Path, status: int, text: str) -> str:
         name = signal.Signals(-status).name
         hint = "; perhaps it had too little memory" if -status == signal.SIGKILL else ""
         return f"measuring {bundle} was ended by {name}{hint}"
-    return (text.strip().splitlines() or [f"measuring {bundle} ended with status {status}"])[-1]
+    last = (text.strip().splitlines() or [f"measuring {bundle} ended with status {status}"])[-1]
+    if "Traceback (most recent call last)" in text:
+        return f"measuring {bundle} should not have failed ({last}); please report it"
+    return last
 
 
 def _main(bundle: str, size: str, seconds: str) -> int:

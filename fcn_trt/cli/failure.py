@@ -32,7 +32,10 @@ _LIBRARIES = {
 }
 
 _SECRETS = (
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^\s/'\"]*@", re.IGNORECASE), r"\1***@"),
+    (
+        re.compile(r"(\b[a-z][a-z0-9+.-]*://)(?:[^\s/'\"]*:[^\s'\"]*|[^\s/'\"]*)@", re.IGNORECASE),
+        r"\1***@",
+    ),
     (
         re.compile(r"([\w-]*(?:passw(?:or)?d|user-pw|token|secret|api-?key)=)\S+", re.IGNORECASE),
         r"\1***",

@@ -133,6 +133,10 @@ def test_process_that_dies_is_named_with_its_signal(tiny_bundle, tmp_path, monke
         ("kill -9 $$", f"measuring {tiny_bundle.path} was ended by SIGKILL; perhaps it had too"),
         ("kill -11 $$", f"measuring {tiny_bundle.path} was ended by SIGSEGV"),
         ("exit 3", f"measuring {tiny_bundle.path} ended with status 3"),
+        (
+            "printf 'Traceback (most recent call last):\\n  x\\nKeyError: 1\\n' >&2; exit 1",
+            f"measuring {tiny_bundle.path} should not have failed (KeyError: 1); please report it",
+        ),
         ("echo '{}'", f"measuring {tiny_bundle.path} ended without a result"),
     ):
         python.write_text(f"#!/bin/sh\n{script}\n")

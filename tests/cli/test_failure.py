@@ -84,6 +84,7 @@ def test_secrets_and_controls_are_not_in_it(fails):
     ("text", "shown"),
     [
         ("rtsp://a:b@host/x", "rtsp://***@host/x"),
+        ("rtsp://a:b/c?d@host/x", "rtsp://***@host/x"),
         ("['RTSPS://a:b@c@host']", "['RTSPS://***@host']"),
         ("rtspsrc user-id=eve user-pw=secret ! x", "rtspsrc user-id=eve user-pw=*** ! x"),
         ("http://h/x?token=12&y", "http://h/x?token=***"),
