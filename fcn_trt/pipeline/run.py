@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.manifest import MANIFEST_NAME
 from fcn_trt.errors import EngineError, OnnxError, PlanError
-from fcn_trt.files import sha256, temporary_folder
+from fcn_trt.files import sha256, temporary_folder, write_atomic
 from fcn_trt.machine import this_machine
 from fcn_trt.network.file import Network
 from fcn_trt.pipeline.plan import (
