@@ -94,7 +94,10 @@ def read_limited(path: Path, limit_bytes: int | None = None) -> bytes:
     most = MAX_BYTES.value if limit_bytes is None else limit_bytes
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        data = b"" if size > most else file.read(most + 1)
+        # Not `most` at once, for which room would be made first.
+        data = b"" if size > most else file.read(size + 1)
+        if size < len(data):
+            data += file.read(most + 1 - len(data))
     size = max(size, len(data))
     if size > most:
         too_many = f"at most {most} bytes are read, and it has {size}"

@@ -18,10 +18,11 @@ from typing import TypeAlias
 
 __all__ = ["BITS", "MAX_NODES", "ExternalTensor", "Survey", "onnx_metadata", "onnx_nodes", "survey"]
 
-MAX_FIELDS = 2_000_000
-"""Of all messages of a file, each of which a parser makes an object of some hundred bytes of."""
+MAX_FIELDS = 500_000
+"""Of all messages of a file, each of which a parser makes an object of some hundred bytes of;
+fcn_resnet101 with Q/DQ has 50,000."""
 
-MAX_NODES = 50_000
+MAX_NODES = 20_000
 """Of all graphs and functions of a file; fcn_resnet101 with Q/DQ has 1,100."""
 
 MAX_RANK = 16
@@ -213,6 +214,16 @@ class Survey:
     external: list[ExternalTensor] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Message:
+    """A message that is being passed over."""
+
+    kind: str
+    rest: Iterator[Field]
+    seen: set[int] = field(default_factory=set)
+    kept: list[Field] = field(default_factory=list)
+
+
 def survey(data: bytes | memoryview) -> Survey:
     """Pass over every message of an ONNX file.
 
@@ -221,49 +232,58 @@ def survey(data: bytes | memoryview) -> Survey:
             has a tensor that claims other than it carries.
     """
     found, count = Survey(), 0
-    waiting = [("ModelProto", memoryview(data), 1)]
-    while waiting:
-        kind, message, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            raise ValueError(f"it has more than {MAX_DEPTH} messages inside each other")
-        fields = []
-        for each in _fields(message):
+    within = [_Message("ModelProto", _fields(memoryview(data)))]
+    while within:
+        message = within[-1]
+        for number, wire, value in message.rest:
             count += 1
             if count > MAX_FIELDS:
                 raise ValueError(f"it has more than the {MAX_FIELDS} fields that are read")
-            fields.append(each)
-        waiting += ((name, inner, depth + 1) for name, inner in _inside(kind, fields))
-        if kind == "NodeProto":
-            found.nodes += 1
-            if found.nodes > MAX_NODES:
-                raise ValueError(f"it has more than the {MAX_NODES} nodes that are read")
-        elif kind == "TensorProto":
-            _check_tensor(fields, found)
-        elif kind == "SparseTensorProto":
-            raise ValueError("it has a sparse tensor, which no engine here takes")
+            inner = _inside(message, number, wire, value)
+            if inner is not None:
+                within.append(_begun(*inner, found, len(within)))
+                break
+        else:
+            if message.kind == "TensorProto":
+                _check_tensor(message.kept, found)
+            within.pop()
     return found
 
 
-def _inside(kind: str, fields: list[Field]) -> Iterator[tuple[str, memoryview]]:
-    """The messages in a message, its texts checked."""
-    known, seen = MESSAGES[kind], set()
-    for number, wire, value in fields:
-        name = known.get(number)
-        if name is None:
-            continue
-        if not name.startswith("*"):
-            # Parsers merge two messages, or take the last of two numbers: so that all read the same
-            # there must be one, as everybody writes it.
-            if number in seen:
-                raise ValueError(f"it has field {number} of a {kind} twice")
-            seen.add(number)
-        if wire != _BYTES or not isinstance(value, memoryview):
-            continue
-        name = name.removeprefix("*")
-        if name == _TEXT:
-            _text(value)
-        elif name != _OTHER:
-            yield name, value
+def _inside(
+    message: _Message, number: int, wire: int, value: int | memoryview
+) -> tuple[str, memoryview] | None:
+    """The kind and the bytes of a field that is a message; others are checked."""
+    name = MESSAGES[message.kind].get(number)
+    if name is None:
+        return None
+    if message.kind == "TensorProto":
+        message.kept.append((number, wire, value))
+    if name[0] != "*":
+        # Parsers merge two messages, or take the last of two numbers: so that all read the same
+        # there must be one, as everybody writes it.
+        if number in message.seen:
+            raise ValueError(f"it has field {number} of a {message.kind} twice")
+        message.seen.add(number)
+    if not isinstance(value, memoryview):
+        return None
+    name = name.removeprefix("*")
+    if name == _TEXT:
+        _text(value)
+    return None if name in (_TEXT, _OTHER) else (name, value)
+
+
+def _begun(kind: str, value: memoryview, found: Survey, depth: int) -> _Message:
+    """A message inside others, if there may be one more."""
+    if depth == MAX_DEPTH:
+        raise ValueError(f"it has more than {MAX_DEPTH} messages inside each other")
+    if kind == "SparseTensorProto":
+        raise ValueError("it has a sparse tensor, which no engine here takes")
+    if kind == "NodeProto":
+        found.nodes += 1
+        if found.nodes > MAX_NODES:
+            raise ValueError(f"it has more than the {MAX_NODES} nodes that are read")
+    return _Message(kind, _fields(value))
 
 
 def _check_tensor(fields: list[Field], found: Survey) -> None:
@@ -448,9 +468,11 @@ def _fields(message: memoryview) -> Iterator[Field]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = 0
+    value, end = 0, len(message)
+    if at < end and message[at] < 0x80:  # as nearly all are
+        return message[at], at + 1
     for shift in range(0, 70, 7):
-        if at >= len(message):
+        if at >= end:
             raise ValueError("it ends inside a number")
         byte = message[at]
         at += 1

@@ -166,10 +166,11 @@ def external_path(path: Path, name: str) -> Path:
     parts = PurePosixPath(name.replace("\\", "/"))
     try:
         found = (folder / name).resolve()
+        is_file = found.is_file() or not found.exists()
     except (OSError, ValueError, RuntimeError):  # a null byte, a name too long, links in a circle
-        found = folder
+        found, is_file = folder, False
     is_inside = not parts.is_absolute() and ".." not in parts.parts and folder in found.parents
-    if not is_inside or (found.exists() and not found.is_file()):
+    if not is_inside or not is_file:
         raise OnnxError(
             f"{path} keeps tensors in {name!r}, which is no file in its own folder; save it again "
             "with its tensors inside"

@@ -110,9 +110,9 @@ def _bring_inside(
     if total > MAX_MODEL_BYTES:
         raise _damaged(path, f"it has {total} bytes, and ONNX takes {MAX_MODEL_BYTES} in one file")
     needed: dict[Path, list[tuple[int, int]]] = {}
+    paths = {name: external_path(path, name) for name in {each.location for each in external}}
     for each in external:
-        place = (each.offset, each.size_bytes)
-        needed.setdefault(external_path(path, each.location), []).append(place)
+        needed.setdefault(paths[each.location], []).append((each.offset, each.size_bytes))
     with _as_damaged(path):
         for file, places in needed.items():
             held = require_regular(file).st_size
@@ -124,8 +124,7 @@ def _bring_inside(
         inside: dict[Path, list[onnx.TensorProto]] = {}
         for tensor in _tensors(model):
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                location = _entries(tensor)["location"]
-                inside.setdefault(external_path(path, location), []).append(tensor)
+                inside.setdefault(paths[_entries(tensor)["location"]], []).append(tensor)
         for file, tensors in inside.items():
             with open_regular(file) as opened:
                 for tensor in tensors:

@@ -38,7 +38,7 @@ _QUANTISED = re.compile(
 
 _CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
 
-MAX_NODES = 10_000
+MAX_NODES = 5_000
 """Of a file; fcn_resnet101 as PyTorch's exporters write it has 400."""
 
 MAX_CALLS = 50
@@ -47,7 +47,7 @@ MAX_CALLS = 50
 _GRAPH = ("", "")
 """Stands for the graph itself among functions, of which none has this name."""
 
-MAX_COMPUTED_NODES = 10_000
+MAX_COMPUTED_NODES = 2_000
 """Nodes that depend on constants only, 0.3 ms each."""
 
 FREE_NUMBERS = 1 << 22

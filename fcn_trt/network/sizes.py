@@ -24,7 +24,7 @@ __all__ = ["Sizes", "called", "tensor_sizes", "value_of"]
 _SHAPE_NUMBERS = 64
 """Numbers of a constant that may say how large something is."""
 
-MAX_SHAPE_NODES = 10_000
+MAX_SHAPE_NODES = 2_000
 """Nodes that are computed to know sizes, 0.3 ms each."""
 
 MAX_LIST_NUMBERS = 1 << 18

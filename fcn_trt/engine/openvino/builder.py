@@ -426,6 +426,8 @@ def openvino_errors(work: str) -> Iterator[None]:
     """
     try:
         yield
+    except EngineError:
+        raise
     except RuntimeError as error:
         last = (str(error).strip().splitlines() or ["no reason given"])[-1]
         raise EngineError(f"OpenVINO {openvino_version()} cannot {work}: {last}") from error
