@@ -416,4 +416,4 @@ def parse_spec(data: bytes, path: Path) -> Spec:
             f"{path} has a spec that is not valid at {where}: {first['msg']}"
         ) from error
     except ValueError as error:
-        raise OnnxError(f"{path} has a spec that is not valid: {error}; export it again") from error
+        raise OnnxError(f"{path} has a spec that is not valid at its top level: {error}") from error

@@ -12,10 +12,11 @@ import datetime as dt
 import errno
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, ValidationError
@@ -57,6 +58,8 @@ TARGET_NAMES: dict[Target, str] = {
 }
 """What each target's library is called."""
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
 FORMAT = 4
 MANIFEST_NAME = "manifest.json"
 DIGEST = "sha256"
@@ -72,6 +75,10 @@ class FileRecord:
 
     size_bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        if self.size_bytes < 0:
+            raise ValueError(f"a file of {self.size_bytes} bytes cannot be")
 
     @classmethod
     def of(cls, path: Path) -> FileRecord:
@@ -95,6 +102,10 @@ class Proof:
     source: Literal["engine", "network"]
     convolutions: dict[str, int]
     gmac: dict[str, float]
+
+    def __post_init__(self) -> None:
+        if self.gmac.keys() != self.convolutions.keys():
+            raise ValueError("convolutions and gmac are not of the same types")
 
     def describe(self) -> str:
         """In words, such as "54 fp16 (99.8 % of GMAC), 1 fp32 (0.2 %)"."""
@@ -157,11 +168,7 @@ class Manifest:
         if _instant(self.created) is None:
             raise ValueError(f"created {quoted(self.created)} is no instant of ISO 8601")
         for name in self.files:
-            if (
-                name in ("", ".", "..", MANIFEST_NAME)
-                or PurePath(name).name != name
-                or "\\" in name
-            ):
+            if name == MANIFEST_NAME or not _PLAIN_NAME.fullmatch(name):
                 raise ValueError(f"file name {name!r} is not a plain name")
 
     @property

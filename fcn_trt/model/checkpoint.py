@@ -53,8 +53,8 @@ TRAINING_ONLY = re.compile(
 """Keys that inference does not need: auxiliary heads, ImageNet classifiers, counters, losses."""
 
 
-MAX_WIDTH = 1024
-"""Channels of the first stage; 64 in every published model."""
+MIN_WIDTH, MAX_WIDTH = 2, 1024
+"""Channels of the first stage; 64 in every published model, and half of them in a V1b stem."""
 _COUNTER = "num_batches_tracked"
 _CLASSIFIER = "decode_head.conv_seg.weight"
 _CLASSIFIER_BIAS = "decode_head.conv_seg.bias"
@@ -221,10 +221,13 @@ def _input(
 def _classes_and_width(tensors: Tensors, path: Path) -> tuple[int, int]:
     """Of the classifier and of the first stage, which tell the shapes of all tensors."""
     classes, width = tensors[_CLASSIFIER].shape[0], tensors[_FIRST_BLOCK].shape[0]
-    for count, what, most in ((classes, "classes", MAX_CLASSES), (width, "channels", MAX_WIDTH)):
-        if not 1 <= count <= most:
-            place = "a label map holds" if what == "classes" else "a first stage has"
-            raise CheckpointError(f"{path} has {count} {what}, and {place} 1 to {most}")
+    if not 1 <= classes <= MAX_CLASSES:
+        raise CheckpointError(f"{path} has {classes} classes; a label map holds 1 to {MAX_CLASSES}")
+    if not MIN_WIDTH <= width <= MAX_WIDTH:
+        raise CheckpointError(
+            f"{path} has {width} channels in its first stage; it must have {MIN_WIDTH} to "
+            f"{MAX_WIDTH}"
+        )
     return classes, width
 
 

@@ -5,10 +5,10 @@ Source: huggingface/safetensors README.md, "Format".
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
+from fcn_trt.foreign import parse_json
 from fcn_trt.model.inert_pickle import DamagedError
 from fcn_trt.model.stored_tensor import (
     MAX_DIMENSIONS,
@@ -60,11 +60,11 @@ def read_safetensors(data: bytes) -> tuple[Tensors, dict[str, Any]]:
     if start > min(len(data), _LENGTH_BYTES + MAX_HEADER_BYTES):
         raise DamagedError(f"its header is cut off, or has over {MAX_HEADER_BYTES} bytes")
     try:
-        header = json.loads(data[_LENGTH_BYTES:start], object_pairs_hook=_without_repetition)
+        header = parse_json(data[_LENGTH_BYTES:start])
         metadata = header.pop("__metadata__", {})
         tensors = _tensors(header, memoryview(data)[start:])
         is_text = all(isinstance(value, str) for value in metadata.values())
-    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise DamagedError("its header is not as safetensors writes it") from error
     if not is_text:
         raise DamagedError("its metadata holds other things than texts")
@@ -86,10 +86,3 @@ def _tensors(header: dict[str, Any], numbers: memoryview) -> Tensors:
     if end != len(numbers):
         raise ValueError("there are bytes that belong to no tensor")
     return tensors
-
-
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a name is there twice")
-    return made

@@ -79,7 +79,10 @@ def plain_model(model: onnx.ModelProto, output: str, path: Path) -> onnx.ModelPr
             # To convert a function of another opset, the types of what it reads are needed.
             model = onnx.shape_inference.infer_shapes(model)
             model = onnx.inliner.inline_local_functions(model, convert_version=True)
-        except (RuntimeError, ValueError, onnx.shape_inference.InferenceError) as error:
+        except (
+            *(RuntimeError, ValueError, onnx.checker.ValidationError),
+            onnx.shape_inference.InferenceError,
+        ) as error:
             raise OnnxError(
                 f"{path} has functions of its own that cannot be inlined: {first_line(error)}; "
                 "export it again with opset 17"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import coverage
 
-from tests.fuzz.corpus import UNMENDED, committed
+from tests.fuzz.corpus import committed
 from tests.fuzz.judge import judge
 from tests.fuzz.run import HOME
 from tests.fuzz.targets import TARGETS
@@ -48,8 +48,7 @@ def main() -> None:
 
 def _files(target: str) -> list[Path]:
     learnt = HOME / "corpus" / target
-    own = [path for path in committed(target) if f"{target}/{path.name}" not in UNMENDED]
-    return own + (sorted(learnt.iterdir()) if learnt.is_dir() else [])
+    return committed(target) + (sorted(learnt.iterdir()) if learnt.is_dir() else [])
 
 
 if __name__ == "__main__":

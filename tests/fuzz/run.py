@@ -20,7 +20,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tests.fuzz.corpus import UNMENDED, committed
+from tests.fuzz.corpus import committed
 from tests.fuzz.targets import TARGETS
 
 HOME = Path(".fuzz")
@@ -91,8 +91,7 @@ def fuzz(target: str, seconds: int, seed: int = 0, home: Path = HOME) -> Summary
     for folder in (corpus, findings):
         folder.mkdir(parents=True, exist_ok=True)
     for path in committed(target):
-        if f"{target}/{path.name}" not in UNMENDED:
-            shutil.copyfile(path, corpus / path.name)
+        shutil.copyfile(path, corpus / path.name)
     summary = Summary(target=target)
     began = time.time_ns()
     start = time.perf_counter()

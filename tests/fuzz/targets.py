@@ -117,7 +117,7 @@ def _labels(data: bytes) -> None:
 
 
 def _image(data: bytes) -> None:
-    from fcn_trt.video.image_source import read_image
+    from fcn_trt.images import read_image
 
     read_image(_written(data, "file.png"))
 
@@ -174,7 +174,7 @@ TARGETS: dict[str, Target] = {
         read=_labels, errors=(ValueError,), modules=("fcn_trt.labels",), mutate=mutate_text
     ),
     "image": Target(
-        read=_image, errors=(SourceError,), modules=("fcn_trt.video",), mutate=mutate_png
+        read=_image, errors=(SourceError,), modules=("fcn_trt.images",), mutate=mutate_png
     ),
     "result": Target(
         read=_result, errors=(ResultFileError,), modules=("fcn_trt.bench",), mutate=mutate_json

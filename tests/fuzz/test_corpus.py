@@ -6,21 +6,14 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the extra: pip install 'fcn-trt[export]'")
 
-from tests.fuzz.corpus import CORPUS, UNMENDED, committed
+from tests.fuzz.corpus import CORPUS, committed
 from tests.fuzz.judge import judge
 from tests.fuzz.targets import TARGETS
 
 FILES = [
-    pytest.param(
-        target,
-        path,
-        id=f"{target}-{path.name}",
-        # What ends as an error costs nothing to try, and fails here once it is mended.
-        marks=pytest.mark.xfail(reason=reason, run="error-" in path.name) if reason else (),
-    )
+    pytest.param(target, path, id=f"{target}-{path.name}")
     for target in TARGETS
     for path in committed(target)
-    for reason in [UNMENDED.get(f"{target}/{path.name}")]
 ]
 
 
@@ -36,7 +29,3 @@ def test_each_folder_is_a_targets_and_begins_with_a_seed():
     assert {path.name for path in CORPUS.iterdir()} == set(TARGETS)
     for target in TARGETS:
         assert any(path.name.startswith("seed-") for path in committed(target)), target
-
-
-def test_what_is_not_mended_is_there():
-    assert all((CORPUS / name).is_file() for name in UNMENDED)

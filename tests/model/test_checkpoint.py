@@ -401,11 +401,11 @@ class TestStrictness:
     @pytest.mark.parametrize(
         ("name", "shape", "match"),
         [
-            ("decode_head.conv_seg.weight", (20_000_000, 32, 1, 1), "has 20000000 classes, and"),
+            ("decode_head.conv_seg.weight", (20_000_000, 32, 1, 1), "has 20000000 classes; a"),
             ("decode_head.conv_seg.weight", (256, 32, 1, 1), "a label map holds 1 to 255"),
-            ("decode_head.conv_seg.weight", (0, 32, 1, 1), "has 0 classes, and"),
-            ("backbone.layer1.0.conv1.weight", (6000, 8, 3, 3), "has 6000 channels, and"),
-            ("backbone.layer1.0.conv1.weight", (0, 8, 3, 3), "has 0 channels, and"),
+            ("decode_head.conv_seg.weight", (0, 32, 1, 1), "has 0 classes; a"),
+            ("backbone.layer1.0.conv1.weight", (6000, 8, 3, 3), "6000 channels .* 2 to 1024"),
+            ("backbone.layer1.0.conv1.weight", (1, 8, 3, 3), "has 1 channels in its first stage"),
             ("backbone.layer1.0.conv1.weight", (1000, 8, 3, 3), "is .* instead of"),
         ],
     )
