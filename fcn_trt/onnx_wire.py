@@ -297,12 +297,11 @@ def _check_tensor(fields: list[Field], found: Survey) -> None:
         raise ValueError(f"its tensor {name!r} has the shape {_shown(dims)}")
     kind = int(given.get(2, 0)) & 0xFFFFFFFF
     claimed = math.prod(dims)
-    carried = _carried(fields, kind, name)
     if int(given.get(14, 0)) & 0xFFFFFFFF == _EXTERNAL:
-        if kind not in BITS or carried:
-            raise ValueError(f"its tensor {name!r} is in another file, and inside or of no type")
+        if kind not in BITS:
+            raise ValueError(f"its tensor {name!r} is in another file, but of type {kind}")
         found.external.append(_external(fields, -(-claimed * BITS[kind] // 8), name))
-    elif claimed != carried:
+    elif claimed != (carried := _carried(fields, kind, name)):
         raise ValueError(
             f"its tensor {name!r} has the shape {_shown(dims)}, which are {claimed} numbers, but "
             f"it carries {carried}"

@@ -34,11 +34,13 @@ class Network:
         path: Where it is.
         spec: What it is.
         sha256: Hash of its bytes with all tensors inside, 64 hex digits.
+        is_whole: Whether they are inside in the file itself.
     """
 
     path: Path
     spec: Spec
     sha256: str
+    is_whole: bool = True
 
     @classmethod
     def read(cls, path: Path) -> Network:
@@ -50,8 +52,9 @@ class Network:
         """
         data = read_onnx(path)
         spec = parse_spec(data, path)
-        digest = hashlib.sha256(_whole(data, path)).hexdigest()
-        return cls(path=path, spec=spec, sha256=digest)
+        whole = _whole(data, path)
+        digest = hashlib.sha256(whole).hexdigest()
+        return cls(path=path, spec=spec, sha256=digest, is_whole=whole is data)
 
     def read_bytes(self) -> bytes:
         """The file's bytes, tensors inside, so that what is compiled is what was read and checked.

@@ -102,11 +102,12 @@ class Recipe:
 
     @staticmethod
     def _own(model: Path | None) -> Network | None:
-        """The model, if it is an ONNX file that this package wrote."""
+        """The model, if it is an ONNX file as this package wrote it."""
         try:
-            return None if model is None else Network.read(model)
+            found = None if model is None else Network.read(model)
         except OnnxError:
             return None  # a foreign one, which is imported, or none, as the import will say
+        return found if found is not None and found.is_whole else None
 
     def _export_again(self, begin: Network) -> Export | None:
         """The export of an FP32 network to another shape; None where it has the recipe's."""
