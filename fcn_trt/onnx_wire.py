@@ -35,6 +35,9 @@ MAX_PACKED_BYTES = 1 << 25
 """Of numbers that are stored as varints, which take up to eight times as much once they are read;
 weights are stored as they are in memory."""
 
+MAX_JOINED_BYTES = 1 << 24
+"""Of constants that a Concat joins, unless the file itself is larger."""
+
 Field: TypeAlias = tuple[int, int, "int | memoryview"]
 """Number of the field, its wire type, and its value: bytes of wire type 2, or else a number."""
 
@@ -183,6 +186,9 @@ _PARTS = {14: 2, 15: 2}
 _EXTERNAL = 1
 """TensorProto.data_location."""
 
+_NODE, _INITIALIZER = 1, 5
+"""Fields of GraphProto."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalTensor:
@@ -247,7 +253,51 @@ def survey(data: bytes | memoryview) -> Survey:
             if message.kind == "TensorProto":
                 _check_tensor(message.kept, found)
             within.pop()
+    _check_joined(memoryview(data))
     return found
+
+
+def _check_joined(model: memoryview) -> None:
+    """Refuse constants that are joined with themselves again and again.
+
+    Engines join them while they read a file, before anybody can ask them for a size. A message has
+    at least as many bytes as numbers, so its length stands for theirs.
+    """
+    most = max(len(model), MAX_JOINED_BYTES)
+    lengths: dict[str, int] = {}
+    for number, part in _graph_parts(model):
+        if number == _INITIALIZER:
+            lengths[_texts(part, 8)[0]] = len(part)
+            continue
+        inputs, outputs, (operator,) = (_texts(part, n) for n in (1, 2, 4))
+        if operator == "Shape":
+            length = MAX_RANK
+        elif not all(name in lengths for name in inputs if name):
+            continue  # it depends on the image
+        else:
+            read = [lengths.get(name, 0) for name in inputs]
+            length = sum(read) if operator == "Concat" else max(read, default=len(part))
+        if length > most:
+            raise ValueError(f"it joins constants to more than the {most} numbers that are read")
+        lengths |= dict.fromkeys(outputs, length)
+
+
+def _graph_parts(model: memoryview) -> list[tuple[int, memoryview]]:
+    """(number, bytes) of the initializers of the graph, then of its nodes in order."""
+    graphs = [v for n, _, v in _fields(model) if n == 7 and isinstance(v, memoryview)]
+    parts = [
+        (number, value)
+        for graph in graphs
+        for number, _, value in _fields(graph)
+        if number in (_NODE, _INITIALIZER) and isinstance(value, memoryview)
+    ]
+    return sorted(parts, key=lambda part: -part[0])
+
+
+def _texts(message: memoryview, wanted: int) -> list[str]:
+    """Of a field; one that is empty where there is none."""
+    found = (v for number, _, v in _fields(message) if number == wanted)
+    return [_text(value) for value in found if isinstance(value, memoryview)] or [""]
 
 
 def _inside(
@@ -406,16 +456,9 @@ def onnx_nodes(data: bytes) -> Iterator[tuple[str, str]]:
     Raises:
         ValueError: the bytes are no ONNX model.
     """
-    for number, _, graph in _fields(memoryview(data)):
-        if number == 7 and isinstance(graph, memoryview):
-            for inner, _, node in _fields(graph):
-                if inner == 1 and isinstance(node, memoryview):
-                    texts = {
-                        k: _text(v)
-                        for k, _, v in _fields(node)
-                        if k in (3, 4) and isinstance(v, memoryview)
-                    }
-                    yield texts.get(4, ""), texts.get(3, "")
+    for number, part in _graph_parts(memoryview(data)):
+        if number == _NODE:
+            yield _texts(part, 4)[0], _texts(part, 3)[0]
 
 
 def onnx_metadata(data: bytes) -> dict[str, str]:

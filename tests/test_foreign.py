@@ -157,18 +157,16 @@ _READS = {"open", "safe_open", *(f"{n}.load" for n in ("np", "json", "tomllib", 
 _MAY_READ = {
     "foreign.py": {"os.open", "os.fdopen"},
     "files.py": {"os.open", "path.open"},  # what it writes itself
-    "model/safe_load.py": {"safe_open", "path.open", "torch.load"},
-    "model/file_format.py": {"path.open"},
-    "model/weights.py": {"temporary.open"},  # what is downloaded
-    "network/file.py": {"path.read_bytes"},
+    "model/download.py": {"_opener().open", "path.open"},  # what is downloaded
     "network/reference.py": {"Image.open"},  # of bytes
     "video/capture_source.py": {"cv2.VideoCapture"},  # opens by name only
     "video/video_sink.py": {"cv2.VideoCapture"},  # what it wrote itself
     "machine.py": {"path.read_text"},  # the system's
     "code.py": {"path.read_bytes"},  # the package's own, as the next
     "cuda/nvrtc.py": {"path.read_bytes"},
-    "network/contract.py": {"onnx.load"},
 }
+_NETWORKS = {"network", "self", "bundle.network"}
+"""Whose `read_bytes` is `Network.read_bytes`."""
 _RESOURCES = re.compile(r"resources\.files\(|_FOLDER / f")
 
 
@@ -181,7 +179,7 @@ def _reads(path: Path) -> set[str]:
             is_read = called in _READS or called.endswith(_METHODS)
             if is_read and not _RESOURCES.search(called):
                 found.add(called)
-    return found - {"network.read_bytes", "self.read_bytes"}
+    return {call for call in found if call.rpartition(".")[0] not in _NETWORKS}
 
 
 def test_nobody_else_opens_files():

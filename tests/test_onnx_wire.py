@@ -250,3 +250,24 @@ def test_metadata_that_is_there_twice_is_refused():
         model.metadata_props.add(key="k", value=value)
     with pytest.raises(ValueError, match="has the metadata 'k' twice"):
         onnx_metadata(model.SerializeToString())
+
+
+def joining(times, begin="w", operator="Concat"):
+    """A graph that joins a list with itself so many times."""
+    nodes = [helper.make_node("Shape", ["image"], ["shape"])]
+    name = begin
+    for index in range(times):
+        nodes.append(helper.make_node(operator, [name, name], [f"l{index}"], axis=0))
+        name = f"l{index}"
+    return helper.make_model(helper.make_graph(nodes, "g", [], [], [tensor(np.arange(8))]))
+
+
+@pytest.mark.parametrize("begin", ["w", "shape"])
+def test_constants_that_are_joined_again_and_again_are_refused(begin):
+    with pytest.raises(ValueError, match="it joins constants to more than the 16777216"):
+        survey(joining(34, begin).SerializeToString())
+    assert survey(joining(8, begin).SerializeToString()).nodes == 9
+
+
+def test_what_depends_on_the_image_may_be_joined():
+    assert survey(joining(34, "image").SerializeToString()).nodes == 35

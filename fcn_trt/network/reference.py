@@ -21,6 +21,7 @@ from PIL import Image
 from pydantic import ConfigDict, Field, ValidationError
 
 from fcn_trt.errors import OnnxError
+from fcn_trt.foreign import parse_json
 from fcn_trt.onnx_wire import onnx_metadata
 from fcn_trt.spec import REFERENCE_KEY, Frame, LabelMap, Size
 from fcn_trt.type_adapter import type_adapter
@@ -122,6 +123,7 @@ class Reference:
         if len(text) > _MAX_JSON:
             raise ValueError("it is too large")
         try:
+            parse_json(text)  # which pydantic would explain value by value
             content = type_adapter(_Content).validate_json(text)
         except ValidationError as error:
             raise ValueError(error.errors()[0]["msg"]) from error
