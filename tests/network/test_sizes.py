@@ -134,7 +134,7 @@ BOMBS = {
         model(
             [
                 node("Shape", ["image"], ["t"]),
-                *chain("t", 34, lambda a, b: node("Concat", [a, a], [b], axis=0)),
+                *chain("t", 18, lambda a, b: node("Concat", [a, a], [b], axis=0)),
             ]
         ),
         "lists of more than 262144 integers",

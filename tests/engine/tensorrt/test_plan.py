@@ -58,11 +58,11 @@ def test_what_is_no_plan_is_refused_with_the_librarys_reason(refusal, plan, host
 
 @pytest.mark.parametrize("keep", [32, 5000, -1])
 def test_truncated_plan_is_refused_with_the_librarys_reason(refusal, bundle, keep):
-    assert not refusal(bundle.plan.read_bytes()[:keep]).startswith("it gave no reason")
+    assert not refusal(bundle.read(PLAN_NAME)[:keep]).startswith("it gave no reason")
 
 
 def test_whole_plan_is_refused_without_a_driver(refusal, bundle, no_gpu):
-    assert "cudaError" in refusal(bundle.plan.read_bytes())
+    assert "cudaError" in refusal(bundle.read(PLAN_NAME))
 
 
 def test_bundle_is_refused_as_its_plan_is(library, bundle, no_gpu):
