@@ -92,6 +92,16 @@ def pytest_pycollect_makemodule(module_path: Path) -> None:
         pytest.importorskip("torch", reason=NEEDS_EXPORT)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Logs of files whose names are no UTF-8 go from a worker to its master as text, too."""
+    report = yield
+    report.sections = [
+        (title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections
+    ]
+    return report
+
+
 @pytest.fixture(scope="session", autouse=True)
 def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The user's cache for this run, and data: empty folders, so that none in ~ is touched."""

@@ -534,7 +534,7 @@ EXPORT = "--size 64x96 --out new.onnx"
     [
         (f"export gone.pth {EXPORT}", "gone.pth is neither a file nor a published checkpoint; `fc"),
         (f"export fcn_r18-d8 --weights gone.pth {EXPORT}", "gone.pth is neither a file nor a pub"),
-        (f"export gone.onnx {EXPORT}", "gone.onnx cannot be read as ONNX: "),
+        (f"export gone.onnx {EXPORT}", "gone.onnx cannot be read: "),
         ("build gone.onnx --out new", "gone.onnx cannot be read: No such file or directory"),
         ("build gone.onnx --out new --precision fp32", "gone.onnx cannot be read: No such file or"),
         ("run gone --source scene", "gone is no bundle: manifest.json cannot be read (No such fi"),

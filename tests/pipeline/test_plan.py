@@ -162,7 +162,7 @@ def test_name_of_published_weights_takes_no_others(published):
         ("m.pth", {"weights": "random"}, ValueError, r"m\.pth is a checkpoint itself; leave the"),
         ("random:1.5", {}, WeightsError, "random:1.5 has no seed of 1 to 18 digits"),
         ("fcn_d6_r50b-d16", {}, WeightsError, "no weights are published for fcn_d6_r50b-d16; giv"),
-        ("gone.onnx", {}, OnnxError, r"gone\.onnx cannot be read as ONNX: No such file or direct"),
+        ("gone.onnx", {}, OnnxError, r"gone\.onnx cannot be read: No such file or direct"),
     ],
 )
 def test_what_cannot_be_exported_is_named_and_leaves_nothing(
