@@ -55,7 +55,7 @@ fuzz: $(VENV)/installed-fuzz
 test-gpu: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/gpu
 
-# Everything in benchmarks/ that needs no data from elsewhere; README, "Results", has each command.
+# Everything in benchmarks/ that needs no data from elsewhere; benchmarks/README.md has each command.
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.peers
 	$(BIN)/fcn-trt bench fcn_resnet50 engines/demo_cpu.toml engines/demo_cpu_int8.toml \

@@ -1,4 +1,4 @@
-"""The README's commands exist with these options, its links lead somewhere, its Python runs."""
+"""What READMEs say: commands exist with these options, links lead somewhere, Python runs."""
 
 import importlib.metadata
 import re
@@ -20,11 +20,18 @@ from fcn_trt.video.sink import open_sink
 from tests.plans import as_results
 
 ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in (README, *sorted(ROOT.glob("[a-z]*/README.md")))
+}
+"""By path."""
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+def blocks(language, text=None):
+    """The code of one page, or of all."""
+    whole = "\n".join(PAGES.values()) if text is None else text
+    return re.findall(rf"^```{language}\n(.*?)^```", whole, re.MULTILINE | re.DOTALL)
 
 
 def commands():
@@ -52,13 +59,29 @@ def test_make_target_exists(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", TEXT))
-def test_link_leads_to_a_file(link):
-    assert link.startswith("https://") or (ROOT / link).exists()
+LINKS = [
+    (page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([^)]+)\)", text)
+]
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_link_leads_to_a_file_and_to_a_title_in_it(page, link):
+    name, _, title = link.partition("#")
+    if name.startswith("https://"):
+        return
+    target = (ROOT / page).parent / name if name else ROOT / page
+    assert target.exists()
+    if title:
+        titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+        assert title in {re.sub(r"[^\w -]", "", t.lower()).replace(" ", "-") for t in titles}
+
+
+def test_readme_is_read_in_one_sitting():
+    assert len(PAGES["README.md"].splitlines()) <= 150
 
 
 def test_every_dependency_is_justified():
-    table = TEXT.split("### Dependencies")[1].split("##")[0].replace("_", "-")
+    table = PAGES["fcn_trt/README.md"].split("## Dependencies")[1].split("##")[0].replace("_", "-")
     required = importlib.metadata.requires("fcn-trt") or []
     names = {re.split(r"[^\w-]", line)[0] for line in required}
     assert len(names) > 10
@@ -71,7 +94,8 @@ RESULTS = sorted(set((ROOT / "benchmarks").glob("*.json")) - {ROOT / "benchmarks
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: str(path.name))
 def test_each_result_names_the_command_that_makes_it_again(path):
-    (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{path.name}`"))
+    lines = PAGES["benchmarks/README.md"].splitlines()
+    (row,) = (line for line in lines if line.startswith(f"| `{path.name}`"))
     assert f"`{read_result(path).command}`" in row
 
 

@@ -26,7 +26,7 @@ Method: TypeAlias = Literal["entropy", "minmax", "percentile", "mse"]
 """How amax is chosen."""
 
 DEFAULT_METHOD: Method = "mse"
-"""The one that kept most labels of CamVid, beside percentile; README, "INT8 and FP8"."""
+"""The one that kept most labels of CamVid, beside percentile; calibration/README.md."""
 
 CALIBRATION_IMAGES = 200
 """Images that `calibrate` takes at most, unless another number is asked for."""
