@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +25,7 @@ __all__ = [
     "Outcome",
     "achieved",
     "ceilings_of",
+    "held_against",
     "jobs_of",
     "run_job",
     "types_of",
@@ -152,24 +153,25 @@ def types_of(jobs: Iterable[Job]) -> dict[Target, list[Precision]]:
 
 
 def ceilings_of(
-    jobs: Iterable[Job],
+    types: Mapping[Target, Sequence[Precision]],
     *,
     seconds: float = SECONDS,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> dict[Target, Ceiling]:
-    """What this machine does at most, in the types and on the targets of the jobs.
+    """What this machine does at most.
 
     Args:
+        types: What to measure on each target, from `types_of`.
         seconds: How long each type is measured, and copying, on each target.
     """
     found: dict[Target, Ceiling] = {}
-    for target, types in types_of(jobs).items():
-        named = ", ".join(types)
+    for target, kinds in types.items():
+        named = ", ".join(kinds)
         on_step(f"measuring products of matrices in {named}, and copies of memory, for {target}")
         if target == "openvino":
-            found[target] = measure_ceiling(types, seconds=seconds)
+            found[target] = measure_ceiling(kinds, seconds=seconds)
         else:
-            found[target] = measure_device_ceiling(types, target, seconds=seconds)
+            found[target] = measure_device_ceiling(kinds, target, seconds=seconds)
     return found
 
 
@@ -228,6 +230,20 @@ def achieved(found: Measurement, ceilings: Mapping[Target, Ceiling]) -> Achieved
         mac_per_byte=1e9 * cost.gmac / cost.moved_bytes if cost and cost.moved_bytes else None,
         ceiling=here,
     )
+
+
+def held_against(outcomes: Iterable[Outcome], ceilings: Mapping[Target, Ceiling]) -> list[Outcome]:
+    """Hold what was measured against what is known of the machine by now.
+
+    Args:
+        ceilings: Of the same machine, by target.
+    """
+    return [
+        replace(outcome, achieved=achieved(outcome.measurement, ceilings))
+        if outcome.measurement
+        else outcome
+        for outcome in outcomes
+    ]
 
 
 def _computed_types(precision: Precision, target: Target) -> list[Precision]:

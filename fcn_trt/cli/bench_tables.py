@@ -55,8 +55,8 @@ def bench_parts(
         if doubts:
             yield f"{name}: {'; '.join(doubts)}"
     for target, ceiling in ceilings.items():
-        if ceiling.remarks:
-            yield f"ceiling of {target}: {'; '.join(ceiling.remarks)}"
+        if unsteady := ceiling.doubts():
+            yield f"ceiling of {target}: {'; '.join(unsteady)}"
     if any(found.weights.startswith("random") for _, found, _ in measured):
         yield "weights of models are random, so that only their speed means anything"
     for outcome in outcomes:
