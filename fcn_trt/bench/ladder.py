@@ -11,6 +11,7 @@ from fcn_trt.bench.ceiling import SECONDS, Ceiling, measure_ceiling
 from fcn_trt.bench.device_ceiling import measure_device_ceiling
 from fcn_trt.bench.measurement import NETWORK, Measurement
 from fcn_trt.bench.random_bundle import RandomNetwork, random_bundle
+from fcn_trt.bench.steadiness import CEILING_BOUND
 from fcn_trt.bench.worker import measure_in_process
 from fcn_trt.engine.manifest import Target, read_manifest
 from fcn_trt.errors import BundleError, FcnTrtError
@@ -79,6 +80,11 @@ class Achieved:
     ceiling_share: float | None
     mac_per_byte: float | None
     ceiling: Ceiling
+
+    @property
+    def beats_ceiling(self) -> bool:
+        """Whether it is so far above the ceiling that this was disturbed when it was measured."""
+        return self.ceiling_share is not None and self.ceiling_share > 1 + CEILING_BOUND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,8 +141,8 @@ def draw_roofline(outcomes: Sequence[Outcome]) -> Figure:
 def _draw_ceilings(axes: Any, lines: Sequence[_Line]) -> None:
     """The slope of memory, and for each type a level: the rate of a product of matrices in it.
 
-    One that was disturbed while it was measured is no line below which all must lie, and is not
-    drawn as one.
+    One that was disturbed while it was measured, or that a network beats, is no line below which
+    all must lie, and is not drawn as one.
     """
     points = [point for line in lines for point in line.points]
     xs = [result.mac_per_byte for _, result in points if result.mac_per_byte]
@@ -155,7 +155,8 @@ def _draw_ceilings(axes: Any, lines: Sequence[_Line]) -> None:
             rate = result.ceiling_gmac_per_s or 0.0
             key = (found.precision, line.colour)
             levels[key] = max(levels.get(key, 0.0), rate)
-            if not all(result.ceiling.holds(kind) for kind in found.gmac_by_type):
+            holds = all(result.ceiling.holds(kind) for kind in found.gmac_by_type)
+            if result.beats_ceiling or not holds:
                 disturbed.add(found.precision)
             if not result.ceiling.holds(COPIES):
                 disturbed.add(COPIES)
@@ -170,7 +171,7 @@ def _draw_ceilings(axes: Any, lines: Sequence[_Line]) -> None:
             held = _held(kind not in disturbed)
             axes.plot([begin, right], [level, level], color=colour, alpha=0.7, **held.style)
             text = f"{kind} product of matrices, {held.least}{level:.0f} GMAC/s{held.why}"
-            _write(axes, text, (begin, level), (16, 4))
+            _write(axes, text, (begin, level), (16, held.rise_points))
     top = max([*levels.values(), *(result.gmac_per_s for _, result in points)])
     if slope:
         end = max(levels.values()) or top
@@ -190,18 +191,20 @@ class _Held:
         style: Of its line.
         least: Before its rate.
         why: Behind it.
+        rise_points: Of its text: one that was disturbed may have points above it.
     """
 
     style: dict[str, Any]
     least: str
     why: str
+    rise_points: int
 
 
 def _held(holds: bool) -> _Held:
     """A solid line for a ceiling that held, and dots for one that is only known to be reached."""
     if holds:
-        return _Held({"linewidth": 1.5}, "", "")
-    return _Held({"linewidth": 1.0, "linestyle": (0, (1, 4))}, "at least ", ": disturbed")
+        return _Held({"linewidth": 1.5}, "", "", 4)
+    return _Held({"linewidth": 1.0, "linestyle": (0, (1, 4))}, "at least ", ": disturbed", -14)
 
 
 def _write(axes: Any, text: str, at: tuple[float, float], offset_points: tuple[int, int]) -> None:

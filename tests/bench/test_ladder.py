@@ -167,6 +167,13 @@ def test_rate_and_share_are_of_the_network_alone(outcome):
     assert (found.ceiling_gmac_per_s, found.ceiling_share) == pytest.approx((100.0, 0.4))
 
 
+def test_ceiling_that_is_beaten_by_more_than_chance_was_disturbed(outcome):
+    for gmac, beats in ((5.2, False), (5.3, True)):
+        found = achieved(at(outcome, 50.0, gmac_by_type={"fp32": gmac}), CEILINGS)
+        assert found.beats_ceiling == beats
+    assert not achieved(at(outcome, 50.0, gmac_by_type={"bf16": 9.0}), CEILINGS).beats_ceiling
+
+
 def test_mixed_types_are_held_against_both_ceilings(outcome):
     mixed = {"int8": 8.0, "fp32": 2.0}
     found = achieved(at(outcome, 80.0, gmac_by_type=mixed), CEILINGS)

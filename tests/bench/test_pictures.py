@@ -110,6 +110,18 @@ def test_ceiling_that_was_disturbed_is_no_line_that_holds(outcomes):
     assert (styles[100.0], styles[400.0]) == ("-", "--")
 
 
+def test_ceiling_that_a_network_beats_is_no_line_that_holds(outcomes):
+    beaten = [
+        replace(one, achieved=one.achieved and replace(one.achieved, ceiling_share=1.06))
+        for one in outcomes
+        if one.measurement and one.measurement.precision == "int8"
+    ]
+    axes, _ = lines(draw_roofline([*outcomes, *beaten]))
+    texts = {text.get_text() for text in axes.texts}
+    assert "int8 product of matrices, at least 400 GMAC/s: disturbed" in texts
+    assert "fp32 product of matrices, 100 GMAC/s" in texts
+
+
 def test_without_ceilings_the_rates_are_drawn_alone(outcomes):
     alone = [
         replace(
