@@ -79,16 +79,18 @@ def _measuring_own(network: OwnNetwork, first: Candidate) -> str:
     precision, size = first.estimate.precision, first.estimate.size
     spec, source = network.spec, network.path
     steps = []
-    if spec is None or size != spec.input_size:
-        # Of a file of ours, what it was exported from; whoever wrote the others knows them.
+    typed: Precision = "fp32"
+    if spec and size == spec.input_size and spec.precision in ("fp32", precision):
+        typed = spec.precision
+        source = source / "network.onnx" if source.is_dir() else source
+    else:
+        # One of ours has its size and type for good; it begins again with what it was made from.
         made = Path(f"{source.stem}_{format_size(size)}.onnx")
         begin = "MODEL" if spec else quote(str(source))
-        steps.append(f"fcn-trt export {begin} --size {format_size(size)} --out {made}")
+        steps.append(f"fcn-trt export {begin} --size {format_size(size)} --out {quote(str(made))}")
         source = made
-    elif source.is_dir():
-        source /= "network.onnx"
     build = f"fcn-trt build {quote(str(source))} --target tensorrt"
-    if spec is None or spec.precision != precision:
+    if typed != precision:
         build += f" --precision {precision}"
         build += " --calibration CACHE" if first.is_quantised else ""
     out = quote(f"{network.path.stem}_{precision}")

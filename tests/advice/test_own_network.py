@@ -17,6 +17,7 @@ from fcn_trt.advice.remarks import choices, doubts, measuring, remarks
 from fcn_trt.errors import BundleError, EngineError
 from fcn_trt.model.architecture import architecture
 from fcn_trt.precision.type_network import type_network
+from fcn_trt.spec import Precision, Size
 from tests.plans import as_network, export_network
 
 ORIN = device("orin-nano-super")
@@ -85,6 +86,19 @@ def test_typed_network_costs_what_it_is_made_of(tiny_network, tmp_path):
     assert [layer.macs for layer in half.layers] == [layer.macs for layer in plain.layers]
     assert half.peak_activations == plain.peak_activations
     assert half.doubts == ()
+    own = OwnNetwork.read(typed.path)
+    asked: list[tuple[Size, Precision]] = [
+        ((64, 96), "fp16"),
+        ((64, 96), "bf16"),
+        ((32, 48), "bf16"),
+    ]
+    again, as_it_is, smaller = (
+        str(measuring(advise_on(own, ORIN, rate_fps=30, sizes=[size], precisions=[kind])))
+        for size, kind in asked
+    )
+    assert " bf16_32x48.onnx --target tensorrt --precision bf16 --out " in smaller
+    assert again.startswith("fcn-trt export MODEL --size 64x96 --out bf16_64x96.onnx && ")
+    assert as_it_is.startswith(f"fcn-trt build {typed.path} --target tensorrt --out bf16_bf16 && ")
 
 
 def test_layers_that_no_published_network_has_are_a_doubt(tiny_network, tmp_path):
