@@ -10,6 +10,7 @@ from fcn_trt.advice.network import CountedNetwork
 from fcn_trt.engine.bundle import load_bundle
 from fcn_trt.engine.openvino.network_layers import NetworkFile, NetworkLayer
 from fcn_trt.errors import OnnxError
+from fcn_trt.network.file import content_sha256
 from fcn_trt.spec import Size, Spec, read_spec
 
 __all__ = ["OwnNetwork"]
@@ -38,11 +39,13 @@ class OwnNetwork:
 
         Raises:
             BundleError: the folder is no whole bundle, or carries no network.
-            EngineError: OpenVINO cannot read the file, or none of its inputs is an image.
+            OnnxError: the file cannot be read, or keeps tensors outside of its folder.
+            EngineError: OpenVINO cannot read it, or none of its inputs is an image.
         """
         if path.is_dir():
             bundle = load_bundle(path)
             return cls(path, NetworkFile(bundle.network.path), bundle.manifest.spec)
+        content_sha256(path)  # refuses what OpenVINO should not open
         file = NetworkFile(path)
         try:
             return cls(path, file, read_spec(path))

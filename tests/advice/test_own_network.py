@@ -14,7 +14,7 @@ from fcn_trt.advice.estimate import estimate
 from fcn_trt.advice.network import ModelNetwork
 from fcn_trt.advice.own_network import OwnNetwork
 from fcn_trt.advice.remarks import choices, doubts, measuring, remarks
-from fcn_trt.errors import BundleError, EngineError
+from fcn_trt.errors import BundleError, EngineError, OnnxError
 from fcn_trt.model.architecture import architecture
 from fcn_trt.precision.type_network import type_network
 from fcn_trt.spec import Precision, Size
@@ -150,6 +150,8 @@ def test_what_nothing_fits_is_told_with_what_helps(r18):
     assert any(line.startswith("at 128x256 it is estimated at") for line in slow)
 
 
-def test_folder_that_is_no_bundle_is_refused(tmp_path):
+def test_what_is_no_network_is_refused(tmp_path):
+    with pytest.raises(OnnxError, match=r"m\.onnx cannot be read: No such file"):
+        OwnNetwork.read(tmp_path / "m.onnx")
     with pytest.raises(BundleError, match="is no bundle"):
         OwnNetwork.read(tmp_path)

@@ -229,7 +229,7 @@ def test_layers_of_a_model_are_shown_with_what_bounds_them(cli):
         ),
         (
             "--device t4 --fps 30 --network nothing.onnx",
-            "OpenVINO ",
+            "nothing.onnx cannot be read: No such file or directory",
         ),
         (
             "--device t4 --fps 30 --precision fp8",
