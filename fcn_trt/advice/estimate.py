@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,9 @@ import numpy as np
 from fcn_trt.advice.calibrated import RowEstimate, compare_published, fitted
 from fcn_trt.advice.devices import Device
 from fcn_trt.advice.devices import device as device_of
-from fcn_trt.advice.roofline import ELEMENT_BYTES, LayerTime, Run, layer_times, work
-from fcn_trt.labels import label_set
-from fcn_trt.model.architecture import Architecture
-from fcn_trt.model.layers import Layer, layers
-from fcn_trt.model.profile import default_labels
-from fcn_trt.spec import Precision, Size
+from fcn_trt.advice.network import CountedNetwork
+from fcn_trt.advice.roofline import ELEMENT_BYTES, LayerTime, Run, fused_work, layer_times
+from fcn_trt.spec import Precision, Size, format_size
 
 __all__ = [
     "EXTRA",
@@ -27,7 +23,6 @@ __all__ = [
     "Estimate",
     "doubt",
     "estimate",
-    "peak_activations",
     "rate_text",
 ]
 
@@ -60,8 +55,7 @@ class Estimate:
 
     Attributes:
         device: Where.
-        arch: The network.
-        size: (height, width) of the input.
+        network: What runs there, counted at its size.
         precision: What its convolutions compute in.
         layers: Every layer, in the order of the data.
         doubt: How far off it may be.
@@ -69,12 +63,21 @@ class Estimate:
     """
 
     device: Device
-    arch: Architecture
-    size: Size
+    network: CountedNetwork
     precision: Precision
     layers: tuple[LayerTime, ...]
     doubt: Doubt
     memory_bytes: int
+
+    @property
+    def model(self) -> str:
+        """Name of the network."""
+        return self.network.name
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the input."""
+        return self.network.size
 
     @property
     def latency_ms(self) -> float:
@@ -100,14 +103,14 @@ class Estimate:
         """The estimate in one sentence, without its full stop."""
         low, rate, high = map(rate_text, (self.low_fps, self.rate_fps, self.high_fps))
         return (
-            f"{self.arch.name} at {self.size[0]}x{self.size[1]} in {self.precision}: estimated "
-            f"{rate} frames/s ({low} to {high})"
+            f"{self.model} at {format_size(self.size)} in {self.precision}: estimated {rate} "
+            f"frames/s ({low} to {high})"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """The estimate as JSON has it, without its layers."""
         return {
-            "model": self.arch.name,
+            "model": self.model,
             "size": self.size,
             "precision": self.precision,
             "estimated_fps": self.rate_fps,
@@ -125,20 +128,11 @@ class Estimate:
         return self.memory_bytes <= self.device.memory_gb * 1e9
 
 
-def estimate(
-    device: Device,
-    arch: Architecture,
-    *,
-    size: Size,
-    precision: Precision,
-    labels: str | None = None,
-) -> Estimate:
+def estimate(device: Device, network: CountedNetwork, *, precision: Precision) -> Estimate:
     """Estimate a network that TensorRT runs on a device.
 
     Args:
-        size: (height, width) of the input in pixels.
         precision: One that the device computes in.
-        labels: Name of the label set that it predicts; None takes its family's usual one.
 
     Raises:
         ValueError: the device has no peak of this precision.
@@ -147,32 +141,31 @@ def estimate(
         raise ValueError(
             f"{device.name} does not compute in {precision}, only in {', '.join(device.tops)}"
         )
-    classes = len(label_set(labels or default_labels(arch)).classes)
-    counted = layers(arch, size=size, num_classes=classes)
-    parameters = sum(layer.parameters for layer in counted)
     run = Run(
         device=device,
         stack="tensorrt",
         precision=precision,
-        work=work(counted, stack="tensorrt", precision=precision),
+        work=fused_work(network.layers, precision=precision),
     )
     return Estimate(
         device=device,
-        arch=arch,
-        size=size,
+        network=network,
         precision=precision,
         layers=layer_times(run, fitted()),
-        doubt=doubt(device, precision),
-        memory_bytes=ELEMENT_BYTES[precision] * (parameters + peak_activations(counted)),
+        doubt=doubt(device, precision, network.doubts),
+        memory_bytes=ELEMENT_BYTES[precision] * (network.parameters + network.peak_activations),
     )
 
 
-def doubt(device: Device, precision: Precision) -> Doubt:
+def doubt(device: Device, precision: Precision, others: Sequence[str] = ()) -> Doubt:
     """How far off an estimate for a device and precision may be.
 
     The range holds four fifths of what is published: of the errors on rows left out one by one
     where rows of the device are published, else of the errors on devices left out as a whole, each
     device weighing the same.
+
+    Args:
+        others: Further reasons to doubt it, each of which widens the range.
     """
     rows = compare_published().tensorrt
     own = {row.measurement.device for row in rows}
@@ -192,7 +185,10 @@ def doubt(device: Device, precision: Precision) -> Doubt:
     if count < FEW_ROWS:
         extras += 1
         reasons.append(f"{count} of the {len(rows)} published TensorRT rows are {precision}")
-    return Doubt(factor=math.exp(math.hypot(spread, EXTRA * extras**0.5)), reasons=tuple(reasons))
+    extras += len(others)
+    return Doubt(
+        factor=math.exp(math.hypot(spread, EXTRA * extras**0.5)), reasons=(*reasons, *others)
+    )
 
 
 def _spread(rows: Sequence[RowEstimate], *, without_device: bool) -> float:
@@ -210,38 +206,3 @@ def _spread(rows: Sequence[RowEstimate], *, without_device: bool) -> float:
 def rate_text(rate_fps: float) -> str:
     """A rate with two digits, or all before the decimal point: an estimate is worth no more."""
     return f"{rate_fps:.0f}" if rate_fps >= 10 else f"{rate_fps:.2g}"
-
-
-def peak_activations(counted: Sequence[Layer]) -> int:
-    """The most activations that are alive at once, in elements.
-
-    What a layer reads and writes is alive, and so is what a later layer still needs: the input of
-    a residual block until its addition, and that of a head until its concatenation.
-
-    Args:
-        counted: The layers of a network in the order of the data.
-    """
-    return max(_peak(list(block)) for _, block in groupby(counted, key=_block))
-
-
-def _block(layer: Layer) -> str:
-    """The residual block of a layer, or its stage where it is in none."""
-    parts = layer.name.split(".")
-    return ".".join(parts[:3]) if layer.stage.startswith("layer") else layer.stage
-
-
-def _peak(block: list[Layer]) -> int:
-    # The last layer of a block that needs its input, besides the first.
-    last = max(
-        (i for i, layer in enumerate(block) if layer.kind in ("addition", "concatenation")),
-        default=0,
-    )
-    most = 0
-    for index, layer in enumerate(block):
-        alive = layer.read + layer.written
-        if 0 < index < last:
-            # A projection reads the input itself, while the branch waits for it.
-            is_projection = "downsample" in layer.name
-            alive += block[index - 1].written if is_projection else block[0].read
-        most = max(most, alive)
-    return most

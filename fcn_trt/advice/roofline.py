@@ -8,19 +8,69 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from fcn_trt.advice.devices import Device, Unit
 from fcn_trt.advice.published import Stack
 from fcn_trt.model.layers import Layer
-from fcn_trt.spec import Precision
+from fcn_trt.spec import Precision, Size
 
-__all__ = ["ELEMENT_BYTES", "Efficiencies", "LayerTime", "LayerWork", "Run", "layer_times", "work"]
+__all__ = [
+    "ELEMENT_BYTES",
+    "CountedLayer",
+    "Efficiencies",
+    "LayerTime",
+    "LayerWork",
+    "Run",
+    "fused_work",
+    "layer_times",
+    "work",
+]
 
 ELEMENT_BYTES: Mapping[Precision, int] = MappingProxyType(
     {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 )
 """Bytes of a weight or an activation."""
+
+
+class CountedLayer(Protocol):
+    """A layer of an architecture or of a file, for one image; counts are of numbers."""
+
+    @property
+    def name(self) -> str:
+        """Of its module or node."""
+
+    @property
+    def kind(self) -> str:
+        """What it does."""
+
+    @property
+    def outputs(self) -> int:
+        """Channels it writes."""
+
+    @property
+    def output_size(self) -> Size:
+        """(height, width) of what it writes."""
+
+    @property
+    def weights(self) -> int:
+        """Numbers in its kernel."""
+
+    @property
+    def parameters(self) -> int:
+        """Its weights, and what else it was trained with."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+
+    @property
+    def read(self) -> int:
+        """Activations it reads."""
+
+    @property
+    def written(self) -> int:
+        """Activations it writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +83,7 @@ class LayerWork:
         traffic_bytes: Weights and activations, read and written.
     """
 
-    layer: Layer
+    layer: CountedLayer
     operations: float
     traffic_bytes: float
 
@@ -169,23 +219,47 @@ def work(layers: Iterable[Layer], *, stack: Stack, precision: Precision) -> tupl
     """What each layer costs as a stack runs it.
 
     PyTorch runs batch normalisation, ReLU, addition and concatenation by themselves, and each
-    reads and writes its tensor. TensorRT folds them into the convolution before; of an addition,
-    the read of the other tensor is left.
+    reads and writes its tensor. TensorRT fuses them; see `fused_work`.
     """
-    size = ELEMENT_BYTES[precision]
-    done = []
-    for layer in layers:
-        if stack == "tensorrt" and layer.kind == "concatenation":
-            continue
-        moved = layer.weights + layer.read + layer.written
-        if stack == "pytorch":
-            moved += 2 * layer.written * (layer.is_normalised + layer.is_activated)
-        elif layer.kind == "addition":
-            moved = layer.read // 2
-        done.append(
-            LayerWork(layer=layer, operations=2.0 * layer.macs, traffic_bytes=float(size * moved))
+    if stack == "tensorrt":
+        return fused_work(layers, precision=precision)
+    return tuple(
+        _work(
+            layer,
+            moved=_moved(layer) + 2 * layer.written * (layer.is_normalised + layer.is_activated),
+            precision=precision,
         )
-    return tuple(done)
+        for layer in layers
+    )
+
+
+def fused_work(layers: Iterable[CountedLayer], *, precision: Precision) -> tuple[LayerWork, ...]:
+    """What each layer costs in an engine.
+
+    TensorRT folds normalisation, activations and additions into the convolution before; of an
+    addition, the read of the other tensor is left. A concatenation is written by what it joins.
+    """
+    return tuple(
+        _work(
+            layer,
+            moved=layer.read // 2 if layer.kind == "addition" else _moved(layer),
+            precision=precision,
+        )
+        for layer in layers
+        if layer.kind != "concatenation"
+    )
+
+
+def _moved(layer: CountedLayer) -> int:
+    return layer.weights + layer.read + layer.written
+
+
+def _work(layer: CountedLayer, *, moved: int, precision: Precision) -> LayerWork:
+    return LayerWork(
+        layer=layer,
+        operations=2.0 * layer.macs,
+        traffic_bytes=float(ELEMENT_BYTES[precision] * moved),
+    )
 
 
 def layer_times(run: Run, efficiencies: Efficiencies) -> tuple[LayerTime, ...]:

@@ -1,7 +1,8 @@
 """What this machine can do at most, measured: products of matrices, and copies of memory.
 
 A network's rate as a share of these says how much is left to gain. They are the best of many short
-runs of several shapes, because what disturbs a run only ever makes it slower.
+runs of several shapes, because what disturbs a run only ever makes it slower. A ceiling is measured
+before and after the networks, and holds for them where both times tell the same.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +19,14 @@ from pydantic import ConfigDict
 
 from fcn_trt.bench.environment import usable_cores
 from fcn_trt.bench.series import Clock
-from fcn_trt.bench.steadiness import disturbances, this_moment
+from fcn_trt.bench.steadiness import CEILING_BOUND, disturbances, this_moment
 from fcn_trt.errors import EngineError
 from fcn_trt.spec import Precision
 
-__all__ = ["Ceiling", "best_rate", "copy_gb_per_s", "measure_ceiling"]
+__all__ = ["COPIES", "Ceiling", "best_rate", "copy_gb_per_s", "measure_ceiling"]
+
+COPIES = "copies"
+"""What copies of memory are called beside the precisions."""
 
 SECONDS = 2.0
 """How long each type, and copying, is measured."""
@@ -46,6 +50,8 @@ class Ceiling:
             not measured.
         left_out: Why a precision, "copies" or all of a "gpu" was not measured.
         remarks: What disturbed the measurement, so that the machine may do more; a sentence each.
+        apart: By precision or "copies", how far the worse of two measurements is below the better,
+            as a share of that; nothing of what was measured once.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
@@ -54,6 +60,56 @@ class Ceiling:
     copy_gb_per_s: float | None
     left_out: dict[str, str]
     remarks: tuple[str, ...] = ()
+    apart: dict[str, float] = field(default_factory=dict)
+
+    def holds(self, kind: str) -> bool:
+        """Whether a rate is what the machine did at most all along.
+
+        Args:
+            kind: A precision, or "copies".
+        """
+        return not self.remarks and self.apart.get(kind, 0.0) <= CEILING_BOUND
+
+    def doubts(self) -> tuple[str, ...]:
+        """Why its rates may not hold, a sentence each; none where they do."""
+        return (
+            *self.remarks,
+            *(
+                f"{kind}: one measurement was {share:.0%} below the other, of which the better is "
+                "told"
+                for kind, share in self.apart.items()
+                if share > CEILING_BOUND
+            ),
+        )
+
+    def best_with(self, other: Ceiling) -> Ceiling:
+        """The better of this and another measurement of the same machine, rate by rate.
+
+        What disturbed one of them is no matter where the other was quiet and tells the same.
+        """
+        mine, others = self._rates(), other._rates()
+        best = {kind: max(mine.get(kind, 0.0), others.get(kind, 0.0)) for kind in mine | others}
+        copies = best.pop(COPIES, None)
+        is_one_quiet = not (self.remarks and other.remarks)
+        return Ceiling(
+            gmac_per_s=best,
+            copy_gb_per_s=copies,
+            left_out={
+                kind: reason
+                for kind, reason in (self.left_out | other.left_out).items()
+                if kind not in mine | others
+            },
+            remarks=() if is_one_quiet else tuple(dict.fromkeys(self.remarks + other.remarks)),
+            apart={
+                kind: abs(rate - others[kind]) / max(rate, others[kind])
+                for kind, rate in mine.items()
+                if kind in others
+            },
+        )
+
+    def _rates(self) -> dict[str, float]:
+        copies = {} if self.copy_gb_per_s is None else {COPIES: self.copy_gb_per_s}
+        return self.gmac_per_s | copies
 
     def least_seconds(self, gmac: Mapping[str, float]) -> float | None:
         """How long a network's multiply-accumulates take at these rates.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn_trt.bench.ceiling import LEAST_ROUNDS, SECONDS, Ceiling
+from fcn_trt.bench.ceiling import COPIES, LEAST_ROUNDS, SECONDS, Ceiling
 from fcn_trt.bench.measurement import NETWORK
 from fcn_trt.bench.random_bundle import quick_type
 from fcn_trt.bench.steadiness import disturbances, this_moment
@@ -61,7 +61,7 @@ def measure_device_ceiling(
         precision: partial(_product_gmac_per_s, precision, target, options, seconds)
         for precision in precisions
     }
-    calls["copies"] = partial(device_copy_gb_per_s, seconds=seconds)
+    calls[COPIES] = partial(device_copy_gb_per_s, seconds=seconds)
     rates: dict[str, float] = {}
     left_out: dict[str, str] = {}
     before = this_moment()
@@ -75,7 +75,7 @@ def measure_device_ceiling(
                 f"measuring it needs the package {error.name}; install the export extra with "
                 "`pip install 'fcn-trt[export]'`"
             )
-    copies = rates.pop("copies", None)
+    copies = rates.pop(COPIES, None)
     return Ceiling(
         gmac_per_s=rates,
         copy_gb_per_s=copies,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +11,7 @@ from fcn_trt.bench.ceiling import SECONDS, Ceiling, measure_ceiling
 from fcn_trt.bench.device_ceiling import measure_device_ceiling
 from fcn_trt.bench.measurement import NETWORK, Measurement
 from fcn_trt.bench.random_bundle import RandomNetwork, random_bundle
+from fcn_trt.bench.steadiness import CEILING_BOUND
 from fcn_trt.bench.worker import measure_in_process
 from fcn_trt.engine.manifest import Target, read_manifest
 from fcn_trt.errors import BundleError, FcnTrtError
@@ -26,6 +27,7 @@ __all__ = [
     "Outcome",
     "achieved",
     "ceilings_of",
+    "held_against",
     "jobs_of",
     "run_job",
     "types_of",
@@ -79,6 +81,11 @@ class Achieved:
     ceiling_share: float | None
     mac_per_byte: float | None
     ceiling: Ceiling
+
+    @property
+    def beats_ceiling(self) -> bool:
+        """Whether it is so far above the ceiling that this was disturbed when it was measured."""
+        return self.ceiling_share is not None and self.ceiling_share > 1 + CEILING_BOUND
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,24 +160,25 @@ def types_of(jobs: Iterable[Job]) -> dict[Target, list[Precision]]:
 
 
 def ceilings_of(
-    jobs: Iterable[Job],
+    types: Mapping[Target, Sequence[Precision]],
     *,
     seconds: float = SECONDS,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> dict[Target, Ceiling]:
-    """What this machine does at most, in the types and on the targets of the jobs.
+    """What this machine does at most.
 
     Args:
+        types: What to measure on each target, from `types_of`.
         seconds: How long each type is measured, and copying, on each target.
     """
     found: dict[Target, Ceiling] = {}
-    for target, types in types_of(jobs).items():
-        named = ", ".join(types)
+    for target, kinds in types.items():
+        named = ", ".join(kinds)
         on_step(f"measuring products of matrices in {named}, and copies of memory, for {target}")
         if target == "openvino":
-            found[target] = measure_ceiling(types, seconds=seconds)
+            found[target] = measure_ceiling(kinds, seconds=seconds)
         else:
-            found[target] = measure_device_ceiling(types, target, seconds=seconds)
+            found[target] = measure_device_ceiling(kinds, target, seconds=seconds)
     return found
 
 
@@ -229,6 +237,20 @@ def achieved(found: Measurement, ceilings: Mapping[Target, Ceiling]) -> Achieved
         mac_per_byte=1e9 * cost.gmac / cost.moved_bytes if cost and cost.moved_bytes else None,
         ceiling=here,
     )
+
+
+def held_against(outcomes: Iterable[Outcome], ceilings: Mapping[Target, Ceiling]) -> list[Outcome]:
+    """Hold what was measured against what is known of the machine by now.
+
+    Args:
+        ceilings: Of the same machine, by target.
+    """
+    return [
+        replace(outcome, achieved=achieved(outcome.measurement, ceilings))
+        if outcome.measurement
+        else outcome
+        for outcome in outcomes
+    ]
 
 
 def _computed_types(precision: Precision, target: Target) -> list[Precision]:

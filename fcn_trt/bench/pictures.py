@@ -16,6 +16,7 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
+from fcn_trt.bench.ceiling import COPIES
 from fcn_trt.bench.ladder import Achieved, Outcome
 from fcn_trt.bench.measurement import Measurement
 from fcn_trt.errors import OutputError
@@ -138,17 +139,27 @@ def draw_roofline(outcomes: Sequence[Outcome]) -> Figure:
 
 
 def _draw_ceilings(axes: Any, lines: Sequence[_Line]) -> None:
-    """The slope of memory, and for each type a level: the rate of a product of matrices in it."""
+    """The slope of memory, and for each type a level: the rate of a product of matrices in it.
+
+    One that was disturbed while it was measured, or that a network beats, is no line below which
+    all must lie, and is not drawn as one.
+    """
     points = [point for line in lines for point in line.points]
     xs = [result.mac_per_byte for _, result in points if result.mac_per_byte]
     if not xs:
         return
     levels: dict[tuple[str, str], float] = {}
+    disturbed: set[str] = set()
     for line in lines:
         for found, result in line.points:
             rate = result.ceiling_gmac_per_s or 0.0
             key = (found.precision, line.colour)
             levels[key] = max(levels.get(key, 0.0), rate)
+            holds = all(result.ceiling.holds(kind) for kind in found.gmac_by_type)
+            if result.beats_ceiling or not holds:
+                disturbed.add(found.precision)
+            if not result.ceiling.holds(COPIES):
+                disturbed.add(COPIES)
     copies = [result.ceiling.copy_gb_per_s for _, result in points]
     slope = max((rate for rate in copies if rate), default=0.0)
     # From where memory is the limit, so far left that its slope is seen, to behind all points.
@@ -157,15 +168,43 @@ def _draw_ceilings(axes: Any, lines: Sequence[_Line]) -> None:
     for (kind, colour), level in levels.items():
         if level:
             begin = level / slope if slope else left
-            axes.plot([begin, right], [level, level], color=colour, linewidth=1.5, alpha=0.7)
-            _write(axes, f"{kind} product of matrices, {level:.0f} GMAC/s", (begin, level), (16, 4))
+            held = _held(kind not in disturbed)
+            axes.plot([begin, right], [level, level], color=colour, alpha=0.7, **held.style)
+            text = f"{kind} product of matrices, {held.least}{level:.0f} GMAC/s{held.why}"
+            _write(axes, text, (begin, level), (16, held.rise_points))
     top = max([*levels.values(), *(result.gmac_per_s for _, result in points)])
     if slope:
         end = max(levels.values()) or top
-        axes.plot([left, end / slope], [left * slope, end], color=GREY, linewidth=1.5)
-        _write(axes, f"copies of memory, {slope:.0f} GB/s", (left, left * slope), (12, 0))
+        held = _held(COPIES not in disturbed)
+        axes.plot([left, end / slope], [left * slope, end], color=GREY, **held.style)
+        text = f"copies of memory, {held.least}{slope:.0f} GB/s{held.why}"
+        _write(axes, text, (left, left * slope), (12, 0))
     axes.set_xlim(left / 1.2, right)
     axes.set_ylim(top=top * 1.5)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """How a ceiling is drawn.
+
+    Attributes:
+        style: Of its line.
+        least: Before its rate.
+        why: Behind it.
+        rise_points: Of its text: one that was disturbed may have points above it.
+    """
+
+    style: dict[str, Any]
+    least: str
+    why: str
+    rise_points: int
+
+
+def _held(holds: bool) -> _Held:
+    """A solid line for a ceiling that held, and dots for one that is only known to be reached."""
+    if holds:
+        return _Held({"linewidth": 1.5}, "", "", 4)
+    return _Held({"linewidth": 1.0, "linestyle": (0, (1, 4))}, "at least ", ": disturbed", -14)
 
 
 def _write(axes: Any, text: str, at: tuple[float, float], offset_points: tuple[int, int]) -> None:

@@ -22,6 +22,7 @@ from fcn_trt.machine import read_system_file
 from fcn_trt.timing import percentiles
 
 __all__ = [
+    "CEILING_BOUND",
     "CLOCK_BOUND",
     "DRIFT_BOUND",
     "OTHERS_BOUND",
@@ -44,6 +45,8 @@ STOLEN_BOUND = 0.02
 """Of the time of all cores; what the machine around a virtual one may take."""
 CLOCK_BOUND = 0.05
 """Of a clock rate; how far it may fall."""
+CEILING_BOUND = 0.05
+"""Of the better of two measurements of what a machine can do; how far the other may be below it."""
 
 _FEWEST = 4
 """Times in a series that has halves."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -20,7 +21,7 @@ from fcn_trt.cli.common import (
 from fcn_trt.spec import LADDER, Precision, Size
 
 if TYPE_CHECKING:
-    from fcn_trt.advice.candidates import Advice
+    from fcn_trt.advice.candidates import Advice, Published
 
 __all__ = ["advise"]
 
@@ -44,8 +45,17 @@ def advise(
     precision: Annotated[
         list[str] | None, typer.Option(help="Precision to look at; repeatable.")
     ] = None,
+    network: Annotated[
+        Path | None,
+        typer.Option(help="Your own: an ONNX file or a bundle's folder, instead of all models."),
+    ] = None,
     min_miou: Annotated[
-        float | None, typer.Option(min=0, max=100, help="Published mean IoU in percent, at least.")
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Published mean IoU in percent, at least; known at the published size alone.",
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -57,6 +67,9 @@ def advise(
     limit: Annotated[
         int | None, typer.Option(min=1, help=f"So many lines of the table at most; {LIMIT}.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say what the estimates rest on, and the order.")
+    ] = False,
     layers: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Show the layers of a model instead.")
     ] = None,
@@ -66,12 +79,14 @@ def advise(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Estimate which model, size and precision suit a device."""
+    """Estimate, without the device, what fits it, at which rate, and what to try first."""
+    of_models: dict[str, object] = {"dataset": dataset, "min_miou": min_miou}
     judging: dict[str, object] = {
         "fps": fps,
-        "dataset": dataset,
-        "min_miou": min_miou,
+        "network": network,
+        **of_models,
         "limit": limit,
+        "explain": explain or None,
     }
     detail: dict[str, object] = {
         "device": device,
@@ -99,50 +114,89 @@ def advise(
     if fps is None or not (math.isfinite(fps) and fps > 0):
         raise bad_option("--fps", "a rate above 0 is needed, such as 30")
     if as_json:
-        refuse("it changes nothing with --json", limit=limit)
+        refuse("it changes nothing with --json", limit=limit, explain=explain or None)
     from fcn_trt.advice.candidates import advise as judge
+    from fcn_trt.advice.candidates import advise_on
     from fcn_trt.advice.devices import device as device_of
 
-    found = judge(
-        device_of(device),
-        rate_fps=fps,
-        sizes=sizes or LADDER,
-        precisions=precisions or None,
-        dataset=dataset or DEFAULT_DATA_SET,
-        min_miou=min_miou,
-    )
-    _say_advice(found, limit or LIMIT, as_json=as_json)
+    chosen = device_of(device)
+    if network is not None:
+        refuse("no mIoU of your own network is published", **of_models)
+        from fcn_trt.advice.own_network import OwnNetwork
+
+        found = advise_on(
+            OwnNetwork.read(network),
+            chosen,
+            rate_fps=fps,
+            sizes=sizes,
+            precisions=precisions or None,
+        )
+    else:
+        found = judge(
+            chosen,
+            rate_fps=fps,
+            sizes=sizes or LADDER,
+            precisions=precisions or None,
+            dataset=dataset or DEFAULT_DATA_SET,
+            min_miou=min_miou,
+        )
+    _say_advice(found, limit or LIMIT, explain=explain, as_json=as_json)
 
 
-def _say_advice(advice: Advice, limit: int, *, as_json: bool) -> None:
-    """The candidates on stdout; what is to be known about them on stderr."""
+def _say_advice(advice: Advice, limit: int, *, explain: bool, as_json: bool) -> None:
+    """The candidates on stdout; what to make of them on stderr."""
     from fcn_trt.advice.calibrated import compare_published
     from fcn_trt.advice.candidates import PREFERENCE
-    from fcn_trt.advice.remarks import choices, range_facts, remarks
+    from fcn_trt.advice.remarks import choices, doubts, measuring, range_facts, remarks
     from fcn_trt.cli.advise_tables import advice_table
+
+    measure = measuring(advice)
 
     if as_json:
         print_json(
             {
                 "device": advice.device,
                 "rate_fps": advice.rate_fps,
-                "dataset": advice.data_set.name,
+                "published": [_published_facts(entry) for entry in advice.published],
                 "left_out": advice.left_out,
                 "order": PREFERENCE,
                 "errors": compare_published().summary(),
                 "ranges": range_facts(advice),
                 "candidates": [candidate.to_dict() for candidate in advice.candidates],
                 "choices": choices(advice),
+                "measure": measure,
+                "doubts": doubts(advice),
                 "remarks": remarks(advice),
             }
         )
         return
-    terminal.show(advice_table(advice, (advice.suiting or advice.candidates)[:limit]))
-    more = len(advice.suiting) - limit
+    terminal.show(advice_table(advice, advice.shown[:limit]))
+    more = len(advice.shown) - limit
     if more > 0:
-        terminal.step(f"{more} more fit or may fit; --limit {len(advice.suiting)} shows them all")
-    for remark in [*choices(advice), *remarks(advice)]:
+        terminal.step(f"{more} more; --limit {len(advice.shown)} shows them all")
+    for choice in choices(advice):
+        terminal.step(choice)
+    if measure is not None:
+        terminal.step(f"measure it on the device: {measure}")
+    terminal.step(f"why to doubt it: {'; '.join(doubts(advice))}")
+    if not explain:
+        terminal.step("--explain says what the estimates rest on")
+        return
+    for remark in remarks(advice):
         terminal.step(remark)
+
+
+def _published_facts(entry: Published) -> dict[str, Any]:
+    """What is published of a model, as JSON has it: with the size and type that it holds for."""
+    return {
+        "model": entry.weights.model,
+        "weights": entry.weights.name,
+        "miou": entry.weights.miou,
+        "dataset": entry.data_set.name,
+        "measured_on": entry.data_set.measured_on,
+        "published_at": entry.data_set.published_at,
+        "published_precision": "fp32",
+    }
 
 
 def _say_devices(*, as_json: bool) -> None:
@@ -189,16 +243,17 @@ def _say_layers(
 ) -> None:
     from fcn_trt.advice.devices import device as device_of
     from fcn_trt.advice.estimate import estimate
+    from fcn_trt.advice.network import ModelNetwork
     from fcn_trt.cli.advise_tables import layers_table
     from fcn_trt.model.architecture import architecture
 
     for option, given in (("--size", sizes), ("--precision", precisions)):
         if len(given) > 1:
             raise bad_option(option, "--layers shows one")
+    counted = ModelNetwork(architecture(model)).at(sizes[0] if sizes else DETAIL_SIZE)
     found = estimate(
         device_of(device),
-        architecture(model),
-        size=sizes[0] if sizes else DETAIL_SIZE,
+        counted,
         precision=precisions[0] if precisions else DETAIL_PRECISION,
     )
     if as_json:

@@ -31,27 +31,30 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def advice_table(advice: Advice, candidates: Sequence[Candidate]) -> Table:
-    """Candidates, best first."""
-    columns = ["model", "size", "precision", "estimated fps", "range", "memory MB"]
+    """Candidates, best first; mIoUs where one of them has one that is published for its size."""
+    has_miou = any(c.miou is not None for c in candidates)
+    is_own = not advice.published
     rows = [
         [
-            c.estimate.arch.name,
+            *([] if is_own else [c.estimate.model]),
             format_size(c.estimate.size),
             c.estimate.precision,
             rate_text(c.estimate.rate_fps),
-            f"{rate_text(c.estimate.low_fps)} to {rate_text(c.estimate.high_fps)}",
-            f"{c.estimate.memory_bytes / 1e6:.0f}",
-            f"{c.weights.miou:.2f}",
-            f"{c.data_set.published_at}, FP32",
+            f"{rate_text(c.estimate.low_fps)}-{rate_text(c.estimate.high_fps)}",
+            *(["-" if c.miou is None else f"{c.miou:.2f}"] if has_miou else []),
             c.verdict,
         ]
         for c in candidates
     ]
-    title = (
-        f"Estimates for {advice.device.title}, asked for {advice.rate_fps:g} frames/s; mIoU on "
-        f"{advice.data_set.measured_on}"
-    )
-    return table(title, [*columns, "mIoU %", "published at", "verdict"], rows)
+    name = f"{candidates[0].estimate.model} on " if is_own else ""
+    title = f"{name}{advice.device.title}: estimates for {advice.rate_fps:g} frames/s"
+    columns = [
+        *([] if is_own else ["model"]),
+        *("size", "type", "fps", "range"),
+        *(["mIoU"] if has_miou else []),
+        "verdict",
+    ]
+    return table(title, columns, rows)
 
 
 def devices_table(devices: Sequence[Device]) -> Table:

@@ -48,15 +48,16 @@ def bench_parts(
         yield table("fcn-trt bench", list(LATENCY), [_row(*one) for one in measured])
         yield _stages_table([(name, found) for name, found, _ in measured])
         yield facts("Columns", MEANINGS)
-    for name, found, _ in measured:
+    for name, found, result in measured:
         warm = found.warm_up
         cold = [] if warm.is_stable else [f"not steady after {warm.duration_s:.1f} s of warm-up"]
-        doubts = [*cold, *found.steadiness.remarks]
+        beaten = ["faster than the ceiling, which was disturbed"] if result.beats_ceiling else []
+        doubts = [*cold, *beaten, *found.steadiness.remarks]
         if doubts:
             yield f"{name}: {'; '.join(doubts)}"
     for target, ceiling in ceilings.items():
-        if ceiling.remarks:
-            yield f"ceiling of {target}: {'; '.join(ceiling.remarks)}"
+        if unsteady := ceiling.doubts():
+            yield f"ceiling of {target}: {'; '.join(unsteady)}"
     if any(found.weights.startswith("random") for _, found, _ in measured):
         yield "weights of models are random, so that only their speed means anything"
     for outcome in outcomes:

@@ -76,7 +76,28 @@ def show(result: Table | str) -> None:
     """Print a result on stdout."""
     if not stdout.is_terminal:
         stdout.width = PIPE_WIDTH
+    if isinstance(result, Table) and _breaks_numbers(result):
+        for line in _as_lines(result):
+            stdout.print(line)
+        return
     stdout.print(result, soft_wrap=isinstance(result, str))
+
+
+def _breaks_numbers(shown: Table) -> bool:
+    """Whether a table of numbers is wider than the terminal, which would cut them."""
+    if not all(column.no_wrap for column in shown.columns):
+        return False
+    unlimited = stdout.options.update(max_width=10 * PIPE_WIDTH)
+    return stdout.measure(shown, options=unlimited).maximum > stdout.width
+
+
+def _as_lines(shown: Table) -> Iterator[str]:
+    """A table's rows as sentences, which break between numbers."""
+    yield str(shown.title)
+    first, *others = shown.columns
+    for name, *values in zip(first.cells, *(column.cells for column in others), strict=True):
+        pairs = zip(others, values, strict=True)
+        yield f"{name}: {', '.join(f'{column.header} {value}' for column, value in pairs)}"
 
 
 def error(sentence: str) -> None:
@@ -118,7 +139,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
     made.collapse_padding = True
     for index, column in enumerate(columns):
         first = index == 0
-        made.add_column(column, justify="left" if first else "right", no_wrap=first)
+        made.add_column(column, justify="left" if first else "right", no_wrap=True)
     for row in rows:
         made.add_row(*row)
     return made

@@ -23,6 +23,7 @@ __all__ = [
     "read_onnx",
     "require_whole",
     "survey_onnx",
+    "whole_onnx",
 ]
 
 
@@ -139,6 +140,15 @@ def _whole(data: bytes, path: Path) -> bytes:
         ) from error
     whole: bytes = parse_onnx(data, path).SerializeToString(deterministic=True)
     return whole
+
+
+def whole_onnx(path: Path) -> bytes:
+    """All bytes of any ONNX file, tensors inside, checked.
+
+    Raises:
+        OnnxError: it cannot be read, is no ONNX model, or claims more than it carries.
+    """
+    return _whole(read_onnx(path), path)
 
 
 def content_sha256(path: Path) -> str:

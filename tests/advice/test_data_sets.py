@@ -23,12 +23,14 @@ def test_published_size_is_that_of_the_protocol(entry, tiny_bundle):
     protocol = family_protocol(replace(tiny_bundle.manifest.spec, family=family), entry.name)
     assert protocol is not None
     if protocol.slide is not None:
-        assert min(protocol.slide.crop) == entry.short_side_px
+        assert entry.size is None
+        assert entry.published_at == "windows of {}x{}".format(*protocol.slide.crop)
         return
     frame = (1024, 2048) if entry.name == "cityscapes" else (375, 500)
     size = protocol.base_size(frame, (64, 64))
-    assert min(size) == entry.short_side_px
-    assert str(entry.short_side_px) in entry.published_at
+    assert entry.is_published_at(size)
+    assert str(min(size)) in entry.published_at
+    assert not entry.is_published_at((size[0] // 2, size[1] // 2))
 
 
 def test_unknown_data_set_is_refused_with_the_known_ones():

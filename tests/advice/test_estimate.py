@@ -7,6 +7,7 @@ from fcn_trt.advice.calibrated import compare_published, fitted
 from fcn_trt.advice.devices import device
 from fcn_trt.advice.estimate import EXTRA, doubt, estimate, rate_text
 from fcn_trt.advice.fit import seconds
+from fcn_trt.advice.network import ModelNetwork
 from fcn_trt.advice.roofline import Run, work
 from fcn_trt.model.architecture import ARCHITECTURES, architecture
 from fcn_trt.model.layers import layers
@@ -14,23 +15,27 @@ from fcn_trt.model.profile import profile
 
 
 def judged(name="orin-nano-super", model="fcn_d6_r50-d16", size=(512, 1024), precision="fp16"):
-    return estimate(device(name), architecture(model), size=size, precision=precision)
+    return estimate(device(name), counted(model, size), precision=precision)
+
+
+def counted(model, size, labels=None):
+    return ModelNetwork(architecture(model), labels).at(size)
 
 
 def test_estimate_is_the_fit_s():
     found = judged()
-    counted = layers(architecture("fcn_d6_r50-d16"), size=(512, 1024), num_classes=19)
+    known = layers(architecture("fcn_d6_r50-d16"), size=(512, 1024), num_classes=19)
     run = Run(
         device=device("orin-nano-super"),
         stack="tensorrt",
         precision="fp16",
-        work=work(counted, stack="tensorrt", precision="fp16"),
+        work=work(known, stack="tensorrt", precision="fp16"),
     )
     (wanted,) = seconds([run], fitted())
     assert found.latency_ms == pytest.approx(1e3 * wanted)
     assert found.rate_fps == pytest.approx(1 / wanted)
     gmac = sum(layer.work.operations for layer in found.layers) / 2e9
-    assert gmac == pytest.approx(profile(found.arch, size=(512, 1024)).gmac)
+    assert gmac == pytest.approx(profile(architecture(found.model), size=(512, 1024)).gmac)
 
 
 def test_range_is_about_the_estimate():
@@ -84,6 +89,12 @@ def test_each_further_doubt_widens_a_range_by_a_fifth_of_a_logarithm():
     assert math.exp(math.sqrt(widened)) == pytest.approx(1.2214, abs=1e-4)
 
 
+def test_what_a_network_has_that_no_published_one_has_widens_the_range():
+    plain, odd = (doubt(device("agx-xavier"), "fp16", others) for others in ((), ("it has X",)))
+    assert odd.reasons == ("it has X",)
+    assert math.log(odd.factor) ** 2 - math.log(plain.factor) ** 2 == pytest.approx(EXTRA**2)
+
+
 def _without_extras(found, name):
     extras = 1 if name == "orin-nano" else 0
     return math.exp(math.sqrt(math.log(found.factor) ** 2 - extras * EXTRA**2))
@@ -111,10 +122,9 @@ def test_precision_that_a_device_lacks_is_refused():
 
 
 def test_more_classes_cost_more():
-    arch = architecture("fcn_r50-d8")
     few, many = (
         estimate(
-            device("agx-orin"), arch, size=(512, 1024), precision="fp16", labels=labels
+            device("agx-orin"), counted("fcn_r50-d8", (512, 1024), labels), precision="fp16"
         ).latency_ms
         for labels in (None, "ade20k")
     )
@@ -130,7 +140,7 @@ def test_memory_is_that_of_the_precision():
 
 def test_memory_that_is_not_there_is_seen():
     small = replace(device("nano"), memory_gb=0.1)
-    found = estimate(small, architecture("fcn_r101-d8"), size=(512, 1024), precision="fp16")
+    found = estimate(small, counted("fcn_r101-d8", (512, 1024)), precision="fp16")
     assert not found.fits_memory
     assert judged().fits_memory
 

@@ -44,6 +44,47 @@ def test_least_time_of_a_network_adds_up_its_types():
     assert ceiling.least_seconds({}) is None
 
 
+BUSY = "the machine was busy: others took 30.0% of its cores"
+
+
+def rates(fp32, copies, *remarks):
+    return Ceiling(gmac_per_s={"fp32": fp32}, copy_gb_per_s=copies, left_out={}, remarks=remarks)
+
+
+def test_better_of_two_measurements_is_taken_rate_by_rate():
+    found = rates(100.0, 18.0).best_with(rates(80.0, 20.0))
+    assert (found.gmac_per_s, found.copy_gb_per_s) == ({"fp32": 100.0}, 20.0)
+    assert found.apart == pytest.approx({"fp32": 0.2, "copies": 0.1})
+    assert found.doubts() == (
+        "fp32: one measurement was 20% below the other, of which the better is told",
+        "copies: one measurement was 10% below the other, of which the better is told",
+    )
+    assert not found.holds("fp32")
+    assert found.best_with(found).apart == {"fp32": 0.0, "copies": 0.0}
+
+
+def test_ceiling_holds_where_both_measurements_tell_the_same_and_one_was_quiet():
+    assert rates(100.0, 20.0, BUSY).best_with(rates(98.0, 20.0)).holds("fp32")
+    assert rates(100.0, 20.0).best_with(rates(96.0, 10.0)).holds("fp32")
+    for first, second in (
+        (rates(100.0, 20.0, BUSY), rates(100.0, 20.0, BUSY)),
+        (rates(100.0, 20.0), rates(94.0, 20.0)),
+        (rates(94.0, 20.0), rates(100.0, 20.0, BUSY)),
+    ):
+        assert not first.best_with(second).holds("fp32")
+    both = rates(1.0, 1.0, BUSY).best_with(rates(1.0, 1.0, BUSY))
+    assert both.doubts() == (BUSY,)
+
+
+def test_rate_that_only_one_of_two_has_is_that_one():
+    one = Ceiling(gmac_per_s={}, copy_gb_per_s=None, left_out={"fp32": "no", "fp8": "never"})
+    found = one.best_with(rates(100.0, 20.0))
+    assert (found.gmac_per_s, found.copy_gb_per_s) == ({"fp32": 100.0}, 20.0)
+    assert found.left_out == {"fp8": "never"}
+    assert found.apart == {}
+    assert found.holds("fp32")
+
+
 def test_this_cpus_ceilings():
     found = measure_ceiling(["fp32", "int8", "fp32"], seconds=0.1)
     assert found.gmac_per_s.keys() == {"fp32", "int8"}

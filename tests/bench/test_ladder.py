@@ -13,6 +13,7 @@ from fcn_trt.bench.ladder import (
     Job,
     achieved,
     ceilings_of,
+    held_against,
     jobs_of,
     run_job,
     types_of,
@@ -108,7 +109,7 @@ def test_each_target_is_measured_once_and_without_a_gpu_its_own_says_why(tiny_bu
     if this_machine().gpu is not None:
         pytest.skip("this machine has a GPU, whose ceiling tests/gpu/test_ceiling.py measures")
     steps: list[str] = []
-    found = ceilings_of(jobs, seconds=0.05, on_step=steps.append)
+    found = ceilings_of(types_of(jobs), seconds=0.05, on_step=steps.append)
     assert steps == [
         "measuring products of matrices in fp32, and copies of memory, for openvino",
         "measuring products of matrices in fp16, and copies of memory, for tensorrt",
@@ -166,6 +167,13 @@ def test_rate_and_share_are_of_the_network_alone(outcome):
     assert (found.ceiling_gmac_per_s, found.ceiling_share) == pytest.approx((100.0, 0.4))
 
 
+def test_ceiling_that_is_beaten_by_more_than_chance_was_disturbed(outcome):
+    for gmac, beats in ((5.2, False), (5.3, True)):
+        found = achieved(at(outcome, 50.0, gmac_by_type={"fp32": gmac}), CEILINGS)
+        assert found.beats_ceiling == beats
+    assert not achieved(at(outcome, 50.0, gmac_by_type={"bf16": 9.0}), CEILINGS).beats_ceiling
+
+
 def test_mixed_types_are_held_against_both_ceilings(outcome):
     mixed = {"int8": 8.0, "fp32": 2.0}
     found = achieved(at(outcome, 80.0, gmac_by_type=mixed), CEILINGS)
@@ -194,6 +202,17 @@ def test_type_and_target_without_a_ceiling_have_no_share(outcome):
 def test_network_whose_shapes_cannot_be_read_has_no_place_on_the_roofline(outcome):
     found = achieved(at(outcome, 50.0, cost=None), CEILINGS)
     assert found.mac_per_byte is None
+
+
+def test_what_was_measured_is_held_against_what_is_known_later(outcome):
+    faster = replace(CEILING, gmac_per_s={"fp32": 200.0})
+    bad = replace(outcome, measurement=None, achieved=None, problem="it is broken")
+    found, same = held_against([outcome, bad], {"openvino": faster})
+    assert found.achieved is not None
+    assert found.achieved.ceiling == faster
+    assert found.achieved.ceiling_share == pytest.approx(outcome.achieved.ceiling_share / 2)
+    assert found.measurement == outcome.measurement
+    assert same == bad
 
 
 def test_what_fails_is_an_outcome_with_its_reason(tmp_path):

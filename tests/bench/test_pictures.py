@@ -80,6 +80,48 @@ def test_roofline_has_the_rates_the_ceilings_and_the_copies(outcomes):
     assert starts[400.0] == pytest.approx(20.0)
 
 
+def test_ceiling_that_was_disturbed_is_no_line_that_holds(outcomes):
+    slower = replace(CEILING, gmac_per_s={"fp32": 99.0, "int8": 300.0}, copy_gb_per_s=20.0)
+    twice = CEILING.best_with(slower)
+    shown = [
+        replace(one, achieved=one.achieved and replace(one.achieved, ceiling=twice))
+        for one in outcomes
+    ]
+    # The tiny network computes in FP32, whatever it is called here.
+    typed = [
+        replace(
+            one,
+            measurement=one.measurement
+            and replace(one.measurement, gmac_by_type={one.measurement.precision: 1.0}),
+        )
+        for one in shown
+    ]
+    axes, _ = lines(draw_roofline(typed))
+    assert {text.get_text() for text in axes.texts} == {
+        "fp32 product of matrices, 100 GMAC/s",
+        "int8 product of matrices, at least 400 GMAC/s: disturbed",
+        "copies of memory, 20 GB/s",
+    }
+    styles = {
+        line.get_ydata()[0]: line.get_linestyle()
+        for line in axes.lines
+        if len(set(line.get_ydata())) == 1
+    }
+    assert (styles[100.0], styles[400.0]) == ("-", "--")
+
+
+def test_ceiling_that_a_network_beats_is_no_line_that_holds(outcomes):
+    beaten = [
+        replace(one, achieved=one.achieved and replace(one.achieved, ceiling_share=1.06))
+        for one in outcomes
+        if one.measurement and one.measurement.precision == "int8"
+    ]
+    axes, _ = lines(draw_roofline([*outcomes, *beaten]))
+    texts = {text.get_text() for text in axes.texts}
+    assert "int8 product of matrices, at least 400 GMAC/s: disturbed" in texts
+    assert "fp32 product of matrices, 100 GMAC/s" in texts
+
+
 def test_without_ceilings_the_rates_are_drawn_alone(outcomes):
     alone = [
         replace(

@@ -2,48 +2,123 @@
 
 from __future__ import annotations
 
+import io
+import re
 import subprocess
 import sys
 
 import pytest
+from rich.console import Console
 
 from fcn_trt.advice.devices import devices
+from fcn_trt.cli import terminal
 from fcn_trt.model.architecture import architecture
 from fcn_trt.model.profile import profile
 
 ORIN = ("advise", "--device", "orin-nano-super", "--fps", "30")
 
 
-def test_advice_is_a_table_with_what_it_is_worth(cli):
+def test_advice_is_a_table_with_what_to_do_and_what_to_doubt(cli):
     done = cli(*ORIN)
     assert done.status == 0
-    assert done.out.startswith("Estimates for Jetson Orin Nano 8GB, Super mode, asked for 30 frame")
+    assert done.out.startswith("Jetson Orin Nano 8GB, Super mode: estimates for 30 frames/s")
     lines = [line.split() for line in done.out.splitlines()]
     assert sum(bool(line) and line[0].startswith("fcn_") for line in lines) == 12
-    assert all(line.startswith(":: ") for line in done.err.splitlines())
-    assert ":: first choice: fcn_d6_r101-d16 at 256x512" in done.err
-    assert "1024x2048, FP32" in done.out
+    first, plain, measure, doubt, more = done.err.splitlines()[-5:]
+    assert first.startswith(":: first choice: fcn_d6_r50-d16 at 512x1024 in int8: estimated 5")
+    assert plain.startswith(":: without a calibration: fcn_r18-d8 at 512x1024 in fp16")
+    assert measure == (
+        ":: measure it on the device: fcn-trt bench fcn_d6_r50-d16 --size 512x1024 "
+        "--precision int8 --target tensorrt"
+    )
+    assert doubt.startswith(":: why to doubt it: no TensorRT measurement of an FCN on orin-nano-su")
+    assert more == ":: --explain says what the estimates rest on"
+    assert re.search(r":: \d more; --limit \d+ shows them all", done.err)
+
+
+def test_no_published_miou_stands_beside_a_size_that_it_was_not_published_for(cli):
+    done = cli(*ORIN, "--limit", 100)
+    assert "mIoU" not in done.out
+    assert not re.search(r"\b7\d\.\d\d?\b", done.out + done.err)
+    known = cli("advise", "--device", "thor", "--fps", "1")
+    rows = [line.split() for line in known.out.splitlines() if line.strip().startswith("fcn_")]
+    assert {len(row) for row in rows} == {7}
+    assert all((row[5] == "-") == (row[1] != "1024x2048") for row in rows)
+    assert rows[0][0::5] == ["fcn_d6_r101-d16", "78.46"]
+
+
+def test_explanation_says_what_the_estimates_rest_on(cli):
+    done = cli(*ORIN, "--explain")
     assert ":: these are estimates, not measurements" in done.err
-    assert "more fit or may fit; --limit" in done.err
+    assert ":: fitted on published measurements: median error" in done.err
+    assert ":: order: what fits before what may fit" in done.err
+    assert "and for no other size: fcn_d6_r101-d16 78.46 %" in done.err
+    assert "--explain says" not in done.err
 
 
 def test_advice_for_a_script_has_every_candidate(cli):
     found = cli(*ORIN, "--json").json
     assert found["device"]["name"] == "orin-nano-super"
     assert len(found["candidates"]) == 96
-    assert found["dataset"] == "cityscapes"
     assert "fcn_resnet50" in found["left_out"]
     first = found["candidates"][0]
     assert first["low_fps"] < first["estimated_fps"] < first["high_fps"]
-    assert (first["model"], first["miou"], first["verdict"]) == ("fcn_d6_r101-d16", 78.46, "fits")
-    assert first["measured_on"] == "Cityscapes val"
-    assert first["published_at"] == "1024x2048"
-    assert first["miou_cautions"] == ["expect less at 256x512", "int8 changes it"]
+    assert (first["model"], first["size"], first["precision"], first["verdict"]) == (
+        *("fcn_d6_r50-d16", [512, 1024], "int8", "fits"),
+    )
+    assert (first["miou"], first["needs_calibration"]) == (None, True)
+    for row in found["candidates"]:
+        is_known = row["size"] == [1024, 2048] and row["precision"] in ("fp32", "fp16", "bf16")
+        assert (row["miou"] is not None) == is_known
+    (known,) = (row for row in found["published"] if row["model"] == "fcn_d6_r101-d16")
+    assert (known["miou"], known["dataset"]) == (78.46, "cityscapes")
+    assert (known["measured_on"], known["published_at"]) == ("Cityscapes val", "1024x2048")
+    assert found["measure"].startswith("fcn-trt bench fcn_d6_r50-d16 --size 512x1024 ")
+    assert any("compute capability 8.7" in doubt for doubt in found["doubts"])
     assert found["ranges"]["published_share"] == 0.8
     factor = found["ranges"]["factors"][first["precision"]]
     assert first["high_fps"] / first["estimated_fps"] == pytest.approx(factor)
     assert found["errors"]["tensorrt"]["rows"] == 32
     assert any("estimates, not measurements" in remark for remark in found["remarks"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "row"),
+    [
+        (ORIN, r" +fcn_d6_r50-d16 +512x1024 +int8 +56 +37-83 +fits *"),
+        (
+            ("advise", "--device", "thor", "--fps", "1"),
+            r"fcn_d6_r101-d16: size 1024x2048, type fp16, fps \d+, range\s+"
+            r"\d+-\d+, mIoU 78.46, verdict fits",
+        ),
+    ],
+)
+def test_numbers_are_whole_in_60_columns(monkeypatch, cli, arguments, row):
+    stream = io.StringIO()
+    console = Console(file=stream, width=60, force_terminal=True, color_system=None)
+    monkeypatch.setattr(terminal, "stdout", console)
+    assert cli(*arguments).status == 0
+    assert max(map(len, stream.getvalue().splitlines())) <= 60
+    assert re.search(row, stream.getvalue())
+
+
+def test_own_network_is_advised_on_with_why_to_doubt_it(cli, tiny_network):
+    asked = ("advise", "--network", tiny_network, "--device", "orin-nano-super", "--fps", "30")
+    done = cli(*asked)
+    assert done.status == 0, done.err
+    title = "tiny.onnx on Jetson Orin Nano 8GB, Super mode: estimates for 30 frames/s"
+    assert " ".join(done.out.split()).startswith(title)
+    rows = [line.split() for line in done.out.splitlines() if re.match(r"\s+\d+x\d+ ", line)]
+    assert rows[0][:2] == ["64x96", "fp16"]
+    assert ":: first choice: tiny.onnx at 64x96 in fp16: estimated " in done.err
+    assert ":: why to doubt it: no TensorRT measurement of an FCN on orin-nano-super" in done.err
+    assert f":: measure it on the device: fcn-trt build {tiny_network} --target tens" in done.err
+    found = cli(*asked, "--json").json
+    assert len(found["candidates"]) == 4 * 4
+    assert found["published"] == []
+    first = found["candidates"][0]
+    assert first["low_fps"] < first["estimated_fps"] < first["high_fps"]
+    assert found["doubts"]
 
 
 def test_limit_size_and_precision_narrow_the_table(cli):
@@ -60,8 +135,9 @@ def test_data_set_is_the_one_that_is_asked_for(cli):
     found = cli(*ORIN, "--dataset", "coco_voc", "--json").json
     assert {row["model"] for row in found["candidates"]} == {"fcn_resnet50", "fcn_resnet101"}
     done = cli(*ORIN, "--dataset", "coco_voc")
-    assert "mIoU on COCO val2017, VOC classes" in done.out.splitlines()[0]
-    assert "a short side of 520, FP32" in done.out
+    assert "mIoU" not in done.out
+    at_520 = cli(*ORIN, "--dataset", "coco_voc", "--size", "520x693", "--precision", "fp16")
+    assert "60.50" in at_520.out
 
 
 def test_device_that_is_not_supported_is_said_to_be(cli):
@@ -148,6 +224,14 @@ def test_layers_of_a_model_are_shown_with_what_bounds_them(cli):
             "no model publishes a mean IoU of 80 % on Cityscapes val; the best is",
         ),
         (
+            "--device t4 --fps 30 --min-miou 70 --size 256x512",
+            "mean IoUs on Cityscapes val are published at 1024x2048 and for types that are not qu",
+        ),
+        (
+            "--device t4 --fps 30 --network nothing.onnx",
+            "nothing.onnx cannot be read: No such file or directory",
+        ),
+        (
             "--device t4 --fps 30 --precision fp8",
             "t4 does not compute in fp8, only in fp32, fp16, ",
         ),
@@ -196,6 +280,18 @@ def test_what_cannot_be_estimated_is_one_sentence(cli, arguments, sentence):
         (
             "--device t4 --fps 30 --limit 3 --json",
             "Invalid value for '--limit': it changes nothing with --json",
+        ),
+        (
+            "--device t4 --fps 30 --explain --json",
+            "Invalid value for '--explain': it changes nothing with --json",
+        ),
+        (
+            "--device t4 --fps 30 --network x.onnx --dataset voc",
+            "Invalid value for '--dataset': no mIoU of your own network is published",
+        ),
+        (
+            "--device t4 --layers fcn_r18-d8 --network x.onnx",
+            "Invalid value for '--network': it changes nothing with --layers",
         ),
         (
             "--device t4 --layers fcn_r18-d8 --precision fp16 --precision int8",

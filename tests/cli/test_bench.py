@@ -77,7 +77,8 @@ def test_table_says_what_its_columns_mean_and_what_to_doubt(cli, tiny_bundle):
     assert "preprocess  network  decode  overlay" in done.out
     assert "GMAC/s" in done.out
     assert "label maps with frames in flight" in done.out
-    assert "measuring products of matrices in fp32, and copies of memory" in done.err
+    # Before the networks and after them.
+    assert done.err.count("measuring products of matrices in fp32, and copies of memory") == 2
     assert f":: measuring {tiny_bundle.path}" in done.err
     assert "warm after" in done.err
 

@@ -11,7 +11,7 @@ pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export
 pytest.importorskip("openvino", reason="INT8 and FP8 are calibrated by OpenVINO")
 
 from fcn_trt.bench.device_ceiling import device_copy_gb_per_s, measure_device_ceiling
-from fcn_trt.bench.ladder import Job, ceilings_of, run_job
+from fcn_trt.bench.ladder import Job, ceilings_of, run_job, types_of
 from fcn_trt.bench.random_bundle import RandomNetwork
 from fcn_trt.engine.options import LEAST_CAPABILITY, parse_capability
 from fcn_trt.spec import Precision
@@ -40,7 +40,7 @@ def test_copies_leave_the_memory_as_free_as_it_was(device):
 def test_network_is_held_against_the_gpus_ceiling(device, target):
     network = RandomNetwork(model="fcn_r18-d8", size=(256, 512), precision="int8", target=target)
     job = Job(name="r18", source=network)
-    ceilings = ceilings_of([job], seconds=SECONDS)
+    ceilings = ceilings_of(types_of([job]), seconds=SECONDS)
     assert ceilings[target].gmac_per_s.keys() == {"int8", "fp16"}
     found = run_job(job, ceilings=ceilings, frame_size=None, seconds=0.5)
     assert found.problem == ""

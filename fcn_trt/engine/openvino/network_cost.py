@@ -15,9 +15,9 @@ from fcn_trt.engine.openvino.builder import (
     CONVOLUTIONS,
     node_name,
     openvino_errors,
-    operation_gmac,
     read_network,
 )
+from fcn_trt.engine.openvino.network_layers import operation_layer
 from fcn_trt.network.file import Network
 from fcn_trt.spec import Precision
 
@@ -68,10 +68,10 @@ def network_cost(network: Network) -> NetworkCost:
     gmac, moved = 0.0, [0, 0, 0]
     for op, name in zip(convolutions, names, strict=True):
         kind = spec.exceptions.get(node_name(name, names, spec), spec.precision)
-        shapes = (op.input_value(1).shape, op.input_value(0).shape, op.output(0).shape)
-        gmac += operation_gmac(op)
-        for place, shape in enumerate(shapes):
-            moved[place] += _BYTES[kind] * math.prod(shape)
+        layer = operation_layer(op, math.prod(op.input_value(0).shape))
+        gmac += layer.macs / 1e9
+        for place, count in enumerate((layer.weights, layer.read, layer.written)):
+            moved[place] += _BYTES[kind] * count
     return NetworkCost(
         gmac=gmac, weight_bytes=moved[0], read_bytes=moved[1], written_bytes=moved[2]
     )

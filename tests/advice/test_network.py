@@ -1,6 +1,6 @@
 import pytest
 
-from fcn_trt.advice.estimate import peak_activations
+from fcn_trt.advice.network import peak_activations
 from fcn_trt.model.architecture import architecture
 from fcn_trt.model.layers import layers
 
