@@ -49,6 +49,7 @@ test-families: $(VENV)-families/installed
 test-lowest: $(VENV)-lowest/installed
 	$(VENV)-lowest/bin/python -m pytest --override-ini filterwarnings=default -m "" $(LOWEST)
 
+LOWEST_PYTHON ?= 3.10
 LOWEST := $(addprefix tests/,cli/test_every_command.py cli/test_recipes.py \
   engine/openvino/test_zero_points.py model/test_file_format.py \
   network/test_to_onnx.py pipeline/test_packaged.py precision/test_qdq.py stages/test_preprocess.py \
@@ -88,7 +89,7 @@ $(VENV)-families/installed: pyproject.toml .ci/constraints.txt
 
 $(VENV)-lowest/installed: $(VENV)/bin/python pyproject.toml
 	$(INSTALL) uv
-	$(BIN)/uv venv --quiet --clear --python 3.10 $(VENV)-lowest
+	$(BIN)/uv venv --quiet --clear --python $(LOWEST_PYTHON) $(VENV)-lowest
 	$(BIN)/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct \
 	  --editable '.[export,test]'
 	touch $@
