@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
            --constraint .ci/constraints.txt
 
-.PHONY: demo test test-all checks lint bindings test-families test-gpu fuzz bench clean
+.PHONY: demo test test-all test-lowest checks lint bindings test-families test-gpu fuzz bench clean
 
 demo: $(VENV)/installed
 	$(BIN)/fcn-trt demo --out demo_out
@@ -50,6 +50,17 @@ TARGETS ?=
 fuzz: $(VENV)/installed-fuzz
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) $(if $(TARGETS),--targets "$(TARGETS)")
 
+# The lowest versions that pyproject.toml allows, on the lowest Python, in an environment of their
+# own (2.6 GB to download): every command once, and what depends most on the libraries.
+test-lowest: $(VENV)-lowest/installed
+	$(VENV)-lowest/bin/python -m pytest --override-ini filterwarnings=default -m "" $(LOWEST)
+
+LOWEST_PYTHON ?= 3.10
+LOWEST := $(addprefix tests/,cli/test_every_command.py cli/test_recipes.py \
+  engine/openvino/test_zero_points.py model/test_file_format.py \
+  network/test_to_onnx.py pipeline/test_packaged.py precision/test_qdq.py stages/test_preprocess.py \
+  stages/test_overlay.py test_spec.py video/test_palette_png.py)
+
 # Needs a GPU: kernels, the pipeline, and engines of what is installed for it. It says what it skips;
 # with FCN_TRT_REQUIRE=gpu in the environment it fails where there is no GPU.
 test-gpu: $(VENV)/installed-dev
@@ -86,5 +97,13 @@ $(VENV)-families/installed: pyproject.toml .ci/constraints.txt
 	  mmengine==0.10.7 mmcv-lite==2.1.0 ftfy==6.3.1 regex
 	touch $@
 
+$(VENV)-lowest/installed: $(VENV)/bin/python pyproject.toml
+	$(INSTALL) uv
+	$(BIN)/uv venv --quiet --clear --python $(LOWEST_PYTHON) $(VENV)-lowest
+	$(BIN)/uv pip install --quiet --python $(VENV)-lowest --resolution lowest-direct \
+	  --editable '.[export,test]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-families demo_out .bindings .fuzz .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf $(VENV) $(VENV)-families $(VENV)-lowest demo_out .bindings .fuzz .mypy_cache .ruff_cache .pytest_cache \
+	  .coverage*

@@ -64,9 +64,10 @@ def test_every_data_file_of_the_package_belongs_to_a_module_or_is_said_here():
     everywhere = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     read = code_files(*map(name_of, PACKAGE.rglob("*.py")))
     left = {path.relative_to(PACKAGE).as_posix() for path in everywhere - set(read)}
-    # The demo's checkpoint is hashed as any checkpoint; nothing reads the others.
+    # The demo's models are hashed as any; nothing reads the others.
     assert left == {
-        *("demo/weights.safetensors", "demo/MODEL_CARD.md", "demo/example.jpg", "py.typed"),
+        *("demo/weights.safetensors", "demo/network.onnx", "demo/MODEL_CARD.md"),
+        *("demo/example.jpg", "README.md", "py.typed"),
     }
 
 

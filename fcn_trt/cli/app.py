@@ -28,6 +28,7 @@ from fcn_trt.cli.failure import sentence_of
 from fcn_trt.cli.inspect import doctor, inspect
 from fcn_trt.cli.models import models, profile
 from fcn_trt.cli.quantize import quantize
+from fcn_trt.cli.recipes import recipes
 from fcn_trt.cli.run import run
 from fcn_trt.cli.sensitivity import sensitivity
 from fcn_trt.errors import LimitError
@@ -152,6 +153,7 @@ app.command()(export)
 app.command()(calibrate)
 app.command()(quantize)
 app.command()(sensitivity)
+app.command()(recipes)
 app.command()(build)
 app.command()(run)
 app.command("eval")(evaluate)

@@ -24,7 +24,9 @@ def demo(
     size: SizeOption = "256x512",
     precision: Annotated[
         str | None,
-        typer.Option(help="fp32, fp16, bf16, int8 or fp8; bf16 by default where this CPU has it."),
+        typer.Option(
+            help="fp32, fp16, bf16, int8 or fp8; by default bf16 if PyTorch and this CPU have it."
+        ),
     ] = None,
     frames: Annotated[int, typer.Option(min=1, help="Length of the video.")] = 150,
     as_json: JsonOption = False,
@@ -54,19 +56,20 @@ def demo(
 def _summary(done: DemoReport) -> Table:
     """What the demo did, how fast, how accurate, and where the pictures are."""
     evaluation, percent = done.evaluation, terminal.percent
+    export = "" if done.export_s is None else f"{done.export_s:.1f} s export, "
     return terminal.facts(
         "fcn-trt demo",
         [
-            ("network", f"fcn_r18-d8, {done.parameters / 1e6:.2f} M parameters: {done.network}"),
+            ("network", f"fcn_r18-d8, half as wide: {done.network}"),
             ("engine", f"{done.bundle}; {done.description}"),
-            ("made in", f"{done.export_s:.1f} s export, {done.build_s:.1f} s build"),
+            ("made in", f"{export}{done.build_s:.1f} s build"),
             ("speed", terminal.loop_sentence(done.loop)),
             (
                 "accuracy",
                 f"mean IoU {percent(evaluation.miou)} %, pixels "
                 f"{percent(evaluation.pixel_accuracy)} % on {evaluation.images} unseen streets",
             ),
-            ("same as PyTorch", f"{percent(done.agreement)} % of a frame's pixels"),
+            ("check", done.check.describe()),
             ("video", str(done.video)),
             ("picture", f"{done.picture} (frame, prediction, exact labels)"),
         ],

@@ -221,7 +221,8 @@ def test_export_refuses_a_batch_that_no_network_takes(cli, tmp_path, option):
     arguments = ["--weights", "random", "--size", SIZE, option, 999999999999]
     done = cli("export", "fcn_r18-d8", *arguments, "--out", tmp_path / "m.onnx")
     assert (done.status, done.err.count("\n")) == (2, 1)
-    assert f"'{option}': Input should be less than or equal to 65536" in done.err
+    assert f"'{option}'" in done.err
+    assert "65536" in done.err  # in the words of the installed typer
     assert files_in(tmp_path) == []
 
 

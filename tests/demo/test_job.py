@@ -1,18 +1,25 @@
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 
 import cv2
 import numpy as np
 import pytest
+from onnx.numpy_helper import to_array
 
+from benchmarks.demo_model.network import MANTISSA_BITS
 from fcn_trt.demo import job
-from fcn_trt.demo.job import run_demo
+from fcn_trt.demo.job import packaged, run_demo
 from fcn_trt.engine.bundle import load_bundle
 from fcn_trt.engine.openvino.builder import computes
 from fcn_trt.errors import OutputError
 from fcn_trt.model.checkpoint import load_checkpoint
+from fcn_trt.model.torch_process import torch_process
 from fcn_trt.model.weights import WeightsFile, resolve_weights
+from fcn_trt.network.contract import load_network
+from fcn_trt.network.file import Network
+from fcn_trt.network.to_onnx import to_onnx
+from fcn_trt.pipeline.plan import Export
 from fcn_trt.spec import read_spec
 from fcn_trt.video.loop import Progress
 from fcn_trt.video.source import open_source
@@ -52,18 +59,18 @@ def test_demo_makes_what_it_reports(short, tmp_path):
     assert picture is not None
     assert picture.shape == (2 * SIZE[0], 3 * SIZE[1], 3)
     assert done.evaluation.images == 3
-    assert 3_000_000 < done.parameters < 3_400_000
+    assert (done.check.step, done.check.against) == ("build", "PyTorch")
 
 
 def test_fp32_engine_agrees_with_pytorch(short, tmp_path):
     done = run_demo(tmp_path, size=SIZE, precision="fp32", frame_count=1)
-    assert done.agreement >= 0.9995
+    assert (done.check.agreement or 0) >= 0.9995
 
 
 def test_precision_is_bf16_where_the_cpu_computes_it(short, tmp_path):
     done = run_demo(tmp_path, size=SIZE, frame_count=1)
     assert done.precision == ("bf16" if computes("bf16") else "fp32")
-    assert done.agreement > 0.97
+    assert (done.check.agreement or 0) > 0.97
 
 
 def test_demo_can_be_run_again_into_the_same_folder(short, tmp_path):
@@ -94,6 +101,41 @@ def test_missing_export_extra_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ModuleNotFoundError, match=r"fcn_trt\.model\.load"):
         run_demo(tmp_path / "out", size=SIZE)
     assert not (tmp_path / "out").exists()
+
+
+def test_without_pytorch_it_begins_with_the_network_in_the_package(short, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcn_trt.model.load", None)
+    steps: list[str] = []
+    done = run_demo(tmp_path, frame_count=1, on_step=steps.append)
+    assert "PyTorch is not installed" in steps[0]
+    assert (done.precision, done.export_s) == ("fp32", None)
+    assert (done.check.step, done.check.against) == ("build", "PyTorch")
+    assert done.network == tmp_path / "bundle" / "network.onnx"
+    assert done.evaluation.miou > 0.75
+    with pytest.raises(ModuleNotFoundError, match=r"fcn_trt\.model\.load"):
+        run_demo(tmp_path, precision="int8")
+
+
+def test_network_in_the_package_is_what_the_checkpoint_gives():
+    with packaged(job.NETWORK) as path, packaged("weights.safetensors") as weights:
+        network = Network.read(path)
+        model, spec = load_network(path)
+        loaded = Export(model=str(weights), size=job.SIZE).load()
+    expected, expected_spec = to_onnx(loaded, size=job.SIZE)
+    (found,) = spec.checks
+    assert found.against == "PyTorch"
+    assert (found.agreement or 0) >= 0.9999
+    assert replace(spec, checks=()) == expected_spec
+    assert list(model.graph.node) == list(expected.graph.node)
+    pairs = zip(model.graph.initializer, expected.graph.initializer, strict=True)
+    for ours, theirs in pairs:
+        assert ours.name == theirs.name
+        a, b = to_array(ours), to_array(theirs)
+        np.testing.assert_allclose(a, b, rtol=2.0 ** -(MANTISSA_BITS + 1), atol=0)
+    reference = network.reference()
+    assert reference is not None
+    process = torch_process(loaded, job.SIZE)
+    assert reference.agreement(lambda frame: next(process([frame])).label_map) >= 0.9999
 
 
 def test_file_in_the_way_of_the_folder_is_named(tmp_path):
