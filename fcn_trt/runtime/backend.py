@@ -8,6 +8,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.forks import ForkedLibrary
 from fcn_trt.spec import Frame, LabelMap, Logits
 
 __all__ = ["ArrayBackend", "Backend", "Engine", "Executor", "ImageShape"]
@@ -18,6 +19,10 @@ class Backend(Protocol):
 
     A backend is used by one thread at a time; `Segmenter` sees to that.
     """
+
+    @property
+    def library(self) -> ForkedLibrary:
+        """What it cannot do without, and a forked process has no more."""
 
     @property
     def slots(self) -> int:

@@ -27,6 +27,7 @@ from fcn_trt.engine.openvino.builder import (
     openvino_version,
 )
 from fcn_trt.errors import EngineError
+from fcn_trt.forks import ForkedLibrary, keep, was_forked
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.check import Labeller
 from fcn_trt.spec import Frame, LabelMap, Logits, Size
@@ -47,7 +48,7 @@ class _Slot:
     def __init__(self, compiled: Any, shape: tuple[int, ...]) -> None:
         image = np.zeros(shape, dtype=np.float32)
         with openvino_errors("make an inference request"):
-            self.request = compiled.create_infer_request()
+            self.request = keep("OpenVINO", compiled.create_infer_request())
             self.request.set_input_tensor(ov.Tensor(image, shared_memory=True))
         self.image = image  # after the request, which is let go first and still reads it
         self.sizes: list[Size] = []
@@ -86,6 +87,8 @@ class _Slot:
 
 class OpenVinoBackend:
     """Runs a bundle on the CPU; see `Backend`."""
+
+    library: ForkedLibrary = "OpenVINO"
 
     def __init__(self, bundle: Bundle) -> None:
         self._spec = bundle.manifest.spec
@@ -180,7 +183,9 @@ class OpenVinoBackend:
             raise RuntimeError("this engine was closed meanwhile; load the bundle again") from error
 
     def close(self) -> None:
-        """Wait for what is in flight, then let go of the requests."""
+        """Wait for what is in flight, then let go of the requests; nothing of it after a fork."""
+        if was_forked(self.library):
+            return
         slots, self._slots, self._free = self._slots, [], None
         for slot in slots:
             slot.drain()

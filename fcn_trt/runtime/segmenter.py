@@ -18,6 +18,7 @@ from fcn_trt.engine.manifest import Manifest
 from fcn_trt.engine.preflight import obstacle, require_runs_here
 from fcn_trt.errors import BundleError, EngineError, OutputError
 from fcn_trt.files import Closing
+from fcn_trt.forks import require_unforked, was_forked
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.backend import ArrayBackend, Backend
 from fcn_trt.runtime.check import Labeller, check
@@ -33,8 +34,9 @@ class Segmenter(Closing):
     """Segments frames with the engine of a bundle.
 
     Frames may have any size; each label map has the size of its own frame. A segmenter works for
-    one thread at a time and refuses a second one; open one segmenter per thread. Close it: what a
-    GPU holds for it is freed then, or else when the interpreter ends.
+    one thread at a time and refuses a second one; open one segmenter per thread. A process that is
+    forked from one with a segmenter has none and can load none. Close it: what a GPU holds for it
+    is freed then, or else when the interpreter ends.
 
     Example:
         >>> with Segmenter.load("engines/demo") as segmenter:
@@ -274,7 +276,8 @@ class Segmenter(Closing):
                     if not batch and not submitted:
                         return
             finally:
-                for slot, _ in () if self._closed else submitted:
+                is_gone = self._closed or was_forked(self._backend.library)
+                for slot, _ in () if is_gone else submitted:
                     self._finish(slot)
 
     def close(self) -> None:
@@ -297,6 +300,7 @@ class Segmenter(Closing):
     @contextmanager
     def _claim(self) -> Iterator[None]:
         self._check_open()
+        require_unforked(self._backend.library, "run a network")
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this segmenter is busy; finish its stream or load one per thread")
         try:

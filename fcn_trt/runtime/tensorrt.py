@@ -29,6 +29,7 @@ from fcn_trt.cuda.stream import Stream
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.tensorrt.execution import LoadedEngine
 from fcn_trt.errors import EngineError
+from fcn_trt.forks import ForkedLibrary, keep, was_forked
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.backend import Engine
 from fcn_trt.runtime.device_slot import DeviceSlot
@@ -60,6 +61,8 @@ class DeviceBackend:
     Raises:
         EngineError: the device refuses; then the engine is closed, too.
     """
+
+    library: ForkedLibrary = "CUDA"
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class DeviceBackend:
             for slot in self._slots:
                 self._parts.callback(slot.stop)
             failed.pop_all()
+        keep("CUDA", self)
         atexit.register(self.close)
 
     def _say_once(self, error: CaptureRefusedError) -> None:
@@ -177,8 +181,13 @@ class DeviceBackend:
             entry.segment_on_device(view, target.address, after=after)
 
     def close(self) -> None:
-        """Wait for what is in flight, then free graphs, executors, the engine, memory, streams."""
+        """Wait for what is in flight, then free graphs, executors, the engine, memory, streams.
+
+        After a fork nothing is freed: it is the parent's.
+        """
         atexit.unregister(self.close)
+        if was_forked(self.library):
+            return
         with self._lock:
             parts, self._parts, self._slots = self._parts, ExitStack(), []
             if not self._is_closed:

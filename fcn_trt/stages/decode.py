@@ -9,6 +9,7 @@ them.
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -172,3 +173,7 @@ def _add_exponential(total: Any, best: Any, value: Any) -> None:
 def _pool() -> ThreadPoolExecutor:
     """One pool for the process; numpy releases the interpreter's lock in all that it does here."""
     return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="decode")
+
+
+if sys.platform != "win32":  # a forked process has the pool, but not its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

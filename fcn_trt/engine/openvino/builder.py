@@ -30,6 +30,7 @@ from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.proof import Convolution, convolution_gmac, prove
 from fcn_trt.errors import EngineError, OutputError
 from fcn_trt.files import cache_folder
+from fcn_trt.forks import keep, require_unforked
 from fcn_trt.network.file import Network
 from fcn_trt.spec import INPUT_NAME, OUTPUT_NAME, Precision, Spec, onnx_nodes
 
@@ -40,6 +41,7 @@ __all__ = [
     "compile_check",
     "compile_free_shape",
     "compile_network",
+    "compile_on_cpu",
     "compile_trial",
     "computes",
     "cpu_name",
@@ -247,7 +249,13 @@ def _compile(
             model.reshape({INPUT_NAME: [-1, 3, -1, -1]})
         else:
             transpose_wide(model, spec)
-        return model, openvino_core().compile_model(model, "CPU", config)
+        return model, compile_on_cpu(model, config)
+
+
+def compile_on_cpu(model: Any, config: dict[str, str]) -> Any:
+    """openvino.CompiledModel of an openvino.Model, which a fork leaves behind."""
+    core = keep("OpenVINO", openvino_core())  # before, as it starts threads; they are the core's
+    return keep("OpenVINO", core.compile_model(model, "CPU", config))
 
 
 _FREE_SHAPE = {"CPU_RUNTIME_CACHE_CAPACITY": "0"}
@@ -386,8 +394,9 @@ def openvino_errors(work: str) -> Iterator[None]:
         work: What is done in the block, such as "compile m.onnx".
 
     Raises:
-        EngineError: OpenVINO raised in the block.
+        EngineError: OpenVINO raised in the block, or was left behind by a fork.
     """
+    require_unforked("OpenVINO", work)
     try:
         yield
     except RuntimeError as error:
