@@ -378,7 +378,8 @@ def stream(
                 stamps.append(captured_at)
                 yield frame
 
-        for result in loaded.stream(feed(), in_flight=1 if frames.info.is_live else None):
+        in_flight = 1 if frames.info.is_live else None
+        for result in loaded.stream(feed(), in_flight=in_flight, copy=False):
             painted = loaded.render(*result, opacity=opacity) if view else None
             yield replace(result, captured_at=stamps.popleft(), view=painted)
 

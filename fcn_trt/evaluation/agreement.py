@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.arrays import LABEL_MAP
 from fcn_trt.evaluation.metrics import ratio
 from fcn_trt.spec import NO_LABEL, LabelMap
 
@@ -108,11 +109,7 @@ class Agreement:
 
     def _indices(self, labels: LabelMap, name: str) -> npt.NDArray[np.int32]:
         """Rows or columns of the counts; "no label" is the last."""
-        if labels.ndim != 2 or labels.dtype != np.uint8 or not labels.size:
-            raise ValueError(
-                f"a label map is (height, width) uint8, but the {name} is {labels.shape} "
-                f"{labels.dtype}"
-            )
+        LABEL_MAP.check(labels)
         table = np.full(256, -1, dtype=np.int32)
         table[: self.num_classes] = range(self.num_classes)
         table[NO_LABEL] = self.num_classes

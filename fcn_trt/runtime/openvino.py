@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
+from fcn_trt.arrays import FRAME
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.openvino.builder import (
     compile_free_shape,
@@ -33,7 +34,7 @@ from fcn_trt.runtime.check import Labeller
 from fcn_trt.spec import Frame, LabelMap, Logits, Size
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.overlay import overlay
-from fcn_trt.stages.preprocess import check_frame, preprocess_into
+from fcn_trt.stages.preprocess import preprocess_into
 
 __all__ = ["OpenVinoBackend", "labelling"]
 
@@ -111,7 +112,7 @@ class OpenVinoBackend:
     def submit(self, slot: int, frames: Sequence[Frame]) -> None:
         """Preprocess into the slot and start the network."""
         for frame in frames:
-            check_frame(frame)
+            FRAME.check(frame)
         entry = self._slot(slot)
         for image, frame in zip(entry.image, frames, strict=False):
             preprocess_into(image, frame, mean=self._spec.mean, std=self._spec.std)
@@ -148,7 +149,7 @@ class OpenVinoBackend:
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
         """A full batch of a frame through every stage, on this thread."""
-        check_frame(frame)
+        FRAME.check(frame)
         entry, spec = self._slot(0), self._spec
         marks = [time.perf_counter()]
         for image in entry.image:

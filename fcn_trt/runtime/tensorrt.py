@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.arrays import FRAME
 from fcn_trt.cuda.context import DeviceContext, primary_context
 from fcn_trt.cuda.device_stages import DeviceStages, FrameView, palette_table
 from fcn_trt.cuda.graph import CaptureRefusedError
@@ -35,7 +36,6 @@ from fcn_trt.runtime.backend import Engine
 from fcn_trt.runtime.device_slot import DeviceSlot
 from fcn_trt.runtime.prepared_images import PreparedImages
 from fcn_trt.spec import Frame, LabelMap, Logits, Size, Spec
-from fcn_trt.stages.preprocess import check_frame
 
 __all__ = ["SLOTS", "DeviceBackend", "load_tensorrt"]
 
@@ -285,7 +285,7 @@ def _device_palette(context: DeviceContext, spec: Spec) -> DeviceBuffer:
 
 def _check_frame(frame: Frame) -> None:
     """Refuse what is no frame, or larger than the kernels take, before memory is made for it."""
-    check_frame(frame)
+    FRAME.check(frame)
     FrameView(address=0, size=(frame.shape[0], frame.shape[1]), pitch_bytes=3 * frame.shape[1])
 
 

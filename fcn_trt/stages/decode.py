@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.arrays import LOGITS
 from fcn_trt.spec import NO_LABEL, LabelMap, Logits, Size
 from fcn_trt.stages.interpolate import Band, bands
 
@@ -105,12 +106,9 @@ def _decode(
 
 
 def _check(logits: Logits, size: Size) -> None:
-    if logits.ndim != 3 or logits.dtype not in (np.float16, np.float32):
-        raise ValueError(
-            f"logits are (classes, h, w) float16 or float32, not {logits.shape} {logits.dtype}"
-        )
-    if not 1 <= logits.shape[0] <= 256 or 0 in logits.shape:
-        raise ValueError(f"logits have 1 to 256 classes and no empty side, not {logits.shape}")
+    LOGITS.check(logits)
+    if logits.shape[0] > 256:
+        raise ValueError(f"logits have 1 to 256 classes, not {logits.shape[0]}")
     if min(size) < 1:
         raise ValueError(f"a frame of {size} has no pixels")
 
