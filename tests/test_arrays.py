@@ -30,7 +30,7 @@ NO_FRAMES = {
         PICTURE.tolist(),
         "a list; make it an array with numpy.asarray, or pass several to segment_batch",
     ),
-    "UMat": (cv2.UMat(PICTURE), "a cv2.UMat; make it a numpy array"),
+    "UMat": (cv2.UMat(3, 4, cv2.CV_8UC3), "a cv2.UMat; make it a numpy array"),
     "number": (np.uint8(3), "a numpy.uint8 () uint8; make it a numpy array"),
     "grey": (PICTURE[..., 0], f"(6, 8) uint8; {GREY}"),
     "grey with an axis": (PICTURE[..., :1], f"(6, 8, 1) uint8; {GREY}"),
