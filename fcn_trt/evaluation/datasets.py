@@ -22,7 +22,7 @@ from fcn_trt.evaluation.label_files import (
     read_frame,
     read_truth,
 )
-from fcn_trt.evaluation.layouts import LAYOUTS, folder_pairs, pair_with_labels
+from fcn_trt.evaluation.layouts import LAYOUTS, folder_pairs, folder_split, pair_with_labels
 from fcn_trt.evaluation.sample import IndexedImages, LabelledImages, Sample
 from fcn_trt.labels import LabelSet, label_set, read_label_file
 from fcn_trt.spec import NO_LABEL
@@ -110,7 +110,7 @@ def open_dataset(
     Args:
         name: One of `DatasetName`.
         split: "val", "train" or what else it has; None takes "val", and of camvid and generic,
-            whose splits are folders of ROOT, ROOT itself.
+            whose splits are folders of ROOT, ROOT itself if it holds the images.
         ignore: Number in generic's label files that is left out besides 255; the others' is known.
 
     Raises:
@@ -131,6 +131,7 @@ def open_dataset(
             numbers=layout.numbers,
             split=split or layout.published_split,
         )
+    split = split or folder_split(root)
     pairs = folder_pairs(root, split)
     if name == "camvid":
         labels = label_set("camvid")

@@ -38,6 +38,7 @@ __all__ = [
     "LAYOUTS",
     "Layout",
     "folder_pairs",
+    "folder_split",
     "pair_with_labels",
     "read_text",
     "require_images",
@@ -102,6 +103,15 @@ def require_split(name: str, split: str | None, splits: dict[str, str]) -> str:
     return splits[split]
 
 
+def folder_split(root: Path) -> str | None:
+    """The split that is taken where none is asked for: None, the root, or "val" if that has images.
+
+    As of the other layouts, it is what accuracies are published on.
+    """
+    has_val = not (root / "images").exists() and (root / "val" / "images").is_dir()
+    return "val" if has_val else None
+
+
 def folder_pairs(root: Path, split: str | None = None) -> tuple[Pair, ...]:
     """The pairs of the layout that camvid and generic have.
 
@@ -112,8 +122,6 @@ def folder_pairs(root: Path, split: str | None = None) -> tuple[Pair, ...]:
         DatasetError: the folder has another layout, or images lack labels.
     """
     expected = "expected ROOT/images/NAME.png or .jpg with ROOT/labels/NAME.png"
-    if split is None and not (root / "images").exists() and (root / "val" / "images").is_dir():
-        expected += ", as ROOT/val has them, which --split val takes"
     folder = root / split if split else root
     images = _images(folder / "images", expected)
     return pair_with_labels(images, folder / "labels", expected=expected)

@@ -245,7 +245,7 @@ def _fetch(entry: PublishedWeights, temporary: Path, path: Path) -> None:
         reason = getattr(error, "reason", error)
         raise WeightsError(
             f"{entry.name} cannot be downloaded ({reason}); fetch {entry.url} elsewhere and put it "
-            f"at {path}, or give --weights PATH"
+            f"at {path}, or give a checkpoint's PATH instead of a name"
         ) from error
 
 
@@ -254,6 +254,6 @@ def _check(entry: PublishedWeights, path: Path, what: str, remedy: str) -> str:
     if not digest.startswith(entry.sha256_prefix):
         raise WeightsError(
             f"{what} has SHA-256 {digest[:8]}..., but {entry.name} is published with "
-            f"{entry.sha256_prefix}...; {remedy}, or give --weights PATH"
+            f"{entry.sha256_prefix}...; {remedy}, or give a checkpoint's PATH instead of a name"
         )
     return digest

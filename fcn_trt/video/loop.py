@@ -59,8 +59,9 @@ class Progress:
 class LoopReport:
     """What the loop did.
 
-    The latency of a frame ends with its label map. It begins when a live source gave the frame. In
-    a file it begins when the model took the frame, as to have read ahead is no delay.
+    The latency of a frame ends with its label map. It begins when a live source gave the frame, so
+    that the wait in the queue is part of it. In a file it begins when the model took the frame, as
+    to have read ahead is no delay.
 
     Attributes:
         frames: Frames whose label maps every sink has taken.
@@ -70,6 +71,7 @@ class LoopReport:
         latency_p50_ms: Median latency; 0.0 without frames.
         latency_p90_ms: 90th percentile.
         latency_p99_ms: 99th percentile.
+        latency_has_queue: Whether the wait in the queue is part of them.
         stop: Why it ended.
     """
 
@@ -80,6 +82,7 @@ class LoopReport:
     latency_p50_ms: float
     latency_p90_ms: float
     latency_p99_ms: float
+    latency_has_queue: bool
     stop: Stop
 
 
@@ -279,6 +282,7 @@ class _Loop:
             latency_p50_ms=p50,
             latency_p90_ms=p90,
             latency_p99_ms=p99,
+            latency_has_queue=self._is_live,
             stop="interrupted" if interrupted else self._stop,
         )
         if interrupted:

@@ -617,7 +617,7 @@ def test_weights_that_cannot_be_downloaded_say_where_to_put_them(cli, trouble, m
     sentence = done.sentence
     assert sentence.startswith("fcn_resnet50_coco cannot be downloaded (")
     assert "fetch https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth " in sentence
-    assert sentence.endswith("or give --weights PATH")
+    assert sentence.endswith("or give a checkpoint's PATH instead of a name")
     place = Path(sentence.partition(" put it at ")[2].partition(",")[0])
     assert place.parent.is_dir()
     assert files_in(place.parent) == []

@@ -45,6 +45,7 @@ __all__ = [
     "compile_trial",
     "computes",
     "cpu_name",
+    "floats_among",
     "node_name",
     "openvino_core",
     "openvino_errors",
@@ -429,10 +430,17 @@ def require_computed(precision: Precision) -> None:
         EngineError: it does not.
     """
     if not computes(precision):
+        has = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         raise EngineError(
             f"{precision} was asked for, which OpenVINO {openvino_version()} does not compute on "
-            f"this CPU ({cpu_name()}); choose fp32"
+            f"this CPU ({cpu_name()}); choose {' or '.join(floats_among(has))}"
         )
+
+
+def floats_among(capabilities: Container[str]) -> list[Precision]:
+    """The types of floats that a CPU of some capabilities computes, the smallest first."""
+    kinds: tuple[Precision, ...] = ("fp16", "bf16", "fp32")
+    return [kind for kind in kinds if _CAPABILITIES[kind] in capabilities]
 
 
 def openvino_version() -> str:
