@@ -16,7 +16,7 @@ __all__ = ["BGRX", "FRAME", "IMAGES", "LABEL_MAP", "LOGITS", "NV12", "PALETTE", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayKind:
-    """What an array may be, however it lies in memory.
+    """A kind of array, however it lies in memory.
 
     Attributes:
         name: With its article.
@@ -47,7 +47,7 @@ class ArrayKind:
         raise self.refusal(value)
 
     def refusal(self, value: object) -> ValueError:
-        """What to raise for a value that is not of this kind."""
+        """Make the error for a value that is not of this kind."""
         remedy = _remedy(value, self)
         return ValueError(
             f"{self.name} is {self.words}, but this one is {_describe(value)}"
@@ -91,7 +91,7 @@ PALETTE = ArrayKind(name="a palette", shape=(None, 3), types=(np.uint8,), words=
 
 
 def _describe(value: object) -> str:
-    """The shape and type of an array, or the kind of anything else."""
+    """Describe the shape and type of an array, or the type of anything else."""
     if value is None:
         return "None"
     kind = type(value)
@@ -102,7 +102,7 @@ def _describe(value: object) -> str:
 
 
 def _remedy(value: object, kind: ArrayKind) -> str:
-    """What makes it one of the kind, or "" where nobody knows."""
+    """Say what makes it one of the kind, or "" if nobody knows."""
     if not isinstance(value, np.ndarray):
         return _remedy_of_other(value)
     if not value.size:
@@ -125,7 +125,7 @@ def _remedy_of_other(value: object) -> str:
 
 
 def _remedy_of_array(frame: npt.NDArray[np.generic]) -> str:
-    """What makes a frame of another array: of its sides first, and then of its type."""
+    """Say what makes a frame of another array: what helps its shape first, then its type."""
     shape = frame.shape
     if len(shape) == 4:
         return "segment_batch takes several"

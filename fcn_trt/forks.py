@@ -44,7 +44,7 @@ def keep(library: ForkedLibrary, made: _Made) -> _Made:
 
 
 def was_forked(library: ForkedLibrary) -> bool:
-    """Whether a library was used before this process was forked, and so is of no use here."""
+    """Tell whether a library was used before this process was forked, and so is lost to it."""
     return library in _lost
 
 
@@ -66,7 +66,7 @@ def require_unforked(library: ForkedLibrary, work: str) -> None:
 
 
 def _after_fork() -> None:
-    """Of the child: refuse the libraries, and make what they made immortal."""
+    """Refuse the libraries in the child, and make what they made immortal."""
     for library, made in _made.items():
         _lost.add(library)
         for thing in made:

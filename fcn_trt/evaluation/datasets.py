@@ -47,7 +47,7 @@ CAMVID_UNLABELLED = 11
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Pairs of image and label files, read as they are iterated.
+    """The pairs of image and label files of a data set, read as they are iterated.
 
     Attributes:
         name: The data set.
@@ -85,7 +85,7 @@ class Dataset:
         return Sample(name=pair[0].stem, frame=frame, truth=read_truth(pair, frame, numbers))
 
     def key_parts(self, indices: Iterable[int]) -> Iterable[str]:
-        """The name, the classes, and the name and content of these images' files.
+        """Yield the name, the classes, and the name and content of these images' files.
 
         Raises:
             DatasetError: a file is gone.

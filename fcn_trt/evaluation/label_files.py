@@ -24,7 +24,7 @@ Pair: TypeAlias = tuple[Path, Path]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelNumbers:
-    """What the numbers in label files mean.
+    """The meaning of the numbers in label files.
 
     Attributes:
         classes: The class of each number that has one.
@@ -37,7 +37,7 @@ class LabelNumbers:
     expected: str
 
     def table(self) -> npt.NDArray[np.int16]:
-        """(256,) the class of each number, 255 for one that is left out, -1 for an unknown one."""
+        """Make the class of each number, (256,): 255 for one left out, -1 for an unknown one."""
         table = np.full(256, -1, dtype=np.int16)
         for number, index in self.classes.items():
             table[number] = index
@@ -48,7 +48,7 @@ class LabelNumbers:
 def class_numbers(
     name: str, count: int, *, ignore: int = NO_LABEL, way_out: str = ""
 ) -> LabelNumbers:
-    """Label files whose numbers are the classes themselves.
+    """Describe label files whose numbers are the classes themselves.
 
     Args:
         name: Of the data set, for messages.
@@ -67,7 +67,7 @@ def class_numbers(
 
 
 def read_frame(path: Path) -> Frame:
-    """An image, (H, W, 3) uint8 BGR, as its pixels are stored.
+    """Read an image, (H, W, 3) uint8 BGR, as its pixels are stored.
 
     It is not turned as its EXIF data say, since its labels are not either.
 
@@ -82,7 +82,7 @@ def read_frame(path: Path) -> Frame:
 
 
 def read_truth(pair: Pair, frame: Frame, numbers: LabelNumbers) -> LabelMap:
-    """The true classes of an image.
+    """Read the true classes of an image.
 
     Args:
         pair: The image's file and that of its labels, which is grey or indexed like VOC's, whose
@@ -110,7 +110,7 @@ def read_truth(pair: Pair, frame: Frame, numbers: LabelNumbers) -> LabelMap:
 
 
 def file_keys(paths: Iterable[Path]) -> Iterator[str]:
-    """The name and content of each file.
+    """Yield the name and content of each file.
 
     Raises:
         DatasetError: one of them is gone.
@@ -122,12 +122,12 @@ def file_keys(paths: Iterable[Path]) -> Iterator[str]:
 
 
 def _is_cut_off(data: bytes) -> bool:
-    """Whether a JPEG ends before its last scan does; OpenCV would paint what is missing grey."""
+    """Tell whether a JPEG is cut off; OpenCV would paint what is missing grey."""
     return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
 def _read_numbers(path: Path) -> npt.NDArray[np.uint8]:
-    """The indices of a grey or indexed image; other images come as they are, and are refused."""
+    """Read the indices of a grey or indexed image; others are returned as they are, and refused."""
     try:
         with Image.open(path) as image:  # OpenCV would turn indices into the palette's colours
             return np.array(image)

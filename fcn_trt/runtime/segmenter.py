@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Segmenter(Closing):
-    """Segments frames with the engine of a bundle.
+    """The engine of a bundle, which segments frames.
 
     Frames may have any size; each label map has the size of its own frame. A segmenter works for
     one thread at a time and refuses a second one; open one segmenter per thread. A process that is
@@ -104,7 +104,7 @@ class Segmenter(Closing):
         return self._backend.description
 
     def segment(self, frame: Frame) -> LabelMap:
-        """The label map of one frame.
+        """Segment one frame.
 
         Args:
             frame: (H, W, 3) uint8 BGR.
@@ -119,7 +119,7 @@ class Segmenter(Closing):
         return self.segment_batch([frame])[0]
 
     def segment_batch(self, frames: Sequence[Frame]) -> list[LabelMap]:
-        """The label maps of several frames, in order.
+        """Segment several frames, in order.
 
         Frames go through the engine in batches of the size it was built for; a last batch that is
         not full costs as much as a full one.
@@ -131,7 +131,7 @@ class Segmenter(Closing):
         return [result.label_map for result in self.stream(frames, copy=False)]
 
     def logits(self, frames: Sequence[Frame]) -> Logits:
-        """The network's own output, for evaluation and comparison.
+        """Return the network's own output, for evaluation and comparison.
 
         Args:
             frames: 1 to `spec.batch` frames, each (H, W, 3) uint8 BGR.
@@ -151,7 +151,7 @@ class Segmenter(Closing):
             return self._backend.collect_logits(0)
 
     def network(self, images: npt.NDArray[np.float32]) -> Logits:
-        """The network's own output for images that are prepared already, for evaluation.
+        """Return the network's own output for images that are prepared already, for evaluation.
 
         Args:
             images: (N, 3, H, W) float32 RGB, normalised; N at least 1. On the CPU of any size. On a
@@ -170,7 +170,7 @@ class Segmenter(Closing):
             return self._backend.network(images)
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """A full batch of a frame through every stage, each timed by itself; for benchmarks.
+        """Time each stage by itself on a full batch of one frame; for benchmarks.
 
         Args:
             frame: (H, W, 3) uint8 BGR.
@@ -189,7 +189,7 @@ class Segmenter(Closing):
     def render(
         self, frame: Frame, label_map: LabelMap | None = None, *, opacity: float = DEFAULT_OPACITY
     ) -> Frame:
-        """The frame with its classes painted over it.
+        """Paint a frame's classes over it.
 
         Args:
             frame: (H, W, 3) uint8 BGR.
@@ -290,7 +290,7 @@ class Segmenter(Closing):
             self._backend.close()
 
     def _finish(self, slot: int) -> None:
-        """Wait for a slot whose label maps nobody wants; an error in it hides no other."""
+        """Wait for a slot whose label maps are discarded; an error in it hides no other."""
         try:
             self._backend.collect(slot)
         except (EngineError, RuntimeError) as error:  # closed at the interpreter's end
@@ -313,14 +313,14 @@ class Segmenter(Closing):
 
 
 def _frames(frames: Iterable[Frame]) -> Iterator[Frame]:
-    """The frames; what is none is refused when it is read."""
+    """Yield the frames, and refuse what is not one when it is read."""
     for frame in frames:
         FRAME.check(frame)
         yield frame
 
 
 def _backend(bundle: Bundle) -> Backend:
-    """What runs a bundle of its target."""
+    """Open the backend of a bundle's target."""
     if bundle.manifest.target == "openvino":
         from fcn_trt.runtime.openvino import OpenVinoBackend
 
@@ -331,7 +331,7 @@ def _backend(bundle: Bundle) -> Backend:
 
 
 def labelling(bundle: Bundle) -> AbstractContextManager[Labeller] | None:
-    """What labels frames with a bundle, loaded when it is entered; None where it does not run."""
+    """Return a context that loads a bundle and labels frames; None where it does not run."""
 
     @contextmanager
     def opened() -> Iterator[Labeller]:

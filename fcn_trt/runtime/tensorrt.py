@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 class DeviceBackend:
-    """Runs an engine on the GPU; see `Backend`.
+    """The backend of an engine on the GPU; see `Backend`.
 
     Used by one thread at a time, but by any thread: the CUDA context is made current in each call.
     Closing from another thread waits for the call that is under way. What was not closed is closed
@@ -55,7 +55,6 @@ class DeviceBackend:
     Args:
         cubins: The kernels for this GPU by file name, see `fcn_trt.cuda.nvrtc`.
         engine: Makes one executor per slot; the backend closes it.
-        slots: Batches in flight.
         description: The library, the GPU, and the precision that was proven, for people.
 
     Raises:
@@ -120,7 +119,7 @@ class DeviceBackend:
         return len(self._slots)
 
     def submit(self, slot: int, frames: Sequence[Frame]) -> None:
-        """Copy frames to the slot and start their way."""
+        """Copy frames to the slot and start the work on them."""
         for frame in frames:
             _check_frame(frame)
         with self._open(slot) as entry:
@@ -145,7 +144,7 @@ class DeviceBackend:
             return view
 
     def network(self, images: npt.NDArray[np.float32]) -> Logits:
-        """The network alone, in batches of the engine's size; memory of the last size is kept."""
+        """Run the network alone, in batches of the engine's; memory of the last size is kept."""
         size: Size = (images.shape[2], images.shape[3])
         if not self._spec.takes(size):
             raise EngineError(
@@ -160,7 +159,7 @@ class DeviceBackend:
         return np.concatenate(parts)
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """One frame through every stage, by events on the slot's stream."""
+        """Time every stage of one frame by events on the slot's stream."""
         _check_frame(frame)
         with self._open(0) as entry:
             return entry.time_stages(frame)
@@ -196,7 +195,7 @@ class DeviceBackend:
                     parts.close()
 
     def _prepare(self, size: Size) -> PreparedImages:
-        """What takes prepared images of a size; that of another size makes room."""
+        """Return the runner of prepared images of a size; one of another size is freed."""
         if self._prepared is None or self._prepared.size != size:
             self._drop_prepared()
             shape = (self._spec.batch, 3, *size)
@@ -218,7 +217,7 @@ class DeviceBackend:
 
     @contextmanager
     def _open(self, slot: int) -> Iterator[DeviceSlot]:
-        """A slot, which is not freed before the block ends.
+        """Yield a slot, which is not freed before the block ends.
 
         Raises:
             RuntimeError: the backend is closed.
@@ -258,7 +257,7 @@ def load_tensorrt(bundle: Bundle) -> DeviceBackend:
 
 
 def _sizes(spec: Spec) -> str:
-    """The sizes of images that an engine takes, in words."""
+    """Describe the sizes of images that an engine takes."""
     if spec.dynamic is None:
         return f"{spec.input_size[0]}x{spec.input_size[1]} only"
     low, high = spec.dynamic.min_size, spec.dynamic.max_size
@@ -266,7 +265,7 @@ def _sizes(spec: Spec) -> str:
 
 
 def _device_palette(context: DeviceContext, spec: Spec) -> DeviceBuffer:
-    """(256, 4) uint8 BGRx on the device; what has no class is black."""
+    """Put the palette, (256, 4) uint8 BGRx, on the device; what has no class is black."""
     table = palette_table(palette_array(spec.palette))
     with ExitStack() as stack:
         host = PinnedBuffer(context, table.nbytes)
@@ -290,7 +289,7 @@ def _check_frame(frame: Frame) -> None:
 
 
 def _frame_view(array: DeviceArray) -> FrameView:
-    """An array on the device as kernels take it."""
+    """View an array on the device as kernels take it."""
     if array.dtype != np.uint8 or len(array.shape) not in (2, 3) or 0 in array.shape:
         raise ValueError(f"a frame on the device is uint8, not {array.shape} {array.dtype}")
     height, width = array.shape[:2]

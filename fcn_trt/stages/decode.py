@@ -31,7 +31,7 @@ bands that Python costs little. Found by measuring 2^16 to 2^19."""
 
 
 FEW_CLASSES = 12
-"""Up to so many, finding out which can win costs more than it saves."""
+"""Up to this number, finding out which can win costs more than it saves."""
 
 
 def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelMap:
@@ -60,7 +60,7 @@ def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelM
 def decode_with_confidence(
     logits: Logits, size: Size, *, align_corners: bool = False, unknown_below: int = 0
 ) -> tuple[LabelMap, Confidence]:
-    """`decode`, and how sure the network is of each pixel.
+    """Decode as `decode` does, and compute how sure the network is of each pixel.
 
     Args:
         logits: As for `decode`.
@@ -139,7 +139,7 @@ def _decode_band(
 
 
 def _contenders(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
-    """The classes that can win a pixel between these logits; in most pictures, few.
+    """Find the classes that can win a pixel between these logits; in most pictures, few.
 
     In each cell of four logits, the winner is at least the mean of the classes that win the four
     corners, and so at least the smallest corner of that mean. A class whose largest corner is below
@@ -169,7 +169,7 @@ def _add_exponential(total: Any, best: Any, value: Any) -> None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """One pool for the process; numpy releases the interpreter's lock in all that it does here."""
+    """Make the process's one pool; numpy releases the interpreter's lock in all it does here."""
     return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="decode")
 
 

@@ -15,7 +15,7 @@ DEFAULT_OPACITY = 0.5
 
 
 def colour(label_map: LabelMap, palette: npt.NDArray[np.uint8]) -> Frame:
-    """The label map in its classes' colours.
+    """Paint a label map in its classes' colours.
 
     Args:
         label_map: (H, W) uint8; 255 ("no label") is black.

@@ -45,7 +45,7 @@ def preprocess_into(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> None:
-    """`preprocess` into memory that the caller owns.
+    """Preprocess into memory that the caller owns, as `preprocess` does.
 
     The frame is resized while it is still uint8, as cv2.resize and mmcv do, because rounding to
     whole grey levels there is what the published checkpoints were evaluated with.

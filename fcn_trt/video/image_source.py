@@ -32,7 +32,7 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def folder_images(folder: Path) -> list[Path]:
-    """The images of a folder, in natural order; hidden files and folders inside are left out.
+    """List the images of a folder in natural order, without hidden files and folders inside.
 
     Raises:
         SourceError: the folder cannot be read or holds no image.
@@ -45,7 +45,7 @@ def folder_images(folder: Path) -> list[Path]:
 
 
 def glob_images(pattern: str) -> list[Path]:
-    """The images that match a glob, in natural order.
+    """List the images that match a glob, in natural order.
 
     Raises:
         SourceError: no image matches.
@@ -74,7 +74,7 @@ def read_image(path: Path) -> Frame:
 
 
 class ImageSource(Closing):
-    """Images in order, each of its own size, decoded when their turn comes.
+    """A source of images in order, each of its own size and decoded when its turn comes.
 
     Args:
         paths: At least one image.
@@ -110,7 +110,7 @@ class ImageSource(Closing):
 
 
 def _is_whole(data: bytes) -> bool:
-    """Whether an image is not empty and, if it is a JPEG, not cut off.
+    """Tell whether an image is not empty and, if it is a JPEG, not cut off.
 
     OpenCV 4 decodes what there is of a JPEG and paints the rest grey.
     """
@@ -118,7 +118,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _has_end_of_image(jpeg: bytes) -> bool:
-    """Whether a JPEG's scans are followed by its end of image, whatever comes after that.
+    """Tell whether a JPEG's scans are followed by its end of image, whatever comes after that.
 
     Segments are skipped by their lengths, so that the end of a thumbnail inside one does not count;
     phones append a video or a second picture, whose markers do not count either.
@@ -144,6 +144,6 @@ def _sorted_images(paths: Iterable[Path], *, where: str) -> list[Path]:
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:
-    """Sort key: the numbers in a path by value, so that frame2 comes before frame10."""
+    """Return a sort key with a path's numbers by value, so that frame2 comes before frame10."""
     parts = enumerate(_DIGITS.split(str(path)))
     return [int(part) if place % 2 else part for place, part in parts], str(path)

@@ -43,7 +43,7 @@ def encode_palette_png(label_map: LabelMap, palette: npt.NDArray[np.uint8]) -> b
 
 
 def _rgb_table(palette: npt.NDArray[np.uint8]) -> bytes:
-    """256 entries, because readers reject a pixel that its palette lacks."""
+    """Fill up to 256 entries, because readers reject a pixel that its palette lacks."""
     PALETTE.check(palette)
     if len(palette) > NO_LABEL:
         raise ValueError(f"palette has {len(palette)} colours; a label map holds {NO_LABEL}")
