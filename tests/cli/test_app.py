@@ -286,7 +286,7 @@ def test_run_fills_several_sinks_at_once(cli, tiny_bundle, video, tmp_path):
     done = cli("run", tiny_bundle.path, "--source", video, *sinks)
     assert done.status == 0
     assert done.out.startswith("12 frames at ")
-    assert done.out.endswith(" ms (end of source)\n")
+    assert done.out.endswith(", without a queue (end of source)\n")
     assert done.err.startswith(":: OpenVINO ")
     numbers = range(12)
     assert files_in(tmp_path) == [
