@@ -54,7 +54,7 @@ FilePath: TypeAlias = str | PathLike[str]
 
 Progress: TypeAlias = bool | Callable[[str, int, int | None], None]
 """True shows a bar on stderr. A function is called with what is being done, how much of it is done,
-and how much there is, None where nobody knows."""
+and how much there is, None if unknown."""
 
 
 def export(
@@ -114,9 +114,9 @@ def export(
         output: Output of an .onnx file to keep; None finds it.
         min_size: (height, width) of the smallest input that the network shall take. Without any of
             these four limits it takes `size` and `batch` only.
-        max_size: Of the largest.
-        min_batch: The fewest images.
-        max_batch: The most.
+        max_size: (height, width) of the largest.
+        min_batch: The fewest images per inference.
+        max_batch: The most images per inference.
 
     Returns:
         The file, with its spec.
@@ -393,7 +393,8 @@ def stream(
                 stamps.append(captured_at)
                 yield frame
 
-        for result in loaded.stream(feed(), in_flight=1 if frames.info.is_live else None):
+        in_flight = 1 if frames.info.is_live else None
+        for result in loaded.stream(feed(), in_flight=in_flight, copy=False):
             painted = loaded.render(*result, opacity=opacity) if view else None
             yield replace(result, captured_at=stamps.popleft(), view=painted)
 
@@ -513,9 +514,9 @@ def compare(
 
     Args:
         first: A bundle, an ONNX file of this package, a checkpoint, or the name of a model.
-        second: The same.
-        images: Folder of images.
-        labels: Folder of their labels, a PNG of class indices for each; None compares without.
+        second: Another.
+        labels: Folder of the images' labels, a PNG of class indices for each; None compares
+            without.
         ignore: A label that is left out, besides 255; None takes what the first one says.
         limit: Images at most, spread evenly; None takes all.
         size: (height, width) of the input of checkpoints; None takes that of the other.
@@ -553,7 +554,7 @@ def compare(
 
 
 def _no_picture(*_: object) -> None:
-    """What is kept of the worst images besides their figures."""
+    """Keep nothing of the worst images besides their figures."""
 
 
 def _network(network: Network | FilePath) -> Network:
@@ -569,7 +570,7 @@ def _name(model: Bundle | Network | FilePath) -> str:
 
 
 class _Progress(AbstractContextManager["_Progress"]):
-    """Passes on how far something is, to a function, to a bar on stderr, or to nobody."""
+    """A channel for progress: to a function, to a bar on stderr, or to nobody."""
 
     def __init__(self, wanted: Progress) -> None:
         self._call = None if isinstance(wanted, bool) else wanted

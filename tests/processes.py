@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import warnings
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -43,3 +45,29 @@ def end_of(process: BaseProcess) -> int | None:
     """Its exit status; -N where signal N killed it, None where it still runs after two minutes."""
     process.join(120)
     return process.exitcode
+
+
+TIMEOUT_S = 30
+
+
+def forked(work: Callable[[], object]) -> str:
+    """What a function gives, or is refused with (its process as N), forked from this process."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: there are threads
+        child = os.fork()
+    if not child:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(TIMEOUT_S)
+        try:
+            found = str(work())
+        except RuntimeError as error:
+            found = str(error).replace(str(os.getpid()), "N")
+        os.write(writing, found.encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        found = pipe.read()
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"the child ended with {status}; {signal.SIGALRM} is that it hung"
+    return found

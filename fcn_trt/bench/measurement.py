@@ -151,7 +151,7 @@ def measure_bundle(path: Path, *, frame_size: Size | None, seconds: float) -> Me
         times, stages = _time_ways(segmenter, frames, seconds=seconds)
         after = this_moment()
         source = _frames_for(files.frames, seconds=seconds, batch=spec.batch)
-        fps, count = sustained_fps(segmenter.stream(source), batch=spec.batch)
+        fps, count = sustained_fps(segmenter.stream(source, copy=False), batch=spec.batch)
         left = _free_on_device(bundle)
         running = peak_resident_bytes() if is_own_peak else None
         return Measurement(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -34,6 +35,8 @@ from fcn_trt.spec import INPUT_NAME, Frame, Spec
 from fcn_trt.version import __version__
 
 __all__ = ["CalibrationImages", "calibrate", "measured_tensors", "tensor_names", "today"]
+
+logger = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 5.0
 """A state has a few megabytes; what is lost by a kill is this long."""
@@ -214,7 +217,12 @@ def _measure_all(
             for _ in range(count):
                 on_image()
     except KeyboardInterrupt:
-        saver.save(state, due_only=False)
+        if saver.save(state, due_only=False):
+            logger.warning(
+                "stopped after %d of %d images; the same calibration goes on after them",
+                state.done,
+                len(images),
+            )
         raise
     return state
 

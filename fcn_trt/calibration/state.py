@@ -80,11 +80,15 @@ class StateSaver:
     every_s: float
     saved_s: float = field(default_factory=time.perf_counter)
 
-    def save(self, state: CalibrationState, *, due_only: bool) -> None:
-        """Save a state, now or if it is time."""
+    def save(self, state: CalibrationState, *, due_only: bool) -> bool:
+        """Save a state, now or if it is time.
+
+        Returns:
+            Whether it was saved.
+        """
         now = time.perf_counter()
         if self.path is None or not state.done or (due_only and now - self.saved_s < self.every_s):
-            return
+            return False
         names = list(state.histograms)
         meta = {
             "format": FORMAT,
@@ -99,6 +103,7 @@ class StateSaver:
         data = json.dumps(meta).encode() + b"\n" + counts.tobytes()
         write_kept(self.path, data, durable=False)
         self.saved_s = now
+        return True
 
 
 def load_state(path: Path, key: str, model: str) -> CalibrationState | None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import openvino as ov
 from openvino import opset13
 
-from fcn_trt.engine.openvino.builder import openvino_core, openvino_errors, read_network
+from fcn_trt.engine.openvino.builder import compile_on_cpu, openvino_errors, read_network
 from fcn_trt.errors import EngineError
 from fcn_trt.network.file import Network
 from fcn_trt.spec import Frame, Spec
@@ -64,11 +64,8 @@ class TensorValues:
                     self._rest.append((len(outputs), sorted(tensor.get_names())))
                     outputs.append(_maximum(tensor))
             measuring = ov.Model(list(map(opset13.result, outputs)), model.get_parameters())
-            self._request = (
-                openvino_core()
-                .compile_model(measuring, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-                .create_infer_request()
-            )
+            compiled = compile_on_cpu(measuring, {"INFERENCE_PRECISION_HINT": "f32"})
+            self._request = compiled.create_infer_request()
         found = {name for show in shown for name in show.names}
         if missing := [name for name in wanted if name not in found]:
             raise EngineError(

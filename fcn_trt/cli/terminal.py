@@ -162,11 +162,16 @@ def percent(share: float) -> str:
 
 def loop_sentence(loop: LoopReport) -> str:
     """What a run did, in one sentence."""
-    dropped = f", {loop.dropped} dropped" if loop.dropped else ""
-    return (
-        f"{loop.frames} frames{dropped} at {loop.rate_fps:.1f} frames/s, latency "
-        f"p50 {loop.latency_p50_ms:.1f} ms, p99 {loop.latency_p99_ms:.1f} ms ({loop.stop})"
-    )
+    parts = [f"{loop.frames} frame{'' if loop.frames == 1 else 's'}"]
+    if loop.dropped:
+        parts.append(f"{loop.dropped} dropped")
+    if loop.rate_fps:
+        parts[-1] += f" at {loop.rate_fps:.1f} frames/s"
+    if loop.frames:
+        parts.append(f"latency p50 {loop.latency_p50_ms:.1f} ms")
+        parts.append(f"p99 {loop.latency_p99_ms:.1f} ms")
+        parts.append("with the wait in the queue" if loop.latency_has_queue else "without a queue")
+    return f"{', '.join(parts)} ({loop.stop})"
 
 
 def findings_table(findings: list[Finding]) -> Table:

@@ -18,6 +18,7 @@ from typing import Any
 from fcn_trt.cuda.driver import cuda_errors, load_driver
 from fcn_trt.errors import EngineError
 from fcn_trt.files import Closing
+from fcn_trt.forks import keep, use, was_forked
 
 __all__ = ["DeviceContext", "DeviceObject", "primary_context", "release_contexts"]
 
@@ -71,6 +72,7 @@ class DeviceContext:
     def __init__(self, ordinal: int = 0) -> None:
         """Retain it. There is one per GPU: `primary_context` is where to get it."""
         cuda = load_driver().cuda
+        use("CUDA")
         with cuda_errors(f"use GPU {ordinal}"):
             cuda.init()
             device = cuda.Device(ordinal)
@@ -132,7 +134,7 @@ class DeviceContext:
     def adopt(self, made: DeviceObject) -> None:
         """Remember what lives in this context, to close it first if nobody else does."""
         with self._lock:
-            self._objects[next(self._serial)] = made
+            self._objects[next(self._serial)] = keep("CUDA", made)
 
     def _enter(self) -> None:
         with self._lock:
@@ -248,6 +250,8 @@ def _detach(raw: Any) -> None:
 
 
 def _release_at_exit() -> None:
+    if was_forked("CUDA"):
+        return
     try:
         release_contexts()
     except RuntimeError as error:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from fcn_trt.errors import EngineError, MissingExtraError
+from fcn_trt.forks import require_unforked
 
 __all__ = ["Driver", "cuda_errors", "load_driver", "require_success"]
 
@@ -52,6 +53,8 @@ def load_driver() -> Driver:
 class cuda_errors:  # noqa: N801  # it is called like a function
     """Turn PyCUDA's errors into EngineError; they name the driver's call and explain.
 
+    After a fork nothing is done any more, and the error says that.
+
     A class, because a generator's frames would keep the traceback that is dropped here.
 
     Args:
@@ -65,7 +68,7 @@ class cuda_errors:  # noqa: N801  # it is called like a function
         self._cuda = load_driver().cuda
 
     def __enter__(self) -> None:
-        pass
+        require_unforked("CUDA", self._work)
 
     def __exit__(
         self,

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.arrays import LABEL_MAP
 from fcn_trt.evaluation.metrics import ratio
 from fcn_trt.spec import NO_LABEL, LabelMap
 
@@ -20,7 +21,7 @@ where a little noise in them shows first."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageAgreement:
-    """How alike two label maps of one image are, as shares of 1.
+    """The agreement of two label maps of one image, as shares of 1.
 
     Attributes:
         pixels: Of all pixels.
@@ -32,7 +33,7 @@ class ImageAgreement:
 
 
 class Agreement:
-    """Counts of (first, second) labels, summed over any number of images.
+    """The counts of (first, second) labels, summed over any number of images.
 
     "No label" is a label like any other here: where both give none, they agree.
 
@@ -95,24 +96,20 @@ class Agreement:
         return _Share(self.near.total, self.near.total + self.far.total).value
 
     def iou(self) -> npt.NDArray[np.float64]:
-        """Intersection over union of the two per class, NaN for a class that neither has."""
+        """Compute the IoU of the two per class, NaN for a class that neither has."""
         same = np.diag(self.counts)
         return ratio(same, self.counts.sum(0) + self.counts.sum(1) - same)[:-1]
 
     def kept(self) -> npt.NDArray[np.float64]:
-        """Share of the first's pixels of each class that are so in the second, too.
+        """Compute the share of the first's pixels of each class that have it in the second, too.
 
         NaN for a class that the first never has.
         """
         return ratio(np.diag(self.counts), self.counts.sum(1))[:-1]
 
     def _indices(self, labels: LabelMap, name: str) -> npt.NDArray[np.int32]:
-        """Rows or columns of the counts; "no label" is the last."""
-        if labels.ndim != 2 or labels.dtype != np.uint8 or not labels.size:
-            raise ValueError(
-                f"a label map is (height, width) uint8, but the {name} is {labels.shape} "
-                f"{labels.dtype}"
-            )
+        """Map labels to rows or columns of the counts; "no label" is the last."""
+        LABEL_MAP.check(labels)
         table = np.full(256, -1, dtype=np.int32)
         table[: self.num_classes] = range(self.num_classes)
         table[NO_LABEL] = self.num_classes
@@ -128,7 +125,7 @@ class Agreement:
 def boundary_pixels(
     labels: LabelMap, counted: npt.NDArray[np.bool_] | None = None
 ) -> npt.NDArray[np.bool_]:
-    """The pixels that have a 4-neighbour of another label.
+    """Find the pixels that have a 4-neighbour of another label.
 
     Args:
         labels: (H, W) uint8.
@@ -155,7 +152,7 @@ def boundary_pixels(
 
 
 def near_boundary(label_map: LabelMap, radius: int = BOUNDARY_RADIUS) -> npt.NDArray[np.bool_]:
-    """The pixels within `radius` of a boundary.
+    """Find the pixels within `radius` of a boundary.
 
     A boundary is made of the pixels that have a 4-neighbour of another label, so it is two pixels
     wide; the edge of the image is none. Distance is the larger of the rows and the columns in
@@ -176,7 +173,7 @@ def near_boundary(label_map: LabelMap, radius: int = BOUNDARY_RADIUS) -> npt.NDA
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """Some of some pixels."""
+    """A share of some pixels."""
 
     part: int = 0
     total: int = 0

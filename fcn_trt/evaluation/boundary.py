@@ -41,14 +41,14 @@ PART = 192
 """Pixels of the side of a part that is dilated at once: half a megabyte of words."""
 
 FEW_PARTS = 8
-"""Up to so many, starting threads costs more than they save."""
+"""Up to this number, starting threads costs more than they save."""
 
 Counts: TypeAlias = npt.NDArray[np.int64]
 Words: TypeAlias = npt.NDArray[np.unsignedinteger[Any]]
 
 
 class BoundaryScore:
-    """Boundary F-scores per class, averaged over any number of images.
+    """The boundary F-scores per class, averaged over any number of images.
 
     Args:
         num_classes: C, at most 255.
@@ -75,19 +75,19 @@ class BoundaryScore:
         self.images += known
 
     def per_class(self) -> npt.NDArray[np.float64]:
-        """(C,) means over the images, NaN for a class that none of them has."""
+        """Compute the means over the images, (C,), NaN for a class that none of them has."""
         return ratio(self.sums, self.images)
 
     def to_json(self) -> dict[str, Any]:
-        """What JSON has of it; `from_json` reads it back."""
+        """Return the scores as JSON values, which `from_json` reads back."""
         return {"sums": self.sums.tolist(), "images": self.images.tolist()}
 
     @classmethod
     def from_json(cls, num_classes: int, value: Any) -> BoundaryScore:
-        """What `to_json` gave.
+        """Read what `to_json` returned.
 
         Raises:
-            ValueError: these are no boundary scores of so many classes.
+            ValueError: these are no boundary scores of that number of classes.
         """
         stored = read_stored(_Stored, value, refusal="these are no boundary scores")
         if {len(stored.sums), len(stored.images)} != {num_classes}:
@@ -104,7 +104,7 @@ class BoundaryScore:
 
 
 def boundary_f(label_map: LabelMap, truth: LabelMap, num_classes: int) -> npt.NDArray[np.float64]:
-    """Boundary F-score of each class in one image.
+    """Compute the boundary F-score of each class in one image.
 
     Args:
         label_map: (H, W) uint8 predicted classes, 255 is "no label".
@@ -135,23 +135,23 @@ def boundary_f(label_map: LabelMap, truth: LabelMap, num_classes: int) -> npt.ND
 
 
 def _occurs(labels: LabelMap, num_classes: int) -> npt.NDArray[np.bool_]:
-    """Which classes there are."""
+    """Tell which classes occur."""
     counts = cv2.calcHist([labels], [0], None, [256], [0, 256])
     return np.asarray(counts.ravel()[:num_classes] > 0)
 
 
 def _edges(labels: LabelMap, counted: npt.NDArray[np.bool_]) -> LabelMap:
-    """The label of each boundary pixel, and "no label" elsewhere."""
+    """Keep the label of each boundary pixel, and put "no label" elsewhere."""
     return np.where(boundary_pixels(labels, counted), labels, np.uint8(NO_LABEL))
 
 
 def _count(labels: LabelMap) -> npt.NDArray[np.int64]:
-    """(256,) pixels of each label; those without a label, which are most, are not counted."""
+    """Count the pixels of each label, (256,); those without one, which are most, are left out."""
     return np.bincount(labels[labels != NO_LABEL], minlength=256).astype(np.int64)
 
 
 def _near(edges: tuple[LabelMap, LabelMap], classes: npt.NDArray[np.int64]) -> Counts:
-    """Boundary pixels of each side that lie within the tolerance of the other side's.
+    """Find boundary pixels of each side that lie within the tolerance of the other side's.
 
     A class is a bit of a word, so that up to 32 of them are dilated at once: what an image costs
     at most depends on its size alone. It is done in parts that fit a processor's cache.
@@ -182,14 +182,14 @@ def _near(edges: tuple[LabelMap, LabelMap], classes: npt.NDArray[np.int64]) -> C
 
 
 def _reach(size: Size) -> list[int]:
-    """How far the tolerance goes to the side, in the same row and in those below it."""
+    """Compute how far the tolerance goes to the side, in the same row and in those below it."""
     part, whole = _TOLERANCE_SQUARED
     squared = part * (size[0] ** 2 + size[1] ** 2) // whole
     return [math.isqrt(squared - row**2) for row in range(math.isqrt(squared) + 1)]
 
 
 def _bits(classes: npt.NDArray[np.int64]) -> Words:
-    """(256,) the bit of each class, 0 for all others, in words as small as they can be."""
+    """Make the bit of each class, (256,), 0 for all others, in words as small as possible."""
     kind = np.uint8 if len(classes) <= 8 else np.uint16 if len(classes) <= 16 else np.uint32
     table = np.zeros(256, dtype=kind)
     table[classes] = 1 << np.arange(len(classes))
@@ -197,7 +197,7 @@ def _bits(classes: npt.NDArray[np.int64]) -> Words:
 
 
 def _near_of_part(part: list[LabelMap], bits: Words, reach: list[int]) -> Counts:
-    """See `_near`; the part has a margin, of which nothing is counted."""
+    """Do the work of `_near` on a part; it has a margin, of which nothing is counted."""
     margin = len(reach) - 1
     inner = tuple(slice(margin, side - margin) for side in part[0].shape)
     words = [bits[edge] for edge in part]
@@ -210,7 +210,7 @@ def _near_of_part(part: list[LabelMap], bits: Words, reach: list[int]) -> Counts
 
 
 def _dilated(words: Words, reach: list[int]) -> Words:
-    """Each word joined with all within the tolerance of it; without the margin."""
+    """Join each word with all within the tolerance of it; the result lacks the margin."""
     margin = len(reach) - 1
     height, width = (side - 2 * margin for side in words.shape)
     wide = words[:, margin : margin + width].copy()

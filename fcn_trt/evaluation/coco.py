@@ -83,7 +83,7 @@ def open_coco(root: Path, *, split: str | None = None) -> CocoImages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CocoImages:
-    """Images whose label maps are painted as they are iterated.
+    """The images of COCO, whose label maps are painted as they are read.
 
     Attributes:
         folder: Of the image files.
@@ -136,7 +136,7 @@ class CocoImages:
         return Sample(name=path.stem, frame=frame, truth=truth)
 
     def key_parts(self, indices: Iterable[int]) -> Iterable[str]:
-        """The name, and the name and content of these images' files and of the annotations.
+        """Yield the name, and the name and content of these images' files and of the annotations.
 
         Raises:
             DatasetError: a file is gone.
@@ -187,7 +187,7 @@ def _paint(objects: Iterable[_Object], size: Size) -> LabelMap:
 
 
 def _mask(found: _Object, size: Size) -> npt.NDArray[np.bool_]:
-    """The pixels of one object: the union of its polygons, or its runs."""
+    """Mark the pixels of one object: the union of its polygons, or its runs."""
     form = found.segmentation
     if isinstance(form, _Runs):
         if form.size != size or sum(form.counts) != size[0] * size[1]:
@@ -213,7 +213,7 @@ def _outline(polygon: list[float]) -> float:
 
 
 def _rasteriser() -> Any:
-    """COCO's own code for polygons: what counts as inside is decided there.
+    """Import COCO's own code for polygons: what counts as inside is decided there.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -248,7 +248,7 @@ class _Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Runs:
-    """Lengths of runs of background and object by turns, down the columns."""
+    """The lengths of alternating runs of background and object, down the columns."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 

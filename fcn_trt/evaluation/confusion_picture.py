@@ -66,7 +66,7 @@ def draw_confusion(found: Evaluation, *, title: str) -> Figure:
 
 
 def _percentages(found: Evaluation) -> tuple[npt.NDArray[np.float64], list[str]]:
-    """Rows of 100 %, NaN where the truth has nothing, and the names of the columns."""
+    """Compute rows of 100 %, NaN where the truth has nothing, and the names of the columns."""
     counts = np.array(found.confusion, dtype=np.int64)
     columns = [*found.per_class, "no label"]
     totals = counts.sum(1, keepdims=True)

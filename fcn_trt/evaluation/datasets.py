@@ -22,7 +22,7 @@ from fcn_trt.evaluation.label_files import (
     read_frame,
     read_truth,
 )
-from fcn_trt.evaluation.layouts import LAYOUTS, folder_pairs, pair_with_labels
+from fcn_trt.evaluation.layouts import LAYOUTS, folder_pairs, folder_split, pair_with_labels
 from fcn_trt.evaluation.sample import IndexedImages, LabelledImages, Sample
 from fcn_trt.labels import LabelSet, label_set, read_label_file
 from fcn_trt.spec import NO_LABEL
@@ -47,7 +47,7 @@ CAMVID_UNLABELLED = 11
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """Pairs of image and label files, read as they are iterated.
+    """The pairs of image and label files of a data set, read as they are iterated.
 
     Attributes:
         name: The data set.
@@ -85,7 +85,7 @@ class Dataset:
         return Sample(name=pair[0].stem, frame=frame, truth=read_truth(pair, frame, numbers))
 
     def key_parts(self, indices: Iterable[int]) -> Iterable[str]:
-        """The name, the classes, and the name and content of these images' files.
+        """Yield the name, the classes, and the name and content of these images' files.
 
         Raises:
             DatasetError: a file is gone.
@@ -110,7 +110,7 @@ def open_dataset(
     Args:
         name: One of `DatasetName`.
         split: "val", "train" or what else it has; None takes "val", and of camvid and generic,
-            whose splits are folders of ROOT, ROOT itself.
+            whose splits are folders of ROOT, ROOT itself if it holds the images.
         ignore: Number in generic's label files that is left out besides 255; the others' is known.
 
     Raises:
@@ -131,6 +131,7 @@ def open_dataset(
             numbers=layout.numbers,
             split=split or layout.published_split,
         )
+    split = split or folder_split(root)
     pairs = folder_pairs(root, split)
     if name == "camvid":
         labels = label_set("camvid")

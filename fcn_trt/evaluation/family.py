@@ -44,7 +44,7 @@ _PAD = "pytorch-auto-drive configs/semantic_segmentation/common/datasets/{}.py a
 
 
 def _mmseg(config: str, box: Size, slide: Slide | None = None) -> Protocol:
-    """MMSegmentation's protocol on a data set: images within a box, and windows of them."""
+    """Make MMSegmentation's protocol on a data set: images within a box, and windows of them."""
     return Protocol(
         name="mmsegmentation", source=_MMSEG.format(config), resize="box", size=box, slide=slide
     )
@@ -94,7 +94,7 @@ _PUBLISHED = {
 
 
 def protocol_for(spec: Spec, dataset: str, *, wanted: ProtocolName | None = None) -> Protocol:
-    """How a network's accuracy on a data set is reported.
+    """Choose the protocol in which a network's accuracy on a data set is reported.
 
     Args:
         dataset: Name of the data set.
@@ -114,7 +114,7 @@ def protocol_for(spec: Spec, dataset: str, *, wanted: ProtocolName | None = None
 
 
 def run_protocol(spec: Spec) -> Protocol:
-    """What `fcn-trt run` does with a frame."""
+    """Make the protocol of what `fcn-trt run` does with a frame."""
     return Protocol(
         name="run",
         source="as `fcn-trt run`",
@@ -125,7 +125,7 @@ def run_protocol(spec: Spec) -> Protocol:
 
 
 def family_protocol(spec: Spec, dataset: str) -> Protocol | None:
-    """A family's own protocol.
+    """Return a family's own protocol.
 
     Args:
         dataset: Name of the data set.
@@ -146,7 +146,7 @@ def altered(
     scales: tuple[float, ...] | None = None,
     flip: bool = False,
 ) -> Protocol:
-    """A protocol with windows, scales or mirroring.
+    """Change a protocol's windows, scales or mirroring.
 
     Args:
         protocol: What is changed. Where `run` would resize an image to the engine's input, windows

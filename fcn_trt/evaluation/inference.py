@@ -40,7 +40,7 @@ WINDOWS_AT_ONCE = 4
 
 
 def infer(network: Network, frame: Frame, protocol: Protocol, spec: Spec) -> Planes:
-    """What decides each pixel of an image.
+    """Compute the planes that decide each pixel of an image.
 
     Args:
         frame: (H, W, 3) uint8 BGR.
@@ -79,7 +79,7 @@ def _check_size(frame: Size, inner: Size, protocol: Protocol) -> None:
 def whole(
     network: Network, image: Image, *, size: Size | None = None, align_corners: bool
 ) -> Planes:
-    """The logits of a whole image.
+    """Compute the logits of a whole image.
 
     Args:
         image: (3, H, W) float32 RGB, normalised.
@@ -101,7 +101,7 @@ def slide(
     align_corners: bool,
     at_once: int = WINDOWS_AT_ONCE,
 ) -> Planes:
-    """The mean logits of windows that overlap.
+    """Compute the mean logits of windows that overlap.
 
     The last window of a row or column is moved back into the image, so that all have one size. An
     image that is smaller than a window is computed as it is.
@@ -140,7 +140,7 @@ def _view(
     *,
     mirrored: bool,
 ) -> Planes:
-    """The logits of one scale, mirrored back, at the size of comparison."""
+    """Compute the logits of one scale, mirrored back, at the size of comparison."""
     corners = protocol.align_corners
     seen = image[..., ::-1] if mirrored else image
     if protocol.slide is not None:
@@ -157,7 +157,7 @@ def _view(
 
 
 def _starts(length: int, crop: int, stride: int) -> list[int]:
-    """Where windows begin along one direction."""
+    """Compute where windows begin along one direction."""
     count = max(length - crop + stride - 1, 0) // stride + 1
     return [max(min(index * stride, length - crop), 0) for index in range(count)]
 

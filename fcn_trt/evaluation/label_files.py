@@ -25,7 +25,7 @@ Pair: TypeAlias = tuple[Path, Path]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelNumbers:
-    """What the numbers in label files mean.
+    """The meaning of the numbers in label files.
 
     Attributes:
         classes: The class of each number that has one.
@@ -38,7 +38,7 @@ class LabelNumbers:
     expected: str
 
     def table(self) -> npt.NDArray[np.int16]:
-        """(256,) the class of each number, 255 for one that is left out, -1 for an unknown one."""
+        """Make the class of each number, (256,): 255 for one left out, -1 for an unknown one."""
         table = np.full(256, -1, dtype=np.int16)
         for number, index in self.classes.items():
             table[number] = index
@@ -49,7 +49,7 @@ class LabelNumbers:
 def class_numbers(
     name: str, count: int, *, ignore: int = NO_LABEL, way_out: str = ""
 ) -> LabelNumbers:
-    """Label files whose numbers are the classes themselves.
+    """Describe label files whose numbers are the classes themselves.
 
     Args:
         name: Of the data set, for messages.
@@ -68,7 +68,7 @@ def class_numbers(
 
 
 def read_frame(path: Path) -> Frame:
-    """An image, (H, W, 3) uint8 BGR, as its pixels are stored.
+    """Read an image, (H, W, 3) uint8 BGR, as its pixels are stored.
 
     It is not turned as its EXIF data say, since its labels are not either.
 
@@ -82,7 +82,7 @@ def read_frame(path: Path) -> Frame:
 
 
 def read_truth(pair: Pair, frame: Frame, numbers: LabelNumbers) -> LabelMap:
-    """The true classes of an image.
+    """Read the true classes of an image.
 
     Args:
         pair: The image's file and that of its labels, which is grey or indexed like VOC's, whose
@@ -105,7 +105,7 @@ def read_truth(pair: Pair, frame: Frame, numbers: LabelNumbers) -> LabelMap:
 
 
 def file_keys(paths: Iterable[Path]) -> Iterator[str]:
-    """The name and content of each file.
+    """Yield the name and content of each file.
 
     Raises:
         DatasetError: one of them is gone.
@@ -117,7 +117,7 @@ def file_keys(paths: Iterable[Path]) -> Iterator[str]:
 
 
 def _read_numbers(path: Path, labelled: str, size: Size) -> npt.NDArray[np.uint8]:
-    """The indices of a grey or indexed PNG of the size of what is labelled; others are refused."""
+    """Read the indices of a grey or indexed PNG; one of another size than the frame is refused."""
     try:
         # Not OpenCV, which turns indices into the palette's colours; nor Image.open, which has a
         # limit of its own.

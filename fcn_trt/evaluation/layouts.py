@@ -39,6 +39,7 @@ __all__ = [
     "LAYOUTS",
     "Layout",
     "folder_pairs",
+    "folder_split",
     "pair_with_labels",
     "read_text",
     "require_images",
@@ -55,7 +56,7 @@ _LABELS = "each image NAME needs NAME.png there"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How a data set with published splits, and a label set of its name, lies on disk.
+    """The layout on disk of a data set with published splits and a label set of its name.
 
     Attributes:
         numbers: What the numbers in its label files mean.
@@ -76,7 +77,7 @@ class Layout:
         return next(iter(self.splits))
 
     def pairs(self, name: str, root: Path, split: str | None) -> tuple[Pair, ...]:
-        """The images and their labels, sorted.
+        """List the images and their labels, sorted.
 
         Args:
             name: What to call the data set in messages.
@@ -90,7 +91,7 @@ class Layout:
 
 
 def require_split(name: str, split: str | None, splits: dict[str, str]) -> str:
-    """What the files call a split.
+    """Find what the files call a split.
 
     Args:
         split: What was asked for; None takes the first.
@@ -106,8 +107,17 @@ def require_split(name: str, split: str | None, splits: dict[str, str]) -> str:
     return splits[split]
 
 
+def folder_split(root: Path) -> str | None:
+    """Find the split to take if none was asked for: None, the root, or "val" if it has images.
+
+    As of the other layouts, it is what accuracies are published on.
+    """
+    has_val = not (root / "images").exists() and (root / "val" / "images").is_dir()
+    return "val" if has_val else None
+
+
 def folder_pairs(root: Path, split: str | None = None) -> tuple[Pair, ...]:
-    """The pairs of the layout that camvid and generic have.
+    """List the pairs of the layout that camvid and generic have.
 
     Args:
         split: A folder in the root; None is the root itself.
@@ -116,8 +126,6 @@ def folder_pairs(root: Path, split: str | None = None) -> tuple[Pair, ...]:
         DatasetError: the folder has another layout, or images lack labels.
     """
     expected = "expected ROOT/images/NAME.png or .jpg with ROOT/labels/NAME.png"
-    if split is None and not (root / "images").exists() and (root / "val" / "images").is_dir():
-        expected += ", as ROOT/val has them, which --split val takes"
     folder = root / split if split else root
     images = _images(folder / "images", expected)
     return pair_with_labels(images, folder / "labels", expected=expected)
@@ -153,7 +161,7 @@ def require_images(images: Sequence[Path], listed: Path, expected: str) -> None:
 
 
 def read_text(path: Path, expected: str) -> str:
-    """The content of a file in UTF-8.
+    """Read a file in UTF-8.
 
     Raises:
         DatasetError: it cannot be read, for which `expected` says what was expected.
@@ -176,7 +184,7 @@ def _with_labels(pairs: tuple[Pair, ...], expected: str) -> tuple[Pair, ...]:
 
 
 def _images(folder: Path, expected: str) -> list[Path]:
-    """The image files of a folder, sorted."""
+    """List the image files of a folder, sorted."""
     images = [path for path in _listed(folder, expected) if path.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
         raise DatasetError(f"{folder} holds no images; {expected}")
@@ -191,7 +199,7 @@ def _listed(folder: Path, expected: str) -> list[Path]:
 
 
 def _voc_pairs(list_folder: str, label_folder: str) -> Callable[..., tuple[Pair, ...]]:
-    """The layout of VOC: a text file names the images of a split, one on each line."""
+    """Make the finder for VOC's layout: a text file names a split's images, one on each line."""
 
     def find(root: Path, split: str, expected: str) -> tuple[Pair, ...]:
         path = root / "ImageSets" / list_folder / f"{split}.txt"
@@ -206,7 +214,7 @@ def _voc_pairs(list_folder: str, label_folder: str) -> Callable[..., tuple[Pair,
 
 
 def _cityscapes_pairs(root: Path, split: str, expected: str) -> tuple[Pair, ...]:
-    """The layout of Cityscapes: a folder for each city."""
+    """List the pairs of Cityscapes' layout: a folder for each city."""
     folder, suffix = root / "leftImg8bit" / split, "_leftImg8bit.png"
     cities = [path for path in _listed(folder, expected) if path.is_dir()]
     images = [path for city in cities for path in _listed(city, expected)]
@@ -227,7 +235,7 @@ def _ade20k_pairs(root: Path, split: str, expected: str) -> tuple[Pair, ...]:
 
 
 def _from_zero(name: str, count: int) -> LabelNumbers:
-    """Label files whose numbers are the classes themselves."""
+    """Describe label files whose numbers are the classes themselves."""
     return LabelNumbers(
         classes={index: index for index in range(count)},
         left_out=(),
@@ -236,7 +244,7 @@ def _from_zero(name: str, count: int) -> LabelNumbers:
 
 
 def _from_one(name: str, count: int) -> LabelNumbers:
-    """Label files with 0 for what is left out and 1 for the first class ("reduce zero label")."""
+    """Describe label files with 0 for what is left out and 1 for the first class."""
     return LabelNumbers(
         classes={index + 1: index for index in range(count)},
         left_out=(0,),

@@ -23,17 +23,17 @@ __all__ = ["Segments", "evaluate", "label_maps", "measure", "spread", "streamed"
 
 
 class Segments(typing.Protocol):
-    """What is measured; `Segmenter` is one."""
+    """A segmenter to measure; `Segmenter` is one."""
 
     @property
     def spec(self) -> Spec:
         """What the network is."""
 
     def network(self, images: npt.NDArray[np.float32]) -> Logits:
-        """Logits at the network's stride, of prepared images (N, 3, H, W)."""
+        """Compute logits at the network's stride, of prepared images (N, 3, H, W)."""
 
     def stream(self, frames: Iterable[Frame]) -> Iterator[Result]:
-        """Each frame with its label map, several in flight."""
+        """Yield each frame with its label map, several in flight."""
 
 
 def measure(
@@ -93,7 +93,7 @@ def evaluate(
 def label_maps(
     segmenter: Segments, samples: Iterator[Sample], protocol: Protocol
 ) -> Iterator[tuple[LabelMap, LabelMap]]:
-    """Each image's label map and its truth, of the size at which they are compared."""
+    """Yield each image's label map and truth, of the size at which they are compared."""
     if protocol.is_plain:
         yield from streamed(segmenter.stream, samples)
         return
@@ -103,7 +103,7 @@ def label_maps(
 
 
 def streamed(process: Process, samples: Iterator[Sample]) -> Iterator[tuple[LabelMap, LabelMap]]:
-    """Each image's label map and truth, with as many images in flight as the process keeps."""
+    """Yield each image's label map and truth, as many images in flight as the process keeps."""
     waiting: deque[LabelMap] = deque()
 
     def frames() -> Iterator[Frame]:
@@ -116,6 +116,6 @@ def streamed(process: Process, samples: Iterator[Sample]) -> Iterator[tuple[Labe
 
 
 def spread(total: int, limit: int | None) -> tuple[int, ...]:
-    """Indices of so many of so many images at most, spread evenly."""
+    """Choose the indices of at most a number of the images, spread evenly."""
     count = total if limit is None else min(limit, total)
     return tuple(index * total // count for index in range(count))

@@ -18,7 +18,7 @@ Stored = TypeVar("Stored")
 
 
 class ConfusionMatrix:
-    """Counts of (truth, prediction) pairs, summed over any number of images.
+    """The counts of (truth, prediction) pairs, summed over any number of images.
 
     Args:
         num_classes: C, at most 255.
@@ -56,42 +56,42 @@ class ConfusionMatrix:
         self.missed += np.bincount(true[~labelled], minlength=self.num_classes)
 
     def table(self) -> npt.NDArray[np.int64]:
-        """Pixels by truth and prediction, (C, C + 1); the last column is "no label"."""
+        """Return pixels by truth and prediction, (C, C + 1); the last column is "no label"."""
         return np.column_stack([self.counts, self.missed])
 
     def iou(self) -> npt.NDArray[np.float64]:
-        """Intersection over union per class, NaN for a class that neither side has."""
+        """Compute the intersection over union per class, NaN for a class that neither side has."""
         correct = np.diag(self.counts).astype(np.float64)
         union = self.counts.sum(0) + self.counts.sum(1) + self.missed - correct
         return ratio(correct, union)
 
     def miou(self) -> float:
-        """Mean IoU over the classes that occur, NaN if none does."""
+        """Compute the mean IoU over the classes that occur, NaN if none does."""
         return mean_of_known(self.iou())
 
     def accuracy(self) -> npt.NDArray[np.float64]:
-        """Share of each true class that is right (its recall), NaN where the truth has none."""
+        """Compute the recall of each true class, NaN where the truth has none."""
         return ratio(np.diag(self.counts), self.counts.sum(1) + self.missed)
 
     def mean_accuracy(self) -> float:
-        """Mean accuracy over the classes that the truth has, NaN if it has none."""
+        """Compute the mean accuracy over the classes that the truth has, NaN if it has none."""
         return mean_of_known(self.accuracy())
 
     def pixel_accuracy(self) -> float:
-        """Share of the counted pixels that have the true class, NaN if none was counted."""
+        """Compute the share of counted pixels that have the true class, NaN if none was counted."""
         total = int(self.counts.sum() + self.missed.sum())
         return float(np.trace(self.counts) / total) if total else float("nan")
 
     def to_json(self) -> dict[str, Any]:
-        """What JSON has of it; `from_json` reads it back."""
+        """Return the counts as JSON values, which `from_json` reads back."""
         return {"counts": self.counts.tolist(), "missed": self.missed.tolist()}
 
     @classmethod
     def from_json(cls, num_classes: int, value: Any) -> ConfusionMatrix:
-        """What `to_json` gave.
+        """Read what `to_json` returned.
 
         Raises:
-            ValueError: it is no confusion matrix of so many classes.
+            ValueError: it is no confusion matrix of that number of classes.
         """
         stored = read_stored(_Stored, value, refusal="this is no confusion matrix")
         widths = {len(row) for row in stored.counts}
@@ -108,19 +108,19 @@ class ConfusionMatrix:
 
 
 def ratio(part: npt.NDArray[Any], total: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Element by element, NaN where there is nothing."""
+    """Divide element by element, NaN where there is nothing."""
     with np.errstate(invalid="ignore"):
         return np.where(total > 0, part / total, np.nan)
 
 
 def mean_of_known(values: npt.NDArray[np.float64]) -> float:
-    """Mean of the values that are numbers, NaN if none is."""
+    """Compute the mean of the values that are numbers, NaN if none is."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 
 
 def read_stored(kind: type[Stored], value: Any, *, refusal: str, whole: str = "it") -> Stored:
-    """Sums that were written as JSON, checked strictly.
+    """Read sums that were written as JSON, checked strictly.
 
     Args:
         kind: Dataclass of their form.

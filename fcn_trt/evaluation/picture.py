@@ -24,7 +24,7 @@ DOTS_PER_INCH = 150
 
 
 def canvas(width_inches: float, height_inches: float) -> tuple[Figure, Axes]:
-    """An empty figure with axes that leave room for all that is written beside them.
+    """Make an empty figure with axes that leave room for all that is written beside them.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

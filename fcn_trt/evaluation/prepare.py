@@ -15,7 +15,7 @@ __all__ = ["prepare", "prepare_truth"]
 
 
 def prepare(frame: Frame, size: Size, protocol: Protocol, spec: Spec) -> npt.NDArray[np.float32]:
-    """One image as the network takes it.
+    """Prepare one image as the network takes it.
 
     Args:
         frame: (H, W, 3) uint8 BGR.
@@ -38,7 +38,7 @@ def prepare(frame: Frame, size: Size, protocol: Protocol, spec: Spec) -> npt.NDA
 
 
 def prepare_truth(truth: LabelMap, size: Size, protocol: Protocol) -> LabelMap:
-    """The truth at the size of comparison.
+    """Prepare the truth at the size of comparison.
 
     Args:
         truth: (H, W) uint8 classes, 255 is left out.
@@ -69,6 +69,6 @@ def _prepare_float(frame: Frame, size: Size, spec: Spec) -> npt.NDArray[np.float
 
 
 def _padded(frame: Frame, least: Size) -> Frame:
-    """With black rows below and columns at the right, up to that size where it is smaller."""
+    """Pad with black rows below and columns at the right, up to that size where it is smaller."""
     missing = [max(0, want - have) for have, want in zip(frame.shape, least, strict=False)]
     return np.pad(frame, [(0, missing[0]), (0, missing[1]), (0, 0)])

@@ -14,7 +14,7 @@ __all__ = ["Protocol", "Slide", "scaled"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slide:
-    """Windows that overlap, instead of the whole image at once.
+    """A set of windows that overlap, instead of the whole image at once.
 
     Attributes:
         crop: (height, width) of a window in pixels; a smaller image is one window.
@@ -36,7 +36,7 @@ class Slide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Protocol:
-    """How an image becomes logits of the size at which they are compared with the truth.
+    """A protocol: how an image becomes logits of the size at which they meet the truth.
 
     Attributes:
         name: Whose protocol it is, and what was changed in it.
@@ -52,7 +52,7 @@ class Protocol:
         scales: Sizes of the image, as factors of what `resize` says.
         flip: Whether each size is computed mirrored, too. With several views, the mean of their
             softmax decides.
-        logits: The way of the logits to the size of comparison: "direct", or "input", which goes
+        logits: How the logits get to the size of comparison: "direct", or "input", which goes
             over the size of the network's input.
         truth: The size of comparison: the "image" as it is in the data set, or the network's
             "input", to which the truth is resized.
@@ -100,7 +100,7 @@ class Protocol:
         return self.scales == (1.0,) and not self.flip
 
     def base_size(self, frame: Size, engine: Size) -> Size:
-        """What `resize` says, before scales and padding.
+        """Compute the size that `resize` says, before scales and padding.
 
         Args:
             frame: (height, width) of the image in pixels.
@@ -117,7 +117,7 @@ class Protocol:
         return (short, long) if frame[0] <= frame[1] else (long, short)
 
     def sentence(self) -> str:
-        """In words, what is done."""
+        """Say in words what is done."""
         sides = "" if self.size is None else "x".join(map(str, self.size))
         image = {
             "engine": "resized to the engine's input",
@@ -143,12 +143,12 @@ class Protocol:
         return f"protocol {self.name}: {', '.join(parts)} ({self.source})"
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain Python values, of which JSON is made."""
+        """Return all of it as plain Python values, of which JSON is made."""
         return asdict(self)
 
 
 def scaled(size: Size, factor: float) -> Size:
-    """A size times a factor, in whole pixels.
+    """Multiply a size by a factor, in whole pixels.
 
     Source: mmcv 2.1 transforms/processing.py, `Resize` with a scale_factor that keeps the ratio.
     """
@@ -156,7 +156,7 @@ def scaled(size: Size, factor: float) -> Size:
 
 
 def _fitted(size: Size, box: Size) -> Size:
-    """The largest size of the same ratio within a box, whichever way the box lies.
+    """Find the largest size of the same ratio within a box, whichever way the box lies.
 
     Source: mmcv 2.1 image/geometric.py, `rescale_size`.
     """
@@ -164,5 +164,5 @@ def _fitted(size: Size, box: Size) -> Size:
 
 
 def _times(size: Size, factor: float) -> Size:
-    """Rounded; of a long thin image a pixel stays."""
+    """Multiply and round; of a long thin image a pixel stays."""
     return max(1, int(size[0] * factor + 0.5)), max(1, int(size[1] * factor + 0.5))

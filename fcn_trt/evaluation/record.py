@@ -67,7 +67,7 @@ def about(
     indices: tuple[int, ...],
     ran_on: str,
 ) -> dict[str, Any]:
-    """What a result is of, in what JSON has.
+    """Describe what a result is of, as JSON values.
 
     Args:
         indices: Which of them are measured.
@@ -116,7 +116,7 @@ def about(
 
 
 def key_of(facts: dict[str, Any]) -> dict[str, str]:
-    """Hashes of all in the facts of `about` that a measurement follows from, by kind."""
+    """Hash all the facts of `about` that a measurement follows from, by kind."""
     engine = dict(facts["engine"])
     machine = engine.pop("ran_on")
     kinds = {
@@ -142,7 +142,7 @@ def check_record(path: Path) -> None:
 
 
 class Record:
-    """What was measured so far.
+    """A record of what was measured so far.
 
     `resumed` is how many images the file had, and `was_finished` whether these are all.
 
@@ -196,7 +196,7 @@ class Record:
             self._write()
 
     def content(self) -> dict[str, Any]:
-        """The result so far, in what JSON has; null is what could not be measured."""
+        """Return the result so far as JSON values; null is what could not be measured."""
         elapsed_s = self._before_s + (0 if self._ended else time.perf_counter() - self._started)
         return {
             "format": FORMAT,
@@ -238,14 +238,14 @@ class Record:
 
 
 def _difference(key: Any, wanted: dict[str, str]) -> str:
-    """What a result is of, in words, that is not wanted."""
+    """Say in words what differs in what a result is of."""
     have = key if isinstance(key, dict) else {}
     words = [word for kind, word in _ANOTHER.items() if have.get(kind) != wanted[kind]]
     return f"{', '.join(words[:-1])} and {words[-1]}" if words[1:] else "".join(words)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The file's content; None where there is none yet."""
+    """Read the file's content; None where there is none yet."""
     if not path.exists():
         return None
     try:
@@ -269,7 +269,7 @@ def _foreign(path: Path) -> OutputError:
 
 
 def _without_nan(value: Any) -> Any:
-    """What JSON has: null for what could not be measured."""
+    """Replace NaN by null, as JSON has none: it could not be measured."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, tuple):

@@ -21,7 +21,7 @@ __all__ = ["EvaluationOptions", "Task", "open_images", "prepare_evaluation"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationOptions:
-    """How to evaluate.
+    """The options of an evaluation.
 
     Attributes:
         protocol: Whose protocol; None takes the family's own where it has one, and else "run".
@@ -40,7 +40,7 @@ class EvaluationOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What `measure` needs.
+    """The arguments that `measure` needs.
 
     Attributes:
         protocol: What is done with each image.
@@ -54,7 +54,7 @@ class Task:
 
 
 class Described(Segments, typing.Protocol):
-    """What is measured, and what it is; `Segmenter` is one."""
+    """A segmenter to measure that says what it is; `Segmenter` is one."""
 
     @property
     def manifest(self) -> Manifest:
@@ -68,7 +68,7 @@ class Described(Segments, typing.Protocol):
 def open_images(
     dataset: str, root: Path | None, *, spec: Spec, split: str | None = None
 ) -> IndexedImages:
-    """The labelled images to evaluate on.
+    """Open the labelled images to evaluate on.
 
     Args:
         dataset: Name of a layout, or "scene" for streets that are drawn.

@@ -40,7 +40,7 @@ BAND_VALUES = 1 << 22
 
 
 class Planes(Protocol):
-    """One plane of floats per class, computed where rows are asked for."""
+    """A plane of floats per class, computed where rows are asked for."""
 
     @property
     def classes(self) -> int:
@@ -51,7 +51,7 @@ class Planes(Protocol):
         """(height, width) of each."""
 
     def rows(self, start: int, stop: int) -> Values:
-        """Some of the rows.
+        """Compute some of the rows.
 
         Args:
             start: First row.
@@ -64,40 +64,40 @@ class Planes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Planes that are there: (C, H, W) float32."""
+    """The planes of an array that is there: (C, H, W) float32."""
 
     values: Values
 
     @property
     def classes(self) -> int:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         return len(self.values)
 
     @property
     def size(self) -> Size:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         return self.values.shape[1], self.values.shape[2]
 
     def rows(self, start: int, stop: int) -> Values:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         return self.values[:, start:stop]
 
 
 @dataclass(frozen=True, slots=True)
 class _OfSource:
-    """Planes that are made of others, one of each."""
+    """The planes that are made of others, one of each."""
 
     source: Planes
 
     @property
     def classes(self) -> int:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         return self.source.classes
 
 
 @dataclass(frozen=True, slots=True)
 class Resized(_OfSource):
-    """Planes that are interpolated bilinearly from others.
+    """The planes that are interpolated bilinearly from others.
 
     Source: torch.nn.functional.interpolate(mode="bilinear").
     """
@@ -106,7 +106,7 @@ class Resized(_OfSource):
     align_corners: bool
 
     def rows(self, start: int, stop: int) -> Values:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         part = self._down(start, stop)
         return part if self.size[1] == self.source.size[1] else self._across(part)
 
@@ -131,7 +131,7 @@ class Resized(_OfSource):
 
 
 def resized(source: Planes, size: Size, *, align_corners: bool) -> Planes:
-    """`source` itself where it has that size already."""
+    """Resize; returns `source` itself where it has that size already."""
     return source if source.size == size else Resized(source, size, align_corners)
 
 
@@ -142,27 +142,27 @@ class Cropped(_OfSource):
     size: Size
 
     def rows(self, start: int, stop: int) -> Values:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         return self.source.rows(start, stop)[..., : self.size[1]]
 
 
 @dataclass(frozen=True, slots=True)
 class Flipped(_OfSource):
-    """Other planes, left and right exchanged."""
+    """The planes of another, left and right exchanged."""
 
     @property
     def size(self) -> Size:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         return self.source.size
 
     def rows(self, start: int, stop: int) -> Values:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         return self.source.rows(start, stop)[..., ::-1]
 
 
 @dataclass(frozen=True, slots=True)
 class MeanOfWindows:
-    """Each pixel's mean over the windows that it lies in; every pixel lies in one.
+    """The mean of each pixel over the windows that it lies in; every pixel lies in one.
 
     Attributes:
         windows: Planes by (top, left).
@@ -174,11 +174,11 @@ class MeanOfWindows:
 
     @property
     def classes(self) -> int:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         return self.windows[0][1].classes
 
     def rows(self, start: int, stop: int) -> Values:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         total = np.zeros((self.classes, stop - start, self.size[1]), dtype=np.float32)
         count = np.zeros((stop - start, self.size[1]), dtype=np.float32)
         for (top, left), planes in self.windows:
@@ -200,16 +200,16 @@ class MeanOfSoftmax:
 
     @property
     def classes(self) -> int:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         return self.views[0].classes
 
     @property
     def size(self) -> Size:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         return self.views[0].size
 
     def rows(self, start: int, stop: int) -> Values:
-        """See `Planes`."""
+        """Compute some of the rows; see `Planes`."""
         total = np.zeros((self.classes, stop - start, self.size[1]), dtype=np.float32)
         for view in self.views:
             logits = view.rows(start, stop)
@@ -222,7 +222,7 @@ class MeanOfSoftmax:
 
 
 def best_class(planes: Planes) -> LabelMap:
-    """The class with the largest value in each pixel.
+    """Find the class with the largest value in each pixel.
 
     Returns:
         (H, W) uint8; ties take the lower index.
@@ -243,7 +243,7 @@ def best_class(planes: Planes) -> LabelMap:
 
 
 def _argmax(values: Values, label_map: LabelMap) -> None:
-    """What np.argmax gives over the first axis, where it is slow."""
+    """Compute what np.argmax gives over the first axis, where it is slow."""
     best, better = values[0].copy(), np.empty(label_map.shape, np.bool_)
     label_map[...] = 0
     for index in range(1, len(values)):
@@ -253,7 +253,7 @@ def _argmax(values: Values, label_map: LabelMap) -> None:
 
 
 def _blend(values: Values, along: Taps, axis: int) -> Values:
-    """Along one axis, each sample and the step to the next, weighted."""
+    """Blend along one axis: each sample and the step to the next, weighted."""
     last = values.shape[axis] - 1
     made = values.take(along.first, axis)
     step = values.take(np.minimum(along.first + 1, last), axis)

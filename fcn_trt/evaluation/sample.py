@@ -15,7 +15,7 @@ __all__ = ["IndexedImages", "LabelledImages", "Sample", "check_classes"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One labelled image: (H, W, 3) uint8 BGR and (H, W) uint8 classes, 255 is left out."""
+    """A labelled image: (H, W, 3) uint8 BGR and (H, W) uint8 classes, 255 is left out."""
 
     name: str
     frame: Frame
@@ -23,7 +23,7 @@ class Sample:
 
 
 class LabelledImages(Protocol):
-    """Anything that can be evaluated on: files, or scenes that are drawn as they are needed."""
+    """A series of labelled images: files, or scenes that are drawn as they are needed."""
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class LabelledImages(Protocol):
 
 
 class IndexedImages(LabelledImages, Protocol):
-    """Labelled images of which any can be had, so that an evaluation can go on in the middle."""
+    """A series of which any image can be had, so that an evaluation can go on in the middle."""
 
     @property
     def split(self) -> str | None:
@@ -48,7 +48,7 @@ class IndexedImages(LabelledImages, Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
     def key_parts(self, indices: Iterable[int]) -> Iterable[str]:
-        """What tells these images from others: what their files hold, or what they are drawn of.
+        """Yield what tells these images from others: what files hold, or what they are drawn of.
 
         Args:
             indices: Of the images that are meant.

@@ -15,7 +15,7 @@ __all__ = ["HeldOutScenes"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldOutScenes:
-    """One frame, drawn when it is read, of each of some streets.
+    """A frame, drawn when it is read, of each of some streets.
 
     Attributes:
         count: Streets, with the seeds from `HELD_OUT_SEED` up.
@@ -53,5 +53,5 @@ class HeldOutScenes:
         return Sample(name=f"{seed}-{frame_index}", frame=frame, truth=truth)
 
     def key_parts(self, indices: Iterable[int]) -> Iterable[str]:
-        """What tells these streets from others, drawn by the same code."""
+        """Yield what tells these streets from others, drawn by the same code."""
         return (self.name, repr(self), *map(str, indices))

@@ -17,7 +17,7 @@ __all__ = ["Evaluation", "Scores"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Agreement with the truth, as shares of 1. NaN is what could not be measured.
+    """The agreement with the truth, as shares of 1. NaN is what could not be measured.
 
     Attributes:
         images: How many were evaluated.
@@ -44,7 +44,7 @@ class Evaluation:
 
 
 class Scores:
-    """Sums over any number of images, from which an `Evaluation` follows at any time.
+    """The sums over any number of images, from which an `Evaluation` follows at any time.
 
     They are exact integers, and one sum of F-scores per class: read back from JSON, they go on to
     the same evaluation as if they had never been written.
@@ -74,7 +74,7 @@ class Scores:
         self.images += 1
 
     def evaluation(self) -> Evaluation:
-        """What follows from the images so far."""
+        """Compute what follows from the images so far."""
         boundary = self.boundary.per_class()
         return Evaluation(
             images=self.images,
@@ -89,7 +89,7 @@ class Scores:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What JSON has of them; `from_json` reads it back."""
+        """Return the sums as JSON values, which `from_json` reads back."""
         return {
             "images": self.images,
             "confusion": self.confusion.to_json(),
@@ -98,14 +98,14 @@ class Scores:
 
     @classmethod
     def from_json(cls, classes: tuple[str, ...], value: Any) -> Scores:
-        """What `to_json` gave.
+        """Read what `to_json` returned.
 
         Args:
             classes: Their names, in index order, as they were.
             value: As `json.loads` returns it.
 
         Raises:
-            ValueError: these are no scores of so many classes.
+            ValueError: these are no scores of that number of classes.
         """
         stored = read_stored(_Stored, value, refusal="these are no scores", whole="they")
         scores = cls(classes)

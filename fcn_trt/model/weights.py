@@ -331,7 +331,8 @@ def _fetch(entry: PublishedWeights, temporary: Path, path: Path) -> None:
     except DownloadError as error:
         raise WeightsError(
             f"{entry.name} cannot be downloaded ({error}); fetch {entry.url} elsewhere and put it "
-            f"at {path}, to be used with --trust once, or give --weights PATH"
+            f"at {path}, to be used with --trust once, or give a checkpoint's PATH instead of a "
+            "name"
         ) from error
 
 
@@ -341,7 +342,7 @@ def _named_sha256(entry: PublishedWeights, path: Path, what: str, remedy: str) -
     if not digest.startswith(entry.sha256_prefix):
         raise WeightsError(
             f"{what} has SHA-256 {digest[:8]}..., but {entry.name} is published with "
-            f"{entry.sha256_prefix}...; {remedy}, or give --weights PATH"
+            f"{entry.sha256_prefix}...; {remedy}, or give a checkpoint's PATH instead of a name"
         )
     return digest
 

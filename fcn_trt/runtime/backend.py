@@ -8,16 +8,21 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.forks import ForkedLibrary
 from fcn_trt.spec import Frame, LabelMap, Logits
 
 __all__ = ["ArrayBackend", "Backend", "Engine", "Executor", "ImageShape"]
 
 
 class Backend(Protocol):
-    """Runs one engine, with a fixed number of slots that each hold one batch in flight.
+    """A runner of one engine, with a fixed number of slots that each hold one batch in flight.
 
     A backend is used by one thread at a time; `Segmenter` sees to that.
     """
+
+    @property
+    def library(self) -> ForkedLibrary:
+        """What it cannot do without, and a forked process has no more."""
 
     @property
     def slots(self) -> int:
@@ -50,7 +55,7 @@ class Backend(Protocol):
         """
 
     def network(self, images: npt.NDArray[np.float32]) -> Logits:
-        """The network alone; nothing is in flight.
+        """Run the network alone; nothing is in flight.
 
         Args:
             images: (N, 3, H, W) float32 RGB, normalised; N at least 1.
@@ -63,7 +68,7 @@ class Backend(Protocol):
         """
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """A full batch of a frame through every stage; nothing is in flight.
+        """Take a full batch of one frame through every stage; nothing is in flight.
 
         Returns:
             Seconds of each stage by name, in their order; the overlay, of which no label map needs
@@ -88,7 +93,7 @@ class Backend(Protocol):
 
 @runtime_checkable
 class ArrayBackend(Protocol):
-    """What a backend on a GPU can do besides."""
+    """A backend on a GPU, which also takes frames that are there already."""
 
     def segment_array(self, frame: object, out: object) -> None:
         """Segment a frame on the device into a label map on the device; nothing is in flight.
@@ -104,7 +109,7 @@ ImageShape: TypeAlias = tuple[int, int, int, int]
 
 
 class Executor(Protocol):
-    """Computes one batch at a time; each slot has its own."""
+    """A computation of one batch at a time; each slot has its own."""
 
     def enqueue(self, inputs: Mapping[str, int], outputs: Mapping[str, int], stream: int) -> None:
         """Start the network; does not wait, allocate or synchronise once it has run.
@@ -125,10 +130,10 @@ class Executor(Protocol):
 
 
 class Engine(Protocol):
-    """Makes executors, which all have the same weights."""
+    """A maker of executors, which all have the same weights."""
 
     def executor(self, images: ImageShape) -> Executor:
-        """One more executor.
+        """Make one more executor.
 
         Args:
             images: What it computes; its logits are (N, C, ceil(H / stride), ceil(W / stride)).

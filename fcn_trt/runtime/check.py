@@ -41,10 +41,10 @@ _REMEDIES: Mapping[CheckedStep, str] = {
 
 
 class Labeller(Protocol):
-    """Anything that labels a frame."""
+    """A function that labels a frame."""
 
     def __call__(self, frame: Frame, /) -> LabelMap:
-        """The label map, of the frame's size."""
+        """Return the label map, of the frame's size."""
 
 
 def check(
@@ -61,7 +61,7 @@ def check(
 
     Args:
         reference: What the source labels.
-        label: The result.
+        label: Labels a frame with the result.
         name: What to call it in messages.
         precision: What it computes in, which says how much is needed.
         accept: Share of the pixels that is enough; None is that of `FLOORS`.
@@ -91,5 +91,5 @@ def check(
 
 
 def floor_of(reference: Reference, precision: Precision) -> float:
-    """Share of the pixels that has to be labelled as by the source."""
+    """Return the share of pixels that has to be labelled as by the source."""
     return DRAWN_FLOOR if reference.is_drawn and precision in QUANTISED else FLOORS[precision]

@@ -35,7 +35,7 @@ class CheckedNetwork:
             self._request: Any = compile_check(data, spec).create_infer_request()
 
     def label(self, frame: Frame) -> LabelMap:
-        """The label map of a frame, (H, W, 3) uint8 BGR, as the runtime makes it."""
+        """Label a frame, (H, W, 3) uint8 BGR, as the runtime does."""
         return self._decode(self._logits(frame), frame)
 
     def _logits(self, frame: Frame, numbers: Any = None, *, is_swapped: bool = False) -> Logits:
@@ -55,7 +55,7 @@ class CheckedNetwork:
         return self.label_size or (frame.shape[0], frame.shape[1])
 
     def variants(self) -> Iterator[tuple[str, Callable[[Frame], LabelMap]]]:
-        """What a source may do otherwise, and how a frame is labelled then."""
+        """Yield what a source may do differently, and a function that labels a frame that way."""
         plain, unit = ((0.0,) * 3, (1.0,) * 3), ((0.0,) * 3, (255.0,) * 3)
         spec = self.spec
         twice = (
@@ -104,7 +104,7 @@ def _softmax(logits: Logits) -> Logits:
 
 
 def likeliest_difference(network: CheckedNetwork, reference: Reference, agreement: float) -> str:
-    """What a source does otherwise, where one such difference explains most of the pixels."""
+    """Name what the source does differently, if one such difference explains most of the pixels."""
     shares = {what: reference.agreement(label) for what, label in network.variants()}
     best = max(shares, key=lambda what: shares[what])
     if 1 - shares[best] > (1 - agreement) / 2:

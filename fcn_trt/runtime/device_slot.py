@@ -1,10 +1,10 @@
-"""One batch on its way through the GPU: its stream, its memory, and the graph of the whole way.
+"""One batch in flight on the GPU: its stream, its memory, and the graph of all its stages.
 
     frame -> pinned -> device -> tensor -> network -> logits -> label map -> pinned -> label map
              (copy)    preprocess          executor   decode    (copy)
 
 On an integrated GPU the pinned memory is the device's own, and both copies vanish. Memory is made
-when frames of a new size come, and never per frame. After the first frames of a size the way is
+when frames of a new size come, and never per frame. After the first frames of a size the stages are
 captured as a CUDA graph and started with one call.
 """
 
@@ -44,13 +44,13 @@ _Part = TypeVar("_Part", bound=Closing)
 
 
 class DeviceSlot:
-    """Runs one batch at a time on a stream of its own; used by one thread at a time.
+    """A runner of one batch at a time on its own stream; used by one thread at a time.
 
     Args:
         executor: Computes the network; the slot closes it.
         palette_address: (256, 4) uint8 BGRx colours on the device.
-        on_refused: Called with the reason if the way cannot be captured as a graph; it is enqueued
-            piece by piece then.
+        on_refused: Called with the reason if the stages cannot be captured as a graph; they are
+            then enqueued one by one.
 
     Raises:
         EngineError: the device has no memory for it; then the executor is closed, too.
@@ -92,7 +92,7 @@ class DeviceSlot:
         return part
 
     def submit(self, frames: Sequence[Frame], *, opacity: float | None = None) -> None:
-        """Copy frames and start their way; does not wait.
+        """Copy frames and start the work on them; does not wait.
 
         Args:
             frames: 1 to batch frames, each (H, W, 3) uint8 BGR of any size.
@@ -121,7 +121,7 @@ class DeviceSlot:
         """Wait, then copy the label map of each frame.
 
         Raises:
-            EngineError: something on the way failed.
+            EngineError: a stage failed.
         """
         self._done.synchronize()
         return [
@@ -132,7 +132,7 @@ class DeviceSlot:
         """Wait, then copy each frame with its colours.
 
         Raises:
-            EngineError: something on the way failed.
+            EngineError: a stage failed.
             RuntimeError: none were asked for.
         """
         self._done.synchronize()
@@ -152,7 +152,7 @@ class DeviceSlot:
             (frames, C, h, w) float32.
 
         Raises:
-            EngineError: something on the way failed.
+            EngineError: a stage failed.
         """
         size_bytes = len(self._used.images) * self._image_logits_bytes
         if self._logits_host is None:
@@ -166,15 +166,14 @@ class DeviceSlot:
     def segment_on_device(
         self, frame: FrameView, label_address: int, *, after: Sequence[int] = ()
     ) -> None:
-        """The whole way of one frame that is on the device already; waits.
+        """Segment one frame that is on the device already; waits.
 
         Args:
-            frame: On this device.
-            label_address: Room for (H, W) uint8.
+                label_address: Room for (H, W) uint8.
             after: Streams of other libraries whose work comes first.
 
         Raises:
-            EngineError: something on the way failed.
+            EngineError: a stage failed.
         """
         for handle in after:
             self.stream.wait_for_handle(handle)
@@ -186,13 +185,13 @@ class DeviceSlot:
             self.stream.synchronize()
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """Seconds of each stage of a full batch of a frame, by events; waits.
+        """Time each stage of a full batch of one frame, in seconds, by events; waits.
 
         "copy in" holds the copy to pinned memory, which the processor makes; "copy out" is that of
         the label maps.
 
         Raises:
-            EngineError: something on the way failed.
+            EngineError: a stage failed.
         """
         sizes = ((frame.shape[0], frame.shape[1]),) * self._spec.batch
         buffers = self._used = self._pool.find(sizes, painted=True, stream=self.stream)
@@ -242,7 +241,7 @@ class DeviceSlot:
         self._fixed.close()
 
     def _enqueue(self) -> None:
-        """The whole way of a batch, in order."""
+        """Enqueue all stages of a batch, in order."""
         self._upload()
         self._preprocess_all()
         self._infer()
@@ -312,7 +311,7 @@ class DeviceSlot:
         )
 
     def _capture(self) -> None:
-        """Capture the way, unless that is refused."""
+        """Capture the stages as a graph, unless that is refused."""
         try:
             with collector_paused():  # what it frees meanwhile would spoil the capture
                 self._used.graph = capture(self.stream, self._enqueue)

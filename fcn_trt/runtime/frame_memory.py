@@ -22,7 +22,7 @@ KEPT_SIZES = 4
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Memory of the host and, if the device does not share it, of the device.
+    """A buffer on the host and, if the device does not share its memory, one on the device.
 
     Attributes:
         host: Page-locked.
@@ -46,19 +46,19 @@ class Pair:
         return cls(host, device, device.address)
 
     def upload(self, stream: Stream) -> None:
-        """From the host to the device."""
+        """Copy from the host to the device."""
         if self.device is not None:
             copy_to_device(self.address, self.host, self.device.size_bytes, stream)
 
     def download(self, stream: Stream) -> None:
-        """From the device to the host."""
+        """Copy from the device to the host."""
         if self.device is not None:
             copy_to_host(self.host, self.address, self.device.size_bytes, stream)
 
 
 @dataclass(frozen=True, slots=True)
 class FrameMemory:
-    """Where one frame of a batch and what becomes of it lie.
+    """The buffers of one frame of a batch and of its results.
 
     Attributes:
         size: (height, width) of the frame.
@@ -93,13 +93,13 @@ class FrameMemory:
 
 @dataclass(slots=True)
 class FrameBuffers:
-    """What frames of certain sizes go through.
+    """The buffers and the graph of a batch of frames of certain sizes.
 
     Attributes:
         images: Memory of each frame.
-        memory: Frees it.
+        memory: Frees the buffers.
         opacity: Of the colours, in the last runs; None painted none.
-        runs: With that opacity.
+        runs: How many had that opacity.
         graph: Of such a run; None before there is one.
     """
 
@@ -128,7 +128,7 @@ class FrameBuffers:
 
 
 class BufferPool(Closing):
-    """The frame buffers of one slot; those longest not used make room.
+    """The frame buffers of one slot; the least recently used are freed first.
 
     Attributes:
         none: Those of no frames.
@@ -140,7 +140,7 @@ class BufferPool(Closing):
         self._kept: OrderedDict[tuple[tuple[Size, ...], bool], FrameBuffers] = OrderedDict()
 
     def find(self, sizes: tuple[Size, ...], *, painted: bool, stream: Stream) -> FrameBuffers:
-        """The buffers for frames of these sizes.
+        """Return the buffers for frames of these sizes; allocate them if there are none.
 
         Args:
             sizes: (height, width) of each frame.

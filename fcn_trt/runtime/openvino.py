@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
+from fcn_trt.arrays import FRAME
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.openvino.builder import (
     compile_free_shape,
@@ -27,12 +28,13 @@ from fcn_trt.engine.openvino.builder import (
     openvino_version,
 )
 from fcn_trt.errors import EngineError
+from fcn_trt.forks import ForkedLibrary, keep, was_forked
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.check import Labeller
 from fcn_trt.spec import Frame, LabelMap, Logits, Size
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.overlay import overlay
-from fcn_trt.stages.preprocess import check_frame, preprocess_into
+from fcn_trt.stages.preprocess import preprocess_into
 
 __all__ = ["OpenVinoBackend", "labelling"]
 
@@ -42,14 +44,14 @@ _log = logging.getLogger(__name__)
 
 
 class _Slot:
-    """One inference request with its input memory and the sizes of the frames in it."""
+    """An inference request with its input memory and the sizes of the frames in it."""
 
     def __init__(self, compiled: Any, shape: tuple[int, ...]) -> None:
         image = np.zeros(shape, dtype=np.float32)
         with openvino_errors("make an inference request"):
-            self.request = compiled.create_infer_request()
+            self.request = keep("OpenVINO", compiled.create_infer_request())
             self.request.set_input_tensor(ov.Tensor(image, shared_memory=True))
-        self.image = image  # after the request, which is let go first and still reads it
+        self.image = image  # after the request, which is released first and still reads it
         self.sizes: list[Size] = []
 
     def start(self) -> None:
@@ -58,7 +60,7 @@ class _Slot:
             self.request.start_async()
 
     def run(self, images: npt.NDArray[np.float32]) -> Logits:
-        """The logits of prepared images, at most a batch of them."""
+        """Run prepared images, at most a batch of them, and return their logits."""
         self.image[: len(images)] = images
         self.sizes = [(images.shape[2], images.shape[3])] * len(images)
         self.start()
@@ -71,7 +73,7 @@ class _Slot:
             self.request.wait()
 
     def drain(self) -> None:
-        """Wait for a network whose logits nobody wants; an error in it hides no other."""
+        """Wait for a network whose logits are discarded; an error in it hides no other."""
         try:
             self.wait()
         except EngineError as error:
@@ -85,7 +87,9 @@ class _Slot:
 
 
 class OpenVinoBackend:
-    """Runs a bundle on the CPU; see `Backend`."""
+    """The backend of a bundle on the CPU; see `Backend`."""
+
+    library: ForkedLibrary = "OpenVINO"
 
     def __init__(self, bundle: Bundle) -> None:
         self._spec = bundle.manifest.spec
@@ -108,7 +112,7 @@ class OpenVinoBackend:
     def submit(self, slot: int, frames: Sequence[Frame]) -> None:
         """Preprocess into the slot and start the network."""
         for frame in frames:
-            check_frame(frame)
+            FRAME.check(frame)
         entry = self._slot(slot)
         for image, frame in zip(entry.image, frames, strict=False):
             preprocess_into(image, frame, mean=self._spec.mean, std=self._spec.std)
@@ -129,7 +133,7 @@ class OpenVinoBackend:
         return logits
 
     def network(self, images: npt.NDArray[np.float32]) -> Logits:
-        """The network alone; a second one, which takes any shape, is compiled when one comes."""
+        """Run the network alone; one that takes any shape is compiled when first needed."""
         if images.shape[2:] == self._spec.input_size:
             batch, slot = self._spec.batch, self._slot(0)
             return np.concatenate(
@@ -144,8 +148,8 @@ class OpenVinoBackend:
         return logits
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """A full batch of a frame through every stage, on this thread."""
-        check_frame(frame)
+        """Take a full batch of one frame through every stage, on this thread."""
+        FRAME.check(frame)
         entry, spec = self._slot(0), self._spec
         marks = [time.perf_counter()]
         for image in entry.image:
@@ -173,14 +177,16 @@ class OpenVinoBackend:
         return overlay(frame, label_map, self._palette, opacity=opacity)
 
     def _slot(self, index: int) -> _Slot:
-        """A slot, unless another thread has closed the backend meanwhile."""
+        """Return a slot, unless another thread has closed the backend meanwhile."""
         try:
             return self._slots[index]
         except IndexError as error:
             raise RuntimeError("this engine was closed meanwhile; load the bundle again") from error
 
     def close(self) -> None:
-        """Wait for what is in flight, then let go of the requests."""
+        """Wait for what is in flight, then release the requests; after a fork, do neither."""
+        if was_forked(self.library):
+            return
         slots, self._slots, self._free = self._slots, [], None
         for slot in slots:
             slot.drain()
@@ -188,7 +194,7 @@ class OpenVinoBackend:
 
 @contextmanager
 def labelling(bundle: Bundle) -> Iterator[Labeller]:
-    """What labels frames with a bundle, one after the other."""
+    """Yield a function that labels frames with a bundle, one after the other."""
     backend = OpenVinoBackend(bundle)
 
     def label(frame: Frame) -> LabelMap:

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class PreparedImages(Closing):
-    """Runs the network alone on batches of one shape; used by one thread at a time.
+    """A runner of the network alone on batches of one shape; used by one thread at a time.
 
     Args:
         executor: Computes images of the shape; it is closed here.
@@ -54,7 +54,7 @@ class PreparedImages(Closing):
         return self._shape[2:]
 
     def run(self, images: npt.NDArray[np.float32]) -> Logits:
-        """The logits of images; waits.
+        """Run images through the network and return their logits; waits.
 
         Args:
             images: (n, 3, H, W) float32, with n at most the batch; what is missing is zeros.

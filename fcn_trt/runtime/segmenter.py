@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.arrays import FRAME, IMAGES
 from fcn_trt.engine.bundle import Bundle, add_check, load_bundle
 from fcn_trt.engine.manifest import Manifest
 from fcn_trt.engine.preflight import obstacle, require_runs_here
 from fcn_trt.errors import BundleError, EngineError, OutputError
 from fcn_trt.files import Closing
+from fcn_trt.forks import require_unforked, was_forked
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.backend import ArrayBackend, Backend
 from fcn_trt.runtime.check import Labeller, check
@@ -30,11 +32,12 @@ _log = logging.getLogger(__name__)
 
 
 class Segmenter(Closing):
-    """Segments frames with the engine of a bundle.
+    """The engine of a bundle, which segments frames.
 
     Frames may have any size; each label map has the size of its own frame. A segmenter works for
-    one thread at a time and refuses a second one; open one segmenter per thread. Close it: what a
-    GPU holds for it is freed then, or else when the interpreter ends.
+    one thread at a time and refuses a second one; open one segmenter per thread. A process that is
+    forked from one with a segmenter has none and can load none. Close it: what a GPU holds for it
+    is freed then, or else when the interpreter ends.
 
     Example:
         >>> with Segmenter.load("engines/demo") as segmenter:
@@ -101,7 +104,7 @@ class Segmenter(Closing):
         return self._backend.description
 
     def segment(self, frame: Frame) -> LabelMap:
-        """The label map of one frame.
+        """Segment one frame.
 
         Args:
             frame: (H, W, 3) uint8 BGR.
@@ -116,7 +119,7 @@ class Segmenter(Closing):
         return self.segment_batch([frame])[0]
 
     def segment_batch(self, frames: Sequence[Frame]) -> list[LabelMap]:
-        """The label maps of several frames, in order.
+        """Segment several frames, in order.
 
         Frames go through the engine in batches of the size it was built for; a last batch that is
         not full costs as much as a full one.
@@ -125,10 +128,10 @@ class Segmenter(Closing):
             ValueError: a frame has another shape or type.
             RuntimeError: the segmenter is closed, or busy in another thread.
         """
-        return [result.label_map for result in self.stream(frames)]
+        return [result.label_map for result in self.stream(frames, copy=False)]
 
     def logits(self, frames: Sequence[Frame]) -> Logits:
-        """The network's own output, for evaluation and comparison.
+        """Return the network's own output, for evaluation and comparison.
 
         Args:
             frames: 1 to `spec.batch` frames, each (H, W, 3) uint8 BGR.
@@ -140,6 +143,7 @@ class Segmenter(Closing):
             ValueError: there are no or too many frames, or one has another shape or type.
             RuntimeError: the segmenter is closed, or busy in another thread.
         """
+        frames = list(_frames(frames))
         if not 1 <= len(frames) <= self.spec.batch:
             raise ValueError(f"{len(frames)} frames: this engine takes 1 to {self.spec.batch}")
         with self._claim():
@@ -147,7 +151,7 @@ class Segmenter(Closing):
             return self._backend.collect_logits(0)
 
     def network(self, images: npt.NDArray[np.float32]) -> Logits:
-        """The network's own output for images that are prepared already, for evaluation.
+        """Return the network's own output for images that are prepared already, for evaluation.
 
         Args:
             images: (N, 3, H, W) float32 RGB, normalised; N at least 1. On the CPU of any size. On a
@@ -161,16 +165,12 @@ class Segmenter(Closing):
             EngineError: the engine takes no images of that size.
             RuntimeError: the segmenter is closed, or busy in another thread.
         """
-        is_image = images.ndim == 4 and images.shape[1] == 3 and images.dtype == np.float32
-        if not is_image or not images.size:
-            raise ValueError(
-                f"images are (N, 3, height, width) float32, not {images.shape} {images.dtype}"
-            )
+        IMAGES.check(images)
         with self._claim():
             return self._backend.network(images)
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """A full batch of a frame through every stage, each timed by itself; for benchmarks.
+        """Time each stage by itself on a full batch of one frame; for benchmarks.
 
         Args:
             frame: (H, W, 3) uint8 BGR.
@@ -189,7 +189,7 @@ class Segmenter(Closing):
     def render(
         self, frame: Frame, label_map: LabelMap | None = None, *, opacity: float = DEFAULT_OPACITY
     ) -> Frame:
-        """The frame with its classes painted over it.
+        """Paint a frame's classes over it.
 
         Args:
             frame: (H, W, 3) uint8 BGR.
@@ -232,17 +232,22 @@ class Segmenter(Closing):
                 )
             self._backend.segment_array(frame, out)
 
-    def stream(self, frames: Iterable[Frame], *, in_flight: int | None = None) -> Iterator[Result]:
+    def stream(
+        self, frames: Iterable[Frame], *, in_flight: int | None = None, copy: bool = True
+    ) -> Iterator[Result]:
         """Segment frames as they come, several batches in flight, results in order.
 
-        The iterable is read only as far ahead as the engine has room. Label maps belong to the
-        caller; nothing is overwritten later.
+        The iterable is read only as far ahead as the engine has room. Frames and label maps of the
+        results belong to the caller; nothing is overwritten later.
 
         Args:
             frames: Frames of any size, each (H, W, 3) uint8 BGR.
             in_flight: Batches in flight at most. None is as many as the backend has slots, which is
                 fastest. 1 gives each batch's label maps before the next batch is read, which is
                 soonest: for live video.
+            copy: Whether each frame is copied when it is read, since the array may be filled again
+                for the next one, as `cv2.VideoCapture.read(buffer)` does. False saves that, about
+                1 ms for 1024x2048, where each frame has memory of its own.
 
         Yields:
             Each frame with its label map; a result unpacks into the two.
@@ -256,7 +261,7 @@ class Segmenter(Closing):
             room = slots if in_flight is None else in_flight
             if not 1 <= room <= slots:
                 raise ValueError(f"in_flight is {room}; this backend takes 1 to {slots}")
-            source = iter(frames)
+            source = map(np.copy, _frames(frames)) if copy else _frames(frames)
             submitted: deque[tuple[int, list[Frame]]] = deque()
             numbers = count()
             try:
@@ -274,7 +279,8 @@ class Segmenter(Closing):
                     if not batch and not submitted:
                         return
             finally:
-                for slot, _ in () if self._closed else submitted:
+                is_gone = self._closed or was_forked(self._backend.library)
+                for slot, _ in () if is_gone else submitted:
                     self._finish(slot)
 
     def close(self) -> None:
@@ -284,7 +290,7 @@ class Segmenter(Closing):
             self._backend.close()
 
     def _finish(self, slot: int) -> None:
-        """Wait for a slot whose label maps nobody wants; an error in it hides no other."""
+        """Wait for a slot whose label maps are discarded; an error in it hides no other."""
         try:
             self._backend.collect(slot)
         except (EngineError, RuntimeError) as error:  # closed at the interpreter's end
@@ -297,6 +303,7 @@ class Segmenter(Closing):
     @contextmanager
     def _claim(self) -> Iterator[None]:
         self._check_open()
+        require_unforked(self._backend.library, "run a network")
         if not self._busy.acquire(blocking=False):
             raise RuntimeError("this segmenter is busy; finish its stream or load one per thread")
         try:
@@ -305,8 +312,15 @@ class Segmenter(Closing):
             self._busy.release()
 
 
+def _frames(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Yield the frames, and refuse what is not one when it is read."""
+    for frame in frames:
+        FRAME.check(frame)
+        yield frame
+
+
 def _backend(bundle: Bundle) -> Backend:
-    """What runs a bundle of its target."""
+    """Open the backend of a bundle's target."""
     if bundle.manifest.target == "openvino":
         from fcn_trt.runtime.openvino import OpenVinoBackend
 
@@ -317,7 +331,7 @@ def _backend(bundle: Bundle) -> Backend:
 
 
 def labelling(bundle: Bundle) -> AbstractContextManager[Labeller] | None:
-    """What labels frames with a bundle, loaded when it is entered; None where it does not run."""
+    """Return a context that loads a bundle and labels frames; None where it does not run."""
 
     @contextmanager
     def opened() -> Iterator[Labeller]:

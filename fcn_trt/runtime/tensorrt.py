@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.arrays import FRAME
 from fcn_trt.cuda.context import DeviceContext, primary_context
 from fcn_trt.cuda.device_stages import DeviceStages, FrameView, palette_table
 from fcn_trt.cuda.graph import CaptureRefusedError
@@ -29,12 +30,12 @@ from fcn_trt.cuda.stream import Stream
 from fcn_trt.engine.bundle import Bundle
 from fcn_trt.engine.tensorrt.execution import LoadedEngine
 from fcn_trt.errors import EngineError
+from fcn_trt.forks import ForkedLibrary, keep, was_forked
 from fcn_trt.labels import palette_array
 from fcn_trt.runtime.backend import Engine
 from fcn_trt.runtime.device_slot import DeviceSlot
 from fcn_trt.runtime.prepared_images import PreparedImages
 from fcn_trt.spec import Frame, LabelMap, Logits, Size, Spec
-from fcn_trt.stages.preprocess import check_frame
 
 __all__ = ["SLOTS", "DeviceBackend", "load_tensorrt"]
 
@@ -45,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 class DeviceBackend:
-    """Runs an engine on the GPU; see `Backend`.
+    """The backend of an engine on the GPU; see `Backend`.
 
     Used by one thread at a time, but by any thread: the CUDA context is made current in each call.
     Closing from another thread waits for the call that is under way. What was not closed is closed
@@ -54,12 +55,13 @@ class DeviceBackend:
     Args:
         cubins: The kernels for this GPU by file name, see `fcn_trt.cuda.nvrtc`.
         engine: Makes one executor per slot; the backend closes it.
-        slots: Batches in flight.
         description: The library, the GPU, and the precision that was proven, for people.
 
     Raises:
         EngineError: the device refuses; then the engine is closed, too.
     """
+
+    library: ForkedLibrary = "CUDA"
 
     def __init__(
         self,
@@ -103,6 +105,7 @@ class DeviceBackend:
             for slot in self._slots:
                 self._parts.callback(slot.stop)
             failed.pop_all()
+        keep("CUDA", self)
         atexit.register(self.close)
 
     def _say_once(self, error: CaptureRefusedError) -> None:
@@ -116,7 +119,7 @@ class DeviceBackend:
         return len(self._slots)
 
     def submit(self, slot: int, frames: Sequence[Frame]) -> None:
-        """Copy frames to the slot and start their way."""
+        """Copy frames to the slot and start the work on them."""
         for frame in frames:
             _check_frame(frame)
         with self._open(slot) as entry:
@@ -141,7 +144,7 @@ class DeviceBackend:
             return view
 
     def network(self, images: npt.NDArray[np.float32]) -> Logits:
-        """The network alone, in batches of the engine's size; memory of the last size is kept."""
+        """Run the network alone, in batches of the engine's; memory of the last size is kept."""
         size: Size = (images.shape[2], images.shape[3])
         if not self._spec.takes(size):
             raise EngineError(
@@ -156,7 +159,7 @@ class DeviceBackend:
         return np.concatenate(parts)
 
     def time_stages(self, frame: Frame) -> dict[str, float]:
-        """One frame through every stage, by events on the slot's stream."""
+        """Time every stage of one frame by events on the slot's stream."""
         _check_frame(frame)
         with self._open(0) as entry:
             return entry.time_stages(frame)
@@ -177,8 +180,13 @@ class DeviceBackend:
             entry.segment_on_device(view, target.address, after=after)
 
     def close(self) -> None:
-        """Wait for what is in flight, then free graphs, executors, the engine, memory, streams."""
+        """Wait for what is in flight, then free graphs, executors, the engine, memory, streams.
+
+        After a fork nothing is freed: it is the parent's.
+        """
         atexit.unregister(self.close)
+        if was_forked(self.library):
+            return
         with self._lock:
             parts, self._parts, self._slots = self._parts, ExitStack(), []
             if not self._is_closed:
@@ -187,7 +195,7 @@ class DeviceBackend:
                     parts.close()
 
     def _prepare(self, size: Size) -> PreparedImages:
-        """What takes prepared images of a size; that of another size makes room."""
+        """Return the runner of prepared images of a size; one of another size is freed."""
         if self._prepared is None or self._prepared.size != size:
             self._drop_prepared()
             shape = (self._spec.batch, 3, *size)
@@ -209,7 +217,7 @@ class DeviceBackend:
 
     @contextmanager
     def _open(self, slot: int) -> Iterator[DeviceSlot]:
-        """A slot, which is not freed before the block ends.
+        """Yield a slot, which is not freed before the block ends.
 
         Raises:
             RuntimeError: the backend is closed.
@@ -249,7 +257,7 @@ def load_tensorrt(bundle: Bundle) -> DeviceBackend:
 
 
 def _sizes(spec: Spec) -> str:
-    """The sizes of images that an engine takes, in words."""
+    """Describe the sizes of images that an engine takes."""
     if spec.dynamic is None:
         return f"{spec.input_size[0]}x{spec.input_size[1]} only"
     low, high = spec.dynamic.min_size, spec.dynamic.max_size
@@ -257,7 +265,7 @@ def _sizes(spec: Spec) -> str:
 
 
 def _device_palette(context: DeviceContext, spec: Spec) -> DeviceBuffer:
-    """(256, 4) uint8 BGRx on the device; what has no class is black."""
+    """Put the palette, (256, 4) uint8 BGRx, on the device; what has no class is black."""
     table = palette_table(palette_array(spec.palette))
     with ExitStack() as stack:
         host = PinnedBuffer(context, table.nbytes)
@@ -276,12 +284,12 @@ def _device_palette(context: DeviceContext, spec: Spec) -> DeviceBuffer:
 
 def _check_frame(frame: Frame) -> None:
     """Refuse what is no frame, or larger than the kernels take, before memory is made for it."""
-    check_frame(frame)
+    FRAME.check(frame)
     FrameView(address=0, size=(frame.shape[0], frame.shape[1]), pitch_bytes=3 * frame.shape[1])
 
 
 def _frame_view(array: DeviceArray) -> FrameView:
-    """An array on the device as kernels take it."""
+    """View an array on the device as kernels take it."""
     if array.dtype != np.uint8 or len(array.shape) not in (2, 3) or 0 in array.shape:
         raise ValueError(f"a frame on the device is uint8, not {array.shape} {array.dtype}")
     height, width = array.shape[:2]

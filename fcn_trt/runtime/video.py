@@ -39,7 +39,8 @@ def segment_video(
         LoopInterrupted, ValueError: as for `run_loop`.
         SourceError, SinkError, EngineError: reading, writing or segmenting failed.
     """
-    process = partial(segmenter.stream, in_flight=1 if source.info.is_live else None)
+    in_flight = 1 if source.info.is_live else None
+    process = partial(segmenter.stream, in_flight=in_flight, copy=False)
     with ExitStack() as stack:
         opened = [
             stack.enter_context(

@@ -9,6 +9,7 @@ them.
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.arrays import LOGITS
 from fcn_trt.spec import NO_LABEL, LabelMap, Logits, Size
 from fcn_trt.stages.interpolate import Band, bands
 
@@ -29,7 +31,7 @@ bands that Python costs little. Found by measuring 2^16 to 2^19."""
 
 
 FEW_CLASSES = 12
-"""Up to so many, finding out which can win costs more than it saves."""
+"""Up to this number, finding out which can win costs more than it saves."""
 
 
 def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelMap:
@@ -58,7 +60,7 @@ def decode(logits: Logits, size: Size, *, align_corners: bool = False) -> LabelM
 def decode_with_confidence(
     logits: Logits, size: Size, *, align_corners: bool = False, unknown_below: int = 0
 ) -> tuple[LabelMap, Confidence]:
-    """`decode`, and how sure the network is of each pixel.
+    """Decode as `decode` does, and compute how sure the network is of each pixel.
 
     Args:
         logits: As for `decode`.
@@ -104,12 +106,9 @@ def _decode(
 
 
 def _check(logits: Logits, size: Size) -> None:
-    if logits.ndim != 3 or logits.dtype not in (np.float16, np.float32):
-        raise ValueError(
-            f"logits are (classes, h, w) float16 or float32, not {logits.shape} {logits.dtype}"
-        )
-    if not 1 <= logits.shape[0] <= 256 or 0 in logits.shape:
-        raise ValueError(f"logits have 1 to 256 classes and no empty side, not {logits.shape}")
+    LOGITS.check(logits)
+    if logits.shape[0] > 256:
+        raise ValueError(f"logits have 1 to 256 classes, not {logits.shape[0]}")
     if min(size) < 1:
         raise ValueError(f"a frame of {size} has no pixels")
 
@@ -140,7 +139,7 @@ def _decode_band(
 
 
 def _contenders(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
-    """The classes that can win a pixel between these logits; in most pictures, few.
+    """Find the classes that can win a pixel between these logits; in most pictures, few.
 
     In each cell of four logits, the winner is at least the mean of the classes that win the four
     corners, and so at least the smallest corner of that mean. A class whose largest corner is below
@@ -170,5 +169,9 @@ def _add_exponential(total: Any, best: Any, value: Any) -> None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    """One pool for the process; numpy releases the interpreter's lock in all that it does here."""
+    """Make the process's one pool; numpy releases the interpreter's lock in all it does here."""
     return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="decode")
+
+
+if sys.platform != "win32":  # a forked process has the pool, but not its threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

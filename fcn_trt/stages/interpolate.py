@@ -24,7 +24,7 @@ Buffers: TypeAlias = tuple[Plane, ...]
 
 
 class Band(Protocol):
-    """Some rows of the target, and how they come from the source."""
+    """A band of rows of the target, and how they come from the source."""
 
     @property
     def rows(self) -> slice:
@@ -35,15 +35,15 @@ class Band(Protocol):
         """Rows of the source that they are made from."""
 
     def buffers(self) -> Buffers:
-        """Memory that `upsample` works in; one set serves any number of classes in turn."""
+        """Allocate what `upsample` works in; one set serves any number of classes in turn."""
 
     def upsample(self, plane: Plane, buffers: Buffers) -> Plane:
-        """The rows of the target, from the source's rows of one class; lies in the buffers."""
+        """Compute the target's rows from one class's source rows; the result is in the buffers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taps:
-    """For each target: the source sample before it, and the weight of the step to the next.
+    """The source sample before each target, and the weight of the step to the next.
 
     Attributes:
         first: (targets,) indices into the source; beyond the last sample stands the last one again.
@@ -55,7 +55,7 @@ class Taps:
 
 
 def taps(source: int, target: int, *, align_corners: bool) -> Taps:
-    """Where the samples of one direction come from.
+    """Compute where the samples of one direction come from.
 
     Args:
         source: Samples that there are.
@@ -73,7 +73,7 @@ def taps(source: int, target: int, *, align_corners: bool) -> Taps:
 
 
 def bands(source: Size, target: Size, *, align_corners: bool, pixels: int) -> list[Band]:
-    """Cut the target into bands of about so many pixels.
+    """Cut the target into bands of about a number of pixels.
 
     Args:
         source: (height, width) of what is interpolated.
@@ -104,7 +104,7 @@ class _HalfPixelBand:
 
 
 def _half_pixel_bands(source: Size, target: Size, height: int) -> list[Band]:
-    """Bands of whole periods: after target / gcd rows, the sampling positions repeat.
+    """Cut bands of whole periods: after target / gcd rows, the sampling positions repeat.
 
     Each band is resized with one period more on both sides, so that it never sees its own edge.
     """

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.arrays import FRAME, LABEL_MAP
 from fcn_trt.spec import NO_LABEL, Frame, LabelMap
-from fcn_trt.stages.preprocess import check_frame
 
 __all__ = ["colour", "overlay"]
 
@@ -15,7 +15,7 @@ DEFAULT_OPACITY = 0.5
 
 
 def colour(label_map: LabelMap, palette: npt.NDArray[np.uint8]) -> Frame:
-    """The label map in its classes' colours.
+    """Paint a label map in its classes' colours.
 
     Args:
         label_map: (H, W) uint8; 255 ("no label") is black.
@@ -27,10 +27,7 @@ def colour(label_map: LabelMap, palette: npt.NDArray[np.uint8]) -> Frame:
     Raises:
         ValueError: label_map has another shape or type.
     """
-    if label_map.ndim != 2 or label_map.dtype != np.uint8:
-        raise ValueError(
-            f"a label map is (height, width) uint8, not {label_map.shape} {label_map.dtype}"
-        )
+    LABEL_MAP.check(label_map)
     table = np.zeros((256, 1, 3), dtype=np.uint8)
     table[: len(palette), 0] = palette
     table[NO_LABEL] = 0
@@ -57,9 +54,10 @@ def overlay(
         (H, W, 3) uint8 BGR: (1 - opacity) x frame + opacity x colour, rounded.
 
     Raises:
-        ValueError: the sizes differ or opacity is not between 0 and 1.
+        ValueError: an array has another shape or type, or opacity is not between 0 and 1.
     """
-    check_frame(frame)
+    FRAME.check(frame)
+    LABEL_MAP.check(label_map)
     if frame.shape[:2] != label_map.shape:
         raise ValueError(f"the frame is {frame.shape[:2]} but the label map is {label_map.shape}")
     if not 0 <= opacity <= 1:

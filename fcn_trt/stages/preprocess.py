@@ -6,22 +6,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fcn_trt.arrays import BGRX, FRAME, NV12
 from fcn_trt.spec import Frame, Size
 
-__all__ = ["bgrx_to_frame", "check_frame", "nv12_to_frame", "preprocess", "preprocess_into"]
-
-
-def check_frame(frame: Frame) -> None:
-    """Refuse what is not a colour frame.
-
-    Raises:
-        ValueError: the frame is not (H, W, 3) uint8.
-    """
-    array = np.asarray(frame)  # None, which cv2.imread gives for a missing file, has no dtype
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise ValueError(
-            f"a frame is (height, width, 3) uint8 BGR, but this one is {array.shape} {array.dtype}"
-        )
+__all__ = ["bgrx_to_frame", "nv12_to_frame", "preprocess", "preprocess_into"]
 
 
 def preprocess(
@@ -57,7 +45,7 @@ def preprocess_into(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> None:
-    """`preprocess` into memory that the caller owns.
+    """Preprocess into memory that the caller owns, as `preprocess` does.
 
     The frame is resized while it is still uint8, as cv2.resize and mmcv do, because rounding to
     whole grey levels there is what the published checkpoints were evaluated with.
@@ -73,7 +61,7 @@ def preprocess_into(
 
     Source: mmcv.imresize (bilinear, half-pixel) and mmseg SegDataPreProcessor.
     """
-    check_frame(frame)
+    FRAME.check(frame)
     height, width = tensor.shape[1:]
     if frame.shape[:2] != (height, width):
         frame = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -96,10 +84,7 @@ def bgrx_to_frame(bgrx: npt.NDArray[np.uint8]) -> Frame:
     Raises:
         ValueError: bgrx has another shape or type.
     """
-    if bgrx.dtype != np.uint8 or bgrx.ndim != 3 or bgrx.shape[2] != 4 or 0 in bgrx.shape:
-        raise ValueError(
-            f"BGRx is (height, width, 4) uint8, but this one is {bgrx.shape} {bgrx.dtype}"
-        )
+    BGRX.check(bgrx)
     frame: Frame = cv2.cvtColor(bgrx, cv2.COLOR_BGRA2BGR)
     return frame
 
@@ -119,16 +104,8 @@ def nv12_to_frame(nv12: npt.NDArray[np.uint8]) -> Frame:
 
     Source: ITU-R BT.601, in the fixed-point numbers of cv2.COLOR_YUV2BGR_NV12.
     """
-    if (
-        nv12.dtype != np.uint8
-        or nv12.ndim != 2
-        or nv12.shape[0] % 3
-        or nv12.shape[1] % 2
-        or 0 in nv12.shape
-    ):
-        raise ValueError(
-            "NV12 is (1.5 x height, width) uint8 with an even height and width, but this one is "
-            f"{nv12.shape} {nv12.dtype}"
-        )
+    NV12.check(nv12)
+    if nv12.shape[0] % 3 or nv12.shape[1] % 2:
+        raise NV12.refusal(nv12)
     frame: Frame = cv2.cvtColor(nv12, cv2.COLOR_YUV2BGR_NV12)
     return frame

@@ -64,7 +64,6 @@ def open_camera(
     """Open a camera by index ("0") or device ("/dev/video0").
 
     Args:
-        uri: Index or device.
         size: (height, width) to ask for; the camera may answer with another.
         rate_fps: Frames per second to ask for.
 
@@ -128,7 +127,7 @@ def open_stream(uri: str, *, timeout_s: float = 10.0) -> CaptureSource:
 
 
 class CaptureSource(Closing):
-    """Frames of an open cv2.VideoCapture, which it owns from the start.
+    """The frames of an open cv2.VideoCapture, which it owns from the start.
 
     Args:
         capture: Opened; released by `close`, and here if no frame comes.
@@ -210,7 +209,7 @@ class CaptureSource(Closing):
             self._lock.release()
 
     def _read(self) -> Frame | None:
-        """The next frame, or None at the end and after `close`."""
+        """Read the next frame; None at the end and after `close`."""
         with self._lock:
             if self._is_closed:
                 return None
@@ -248,7 +247,7 @@ class CaptureSource(Closing):
 
 
 def as_bgr(image: Frame, *, name: str) -> Frame:
-    """Grey and BGRA as (H, W, 3) BGR; BGR as it is.
+    """Convert grey and BGRA to (H, W, 3) BGR; return BGR as it is.
 
     Raises:
         SourceError: the image has another type or shape, or more than `MAX_PIXELS`.
@@ -268,13 +267,13 @@ def as_bgr(image: Frame, *, name: str) -> Frame:
 
 
 def file_backend() -> int:
-    """FFmpeg where this OpenCV has it, so that no other backend guesses at a damaged file."""
+    """Choose FFmpeg if this OpenCV has it, so that no other backend guesses at a damaged file."""
     return _backend_or_any(cv2.CAP_FFMPEG)
 
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """No OpenCV log lines inside the block: what went wrong is said by our own error.
+    """Silence OpenCV's log inside the block: what went wrong is said by our own error.
 
     FFmpeg's own lines are not covered: only OPENCV_FFMPEG_LOGLEVEL=-8, set before the first video
     is opened, stops those.

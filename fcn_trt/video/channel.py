@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 
 class Channel(Generic[T]):
-    """Hands items from one thread to another, and never leaves either of them waiting for nothing.
+    """A bounded queue between two threads that leaves neither waiting once the other has ended.
 
-    queue.Queue knows no end, so a thread in its `put` waits for ever once nobody takes.
+    queue.Queue has no end: a thread in its `put` waits for ever once the other has stopped taking.
 
     Args:
         size: Items that wait at most, at least 1.
@@ -52,7 +52,7 @@ class Channel(Generic[T]):
             return self._add(item)
 
     def put_latest(self, item: T) -> bool:
-        """Add an item at once, in place of the oldest if there is no room.
+        """Add an item at once; if there is no room, drop the oldest.
 
         Returns:
             False if the channel was stopped.
@@ -103,7 +103,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reader(Closing):
-    """Frames of a source with the times at which they came, read in a thread of its own.
+    """A thread that reads frames of a source and notes the times at which they came.
 
     Of a live source the newest frame waits, and those before it are dropped; a file waits.
 
@@ -139,13 +139,13 @@ class Reader(Closing):
         self._thread.start()
 
     def __iter__(self) -> Iterator[tuple[float, Frame]]:
-        """Each frame with its time, in seconds of `time.perf_counter`."""
+        """Yield each frame with its time, in seconds of `time.perf_counter`."""
         yield from self._frames
         if self._errors:
             raise self._errors[0]
 
     def stop(self) -> None:
-        """Let the thread begin nothing more, and give no more frames; does not wait."""
+        """Make the thread start no further read, and yield no more frames; does not wait."""
         self._frames.stop()
 
     def close(self) -> None:

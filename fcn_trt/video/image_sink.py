@@ -21,12 +21,11 @@ OVERLAY_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 def open_overlay_images(
     folder: Path, name: str, *, render: Callable[[Frame, LabelMap], Frame]
 ) -> ImageSink:
-    """Overlays as image files.
+    """Open a sink that writes overlays as image files.
 
     Args:
         folder: Where the files go; made if it is missing.
         name: Pattern with one %d, such as "%06d.jpg".
-        render: Draws the overlay.
 
     Raises:
         SinkError: OpenCV writes no such files, or the folder cannot be written.
@@ -50,7 +49,7 @@ def open_overlay_images(
 
 
 class ImageSink(Closing):
-    """Numbered files in a folder that is made if it is missing.
+    """A sink of numbered files in a folder, which is made if it is missing.
 
     Args:
         folder: Where the files go.

@@ -20,7 +20,7 @@ _DIGITS = re.compile(r"(\d+)")
 
 
 def folder_images(folder: Path) -> list[Path]:
-    """The images of a folder, in natural order; hidden files and folders inside are left out.
+    """List the images of a folder in natural order, without hidden files and folders inside.
 
     Raises:
         SourceError: the folder cannot be read or holds no image.
@@ -33,7 +33,7 @@ def folder_images(folder: Path) -> list[Path]:
 
 
 def glob_images(pattern: str) -> list[Path]:
-    """The images that match a glob, in natural order.
+    """List the images that match a glob, in natural order.
 
     Raises:
         SourceError: no image matches.
@@ -44,7 +44,7 @@ def glob_images(pattern: str) -> list[Path]:
 
 
 class ImageSource(Closing):
-    """Images in order, each of its own size, decoded when their turn comes.
+    """A source of images in order, each of its own size and decoded when its turn comes.
 
     Args:
         paths: At least one image.
@@ -87,6 +87,6 @@ def _sorted_images(paths: Iterable[Path], *, where: str) -> list[Path]:
 
 
 def _natural(path: Path) -> tuple[list[str | int], str]:
-    """Sort key: the numbers in a path by value, so that frame2 comes before frame10."""
+    """Return a sort key with a path's numbers by value, so that frame2 comes before frame10."""
     parts = enumerate(_DIGITS.split(str(path)))
     return [int(part) if place % 2 else part for place, part in parts], str(path)

@@ -28,7 +28,7 @@ __all__ = ["LoopInterrupted", "LoopReport", "Progress", "Stop", "run_loop"]
 Stop: TypeAlias = Literal["end of source", "limit", "closed", "interrupted"]
 
 REMEMBERED_FRAMES = 1 << 16
-"""A report speaks of the last so many frames: a loop may run for weeks."""
+"""A report covers at most the last frames of this number: a loop may run for weeks."""
 
 RECENT_FRAMES = 30
 """The rate shown in progress is that of this many frames."""
@@ -38,11 +38,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far the loop is, after each label map.
+    """The state of the loop after each label map.
 
     Attributes:
         frames: Label maps so far.
-        total: Frames to expect, or None where nobody knows.
+        total: Frames to expect, or None if unknown.
         rate_fps: Rate of the last frames; 0.0 until there are two.
         latency_ms: Of this frame, as in `LoopReport`.
         dropped: Frames of a live source that were not waited for, so far.
@@ -57,10 +57,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopReport:
-    """What the loop did.
+    """The result of a loop.
 
-    The latency of a frame ends with its label map. It begins when a live source gave the frame. In
-    a file it begins when the model took the frame, as to have read ahead is no delay.
+    The latency of a frame ends with its label map. It begins when a live source gave the frame, so
+    that the wait in the queue is part of it. In a file it begins when the model took the frame, as
+    to have read ahead is no delay.
 
     Attributes:
         frames: Frames whose label maps every sink has taken.
@@ -70,6 +71,7 @@ class LoopReport:
         latency_p50_ms: Median latency; 0.0 without frames.
         latency_p90_ms: 90th percentile.
         latency_p99_ms: 99th percentile.
+        latency_has_queue: Whether the wait in the queue is part of them.
         stop: Why it ended.
     """
 
@@ -80,11 +82,12 @@ class LoopReport:
     latency_p50_ms: float
     latency_p90_ms: float
     latency_p99_ms: float
+    latency_has_queue: bool
     stop: Stop
 
 
 class LoopInterrupted(KeyboardInterrupt):
-    """Ctrl-C, after everything was closed; `report` says what was done until then."""
+    """A Ctrl-C, raised once everything is closed; `report` says what was done until then."""
 
     def __init__(self, report: LoopReport) -> None:
         super().__init__(f"interrupted after {report.frames} frames")
@@ -108,7 +111,6 @@ def run_loop(
     it is abandoned after a second, with a warning.
 
     Args:
-        source: Frames.
         process: Frames to label maps, such as `Segmenter.stream`.
         sinks: Each takes every result.
         queue_size: Frames of a file that wait for the model at most, and results that wait for the
@@ -136,7 +138,7 @@ def run_loop(
 
 
 class _Loop:
-    """One run: what the three threads share."""
+    """A single run: what the three threads share."""
 
     def __init__(
         self,
@@ -188,7 +190,7 @@ class _Loop:
         return self._outcome(time.perf_counter() - started)
 
     def _segment(self) -> None:
-        """Caller's thread: the first queue through the model into the second."""
+        """Take frames from one queue through the model to the other, in the caller's thread."""
         results = self._process(self._feed())
         with self._caught():
             for frame, label_map in results:
@@ -232,7 +234,7 @@ class _Loop:
             )
 
     def _write(self) -> None:
-        """Writer thread: the second queue into the sinks, which are closed in the end."""
+        """Write the second queue into the sinks and close them, in the writer thread."""
         with self._caught():
             for result in self._results:
                 for sink in self._sinks:
@@ -247,7 +249,7 @@ class _Loop:
         self._is_written.set()
 
     def _end(self) -> None:
-        """Let no thread wait or begin anything more."""
+        """Make every thread stop waiting and start nothing more."""
         self._is_stopped.set()
         self._reader.stop()
         self._results.stop()
@@ -279,6 +281,7 @@ class _Loop:
             latency_p50_ms=p50,
             latency_p90_ms=p90,
             latency_p99_ms=p99,
+            latency_has_queue=self._is_live,
             stop="interrupted" if interrupted else self._stop,
         )
         if interrupted:

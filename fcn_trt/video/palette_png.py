@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fcn_trt.arrays import LABEL_MAP, PALETTE
 from fcn_trt.spec import NO_LABEL, LabelMap
 
 __all__ = ["encode_palette_png"]
@@ -32,8 +33,7 @@ def encode_palette_png(label_map: LabelMap, palette: npt.NDArray[np.uint8]) -> b
     Raises:
         ValueError: an array has another shape or type.
     """
-    if label_map.ndim != 2 or label_map.dtype != np.uint8 or 0 in label_map.shape:
-        raise ValueError(f"label map is {label_map.dtype} {label_map.shape}; expected uint8 (H, W)")
+    LABEL_MAP.check(label_map)
     height, width = label_map.shape
     image = Image.frombytes("P", (width, height), label_map.tobytes())
     image.putpalette(_rgb_table(palette))
@@ -43,9 +43,8 @@ def encode_palette_png(label_map: LabelMap, palette: npt.NDArray[np.uint8]) -> b
 
 
 def _rgb_table(palette: npt.NDArray[np.uint8]) -> bytes:
-    """256 entries, because readers reject a pixel that its palette lacks."""
-    if palette.ndim != 2 or palette.shape[1:] != (3,) or palette.dtype != np.uint8:
-        raise ValueError(f"palette is {palette.dtype} {palette.shape}; expected uint8 (C, 3) BGR")
+    """Fill up to 256 entries, because readers reject a pixel that its palette lacks."""
+    PALETTE.check(palette)
     if len(palette) > NO_LABEL:
         raise ValueError(f"palette has {len(palette)} colours; a label map holds {NO_LABEL}")
     table = np.zeros((256, 3), dtype=np.uint8)

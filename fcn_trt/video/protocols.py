@@ -18,7 +18,7 @@ __all__ = ["Sink", "Source", "VideoInfo"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
-    """What is known of a source before its first frame is used.
+    """The facts about a source that are known before its first frame is used.
 
     Attributes:
         size: (height, width) of the first frame in pixels.
@@ -37,7 +37,7 @@ class VideoInfo:
 
 
 class Source(AbstractContextManager["Source"], Protocol):
-    """Frames in order, once; a context manager with an idempotent `close`."""
+    """A source of frames in order, once; a context manager with an idempotent `close`."""
 
     @property
     def info(self) -> VideoInfo:
@@ -54,7 +54,7 @@ class Source(AbstractContextManager["Source"], Protocol):
 
 
 class Sink(AbstractContextManager["Sink"], Protocol):
-    """Takes results in order; a context manager with an idempotent `close`.
+    """A sink of results in order; a context manager with an idempotent `close`.
 
     Closing always finalises: after an error, too, what was written so far can be opened.
     """

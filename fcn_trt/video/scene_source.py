@@ -46,7 +46,7 @@ class SceneSource(Closing):
         )
 
     def __iter__(self) -> Iterator[Frame]:
-        """Each frame once, until the last or until closed."""
+        """Yield each frame once, until the last or until closed."""
         count = self.info.frame_count
         while self._is_open and (count is None or self._next < count):
             self._next += 1
@@ -58,7 +58,7 @@ class SceneSource(Closing):
 
 
 def open_scene(uri: str) -> SceneSource:
-    """The endless street that a URI names: ``scene``, ``scene:SEED`` or ``scene:SEED:HxW``.
+    """Open the endless street that a URI names: ``scene``, ``scene:SEED`` or ``scene:SEED:HxW``.
 
     Raises:
         SourceError: the URI has another form.

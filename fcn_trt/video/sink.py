@@ -87,7 +87,7 @@ def open_sink(uri: str, *, render: Render, palette: npt.NDArray[np.uint8], rate_
 
 
 class NoSink(Closing):
-    """Takes everything and keeps nothing."""
+    """A sink that takes everything and keeps nothing."""
 
     has_ended = False
 
@@ -96,7 +96,7 @@ class NoSink(Closing):
 
 
 def _image_names(target: str, *, suffix: str) -> tuple[Path, str]:
-    """Folder and name pattern of an image sequence.
+    """Split the target of an image sequence into its folder and name pattern.
 
     Raises:
         SinkError: the target is neither a folder nor a pattern.

@@ -72,7 +72,7 @@ def open_source(
 
 
 def _exists(path: Path) -> bool:
-    """Whether something has this name; a pipeline can be longer than any name may be."""
+    """Tell whether a path exists; a pipeline can be longer than any name may be."""
     try:
         return path.exists()
     except OSError:

@@ -34,7 +34,7 @@ CLOSE_TIMEOUT_S = 1.0
 
 LOST_SHARE = 0.02
 LOST_FRAMES = 2
-"""A video that lacks more than this share, and at least so many frames, is not worth its name."""
+"""A video that lacks more than this share, and at least this many frames, is refused."""
 
 LARGEST_TICKS = 65535
 """MPEG-4 counts time in at most this many ticks a second (ISO/IEC 14496-2,
@@ -44,13 +44,12 @@ _log = logging.getLogger(__name__)
 
 
 class VideoFileSink(Closing):
-    """Overlays as one video file, which takes its final name when it is closed and found whole.
+    """A sink for one video of overlays, which gets its final name once it is closed and whole.
 
     Until then it grows in a hidden folder beside that name.
 
     Args:
         path: Ends in .mp4, .avi or .mkv; an older file is replaced.
-        render: Draws the overlay.
         rate_fps: Rate at which it plays, rounded to what MPEG-4 can say; 0.0 is `DEFAULT_RATE_FPS`.
 
     Raises:
@@ -181,14 +180,14 @@ class VideoFileSink(Closing):
         return writer
 
     def _is_short(self, found: int) -> bool:
-        """Whether too much of the video is lost: cv2.VideoWriter does not report a full disk."""
+        """Tell whether too much of the video is lost; cv2.VideoWriter reports no full disk."""
         lost = self._count - found
         return found < 1 or (lost >= LOST_FRAMES and lost > LOST_SHARE * self._count)
 
     def _stated_frames(self) -> int:
-        """The frame count of the finished file if its last frame can be decoded, otherwise 0.
+        """Read the frame count of the finished file; 0 if its last frame cannot be decoded.
 
-        It is an estimate where the container stores none, and 0 where nobody knows.
+        It is an estimate where the container stores none, and 0 if unknown.
         """
         capture = self._reopened()
         try:
@@ -220,7 +219,7 @@ class VideoFileSink(Closing):
 
 
 def _writable_rate(rate_fps: float) -> float:
-    """The rate with as many decimals, up to three, as keep its ticks within MPEG-4's range.
+    """Round a rate to as many decimals, up to three, as keep its ticks in MPEG-4's range.
 
     OpenCV takes 10 to the power of the decimals as the ticks of a frame, which 119.9873 overruns.
     """

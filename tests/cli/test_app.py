@@ -287,7 +287,7 @@ def test_run_fills_several_sinks_at_once(cli, tiny_bundle, video, tmp_path):
     done = cli("run", tiny_bundle.path, "--source", video, *sinks)
     assert done.status == 0
     assert done.out.startswith("12 frames at ")
-    assert done.out.endswith(" ms (end of source)\n")
+    assert done.out.endswith(", without a queue (end of source)\n")
     assert done.err.startswith(":: OpenVINO ")
     numbers = range(12)
     assert files_in(tmp_path) == [
@@ -618,7 +618,7 @@ def test_weights_that_cannot_be_downloaded_say_where_to_put_them(cli, trouble, m
     sentence = done.sentence
     assert sentence.startswith("fcn_resnet50_coco cannot be downloaded (")
     assert "fetch https://download.pytorch.org/models/fcn_resnet50_coco-1167a1af.pth " in sentence
-    assert sentence.endswith("or give --weights PATH")
+    assert sentence.endswith("or give a checkpoint's PATH instead of a name")
     place = Path(sentence.partition(" put it at ")[2].partition(",")[0])
     assert place.parent.is_dir()
     assert files_in(place.parent) == []

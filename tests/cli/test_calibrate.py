@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -210,6 +211,7 @@ def test_ctrl_c_leaves_a_state_and_the_next_run_goes_on(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+    assert re.search(r"stopped after \d+ of 200 images; the same .* goes on after them\n", err)
     assert err.endswith("interrupted\n")
     assert list(tmp_path.iterdir()) == []
     assert len(list(states.glob("*.state"))) == 1

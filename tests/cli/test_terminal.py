@@ -26,6 +26,7 @@ LOOP = LoopReport(
     latency_p50_ms=40.04,
     latency_p90_ms=41.0,
     latency_p99_ms=42.06,
+    latency_has_queue=False,
     stop="end of source",
 )
 
@@ -46,14 +47,29 @@ def shown(table, width=80):
     return stream.getvalue()
 
 
-def test_loop_is_said_in_one_sentence():
-    sentence = "12 frames at 12.3 frames/s, latency p50 40.0 ms, p99 42.1 ms (end of source)"
-    assert terminal.loop_sentence(LOOP) == sentence
-
-
-def test_dropped_frames_are_said():
-    live = LoopReport(**{name: getattr(LOOP, name) for name in LOOP.__slots__} | {"dropped": 3})
-    assert terminal.loop_sentence(live).startswith("12 frames, 3 dropped at ")
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        (
+            {},
+            "12 frames at 12.3 frames/s, latency p50 40.0 ms, p99 42.1 ms, without a queue (end of "
+            "source)",
+        ),
+        (
+            {"dropped": 3, "latency_has_queue": True, "stop": "limit"},
+            "12 frames, 3 dropped at 12.3 frames/s, latency p50 40.0 ms, p99 42.1 ms, with the "
+            "wait in the queue (limit)",
+        ),
+        (
+            {"frames": 1, "rate_fps": 0.0},
+            "1 frame, latency p50 40.0 ms, p99 42.1 ms, without a queue (end of source)",
+        ),
+        ({"frames": 0, "rate_fps": 0.0, "stop": "interrupted"}, "0 frames (interrupted)"),
+    ],
+    ids=["file", "live", "one frame", "none"],
+)
+def test_loop_is_said_in_one_sentence_of_what_there_is(changed, sentence):
+    assert terminal.loop_sentence(replace(LOOP, **changed)) == sentence
 
 
 def test_class_without_pixels_has_a_dash_for_its_iou():

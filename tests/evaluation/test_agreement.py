@@ -109,8 +109,8 @@ def test_the_boundaries_are_those_of_the_first():
         (np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8), r"is \(2, 3\), the second \(3, 2"),
         (np.full((2, 2), 2, np.uint8), np.zeros((2, 2), np.uint8), "first label map has label 2"),
         (np.zeros((2, 2), np.uint8), np.full((2, 2), 254, np.uint8), "second label map has label"),
-        (np.zeros((2, 2), np.int64), np.zeros((2, 2), np.int64), r"first is \(2, 2\) int64"),
-        (np.zeros((0, 2), np.uint8), np.zeros((0, 2), np.uint8), r"first is \(0, 2\) uint8"),
+        (np.zeros((2, 2), np.int64), np.zeros((2, 2), np.int64), r"this one is \(2, 2\) int64"),
+        (np.zeros((0, 2), np.uint8), np.zeros((0, 2), np.uint8), r"this one is \(0, 2\) uint8"),
     ],
 )
 def test_label_maps_that_are_none_are_refused(first, second, message):

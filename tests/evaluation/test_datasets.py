@@ -247,16 +247,21 @@ def test_image_is_not_turned_as_its_labels_are_not(write, orientation):
     assert not np.array_equal(turned, sample.frame)
 
 
-def test_folder_of_which_a_part_has_the_images_says_so(write, tmp_path):
+@pytest.mark.parametrize("name", ["camvid", "generic"])
+def test_root_without_images_takes_those_of_val(write, tmp_path, name):
     write()
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
     (tmp_path / "val").mkdir()
     for kind in ("images", "labels"):
         (tmp_path / kind).rename(tmp_path / "val" / kind)
-    with pytest.raises(DatasetError, match="as ROOT/val has them, which --split val takes"):
-        open_dataset("camvid", tmp_path)
-    assert open_dataset("camvid", tmp_path, split="val").split == "val"
+    found = open_dataset(name, tmp_path)
+    assert found.split == "val"
+    assert found.pairs == open_dataset(name, tmp_path, split="val").pairs
     with pytest.raises(DatasetError, match=r"labels/NAME\.png$"):
-        open_dataset("camvid", tmp_path, split="train")
+        open_dataset(name, tmp_path, split="train")
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DatasetError, match="images holds no images"):
+        open_dataset(name, tmp_path)
 
 
 def test_key_of_a_file_that_is_gone_is_refused(write):

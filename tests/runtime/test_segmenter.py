@@ -159,14 +159,35 @@ class Endless:
 
 class TestStream:
     @pytest.mark.parametrize("batch", [1, 3])
-    def test_yields_every_frame_itself_with_its_label_map_in_order(
+    def test_yields_every_frame_with_its_label_map_in_order(
         self, segmenter, batch_of_3, frames, batch
     ):
         used = segmenter if batch == 1 else batch_of_3
-        results = list(used.stream(iter(frames)))
+        results = list(used.stream(iter(frames), copy=False))
         assert [id(frame) for frame, _ in results] == [id(frame) for frame in frames]
         for frame, label_map in results:
             np.testing.assert_array_equal(label_map, segmenter.segment(frame))
+
+    @pytest.mark.parametrize(("batch", "in_flight"), [(1, None), (1, 1), (3, None), (3, 1)])
+    @pytest.mark.parametrize("buffers", [1, 2, 3])
+    def test_frames_of_arrays_that_are_filled_again_stay_beside_their_label_maps(
+        self, segmenter, batch_of_3, make_frame, batch, in_flight, buffers
+    ):
+        """As `cv2.VideoCapture.read(buffer)` fills them, and grabbers with several in turn."""
+        used = segmenter if batch == 1 else batch_of_3
+        pictures = [make_frame((80, 90), seed=seed) for seed in range(7)]
+        arrays = [np.empty_like(pictures[0]) for _ in range(buffers)]
+
+        def camera():
+            for turn, picture in enumerate(pictures):
+                array = arrays[turn % buffers]
+                np.copyto(array, picture)
+                yield array
+
+        results = list(used.stream(camera(), in_flight=in_flight))
+        for picture, (frame, label_map) in zip(pictures, results, strict=True):
+            np.testing.assert_array_equal(frame, picture)
+            np.testing.assert_array_equal(label_map, segmenter.segment(picture))
 
     def test_of_nothing_is_nothing(self, segmenter):
         assert list(segmenter.stream([])) == []
@@ -414,7 +435,7 @@ class TestLoad:
 def test_what_are_no_prepared_images_is_refused(tiny_bundle, images):
     with (
         Segmenter.load(tiny_bundle.path) as segmenter,
-        pytest.raises(ValueError, match=r"images are \(N, 3, height, width\) float32, not \("),
+        pytest.raises(ValueError, match=r"images is \(N, 3, height, width\) float32, but .* \("),
     ):
         segmenter.network(images)
 

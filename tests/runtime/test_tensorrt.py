@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -22,6 +23,7 @@ from fcn_trt.runtime.segmenter import Segmenter
 from fcn_trt.stages.decode import decode
 from fcn_trt.stages.preprocess import nv12_to_frame
 from tests.cuda.fake_driver import installed_fake
+from tests.processes import forked
 from tests.runtime.fake_device import HostEngine, HostExecutor, open_fake_device
 
 pytest.importorskip("onnx", reason="needs the extra: pip install 'fcn-trt[export]'")
@@ -542,3 +544,30 @@ def test_fake_is_not_needed_to_import(tmp_path) -> None:
     code = "import sys, fcn_trt.runtime.tensorrt; print('pycuda' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+class TestFork:
+    def test_forked_process_is_refused_and_frees_nothing(
+        self, gpu, backend, tiny_network, make_frame, caplog
+    ):
+        segmenter = segmenter_of(backend, tiny_network)
+        stream = segmenter.stream(make_frame() for _ in range(9))
+        next(stream)
+        before = gpu.calls.copy()
+
+        def leave():
+            stream.close()
+            segmenter.close()
+            backend.close()
+            return caplog.text, gpu.calls == before
+
+        assert forked(leave) == "('', True)"
+        refusal = "CUDA cannot run a network in process N, which was forked from one that had used"
+        assert forked(lambda: segmenter.segment(make_frame())).startswith(refusal)
+        stream.close()
+        run(backend, 0, [make_frame()])
+
+    def test_nothing_new_is_made_on_the_gpu_there(self, gpu, backend):
+        found = forked(lambda: DeviceBuffer(primary_context(), 16))
+        assert "which was forked from one that had used CUDA" in found

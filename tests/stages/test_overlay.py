@@ -65,8 +65,8 @@ FRAME, LABELS = np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6), np.uint8)
     [
         (FRAME[..., 0], LABELS, 0.5, r"a frame is .* this one is \(4, 6\) uint8"),
         (FRAME, LABELS[:3], 0.5, r"the frame is \(4, 6\) but the label map is \(3, 6\)"),
-        (FRAME, FRAME, 0.5, r"the frame is \(4, 6\) but the label map is \(4, 6, 3\)"),
-        (FRAME, LABELS.astype(int), 0.5, r"a label map is \(height, width\) uint8, not .* int64"),
+        (FRAME, FRAME, 0.5, r"a label map is .* this one is \(4, 6, 3\) uint8"),
+        (FRAME, LABELS.astype(int), 0.5, r"a label map is \(height, width\) uint8, but .* int64"),
         (FRAME, LABELS, 1.01, r"opacity 1\.01 is not between 0 and 1"),
         (FRAME, LABELS, -0.1, r"opacity -0\.1 is not between 0 and 1"),
         (FRAME, LABELS, float("nan"), r"opacity nan is not between 0 and 1"),

@@ -87,7 +87,7 @@ def test_frame_is_left_as_it_is_and_memory_of_the_caller_is_filled():
         (np.zeros((1, 4, 6, 3), np.uint8), r"\(1, 4, 6, 3\) uint8"),
         (np.zeros((4, 6, 3), np.float32), r"\(4, 6, 3\) float32"),
         (np.zeros((0, 6, 3), np.uint8), r"\(0, 6, 3\) uint8"),
-        (None, r"\(\) object"),
+        (None, "None"),
     ],
     ids=["grey", "with alpha", "batch", "float", "empty", "none"],
 )

@@ -56,11 +56,11 @@ def test_labels_that_are_not_contiguous_are_written_as_they_look():
 @pytest.mark.parametrize(
     ("labels", "palette", "message"),
     [
-        (np.zeros((2, 3, 3), np.uint8), BGR, r"label map is uint8 \(2, 3, 3\); expected uint8 \(H"),
-        (np.zeros((2, 3), np.int64), BGR, r"label map is int64 \(2, 3\)"),
-        (np.zeros((0, 3), np.uint8), BGR, r"label map is uint8 \(0, 3\)"),
-        (LABELS, np.zeros((3, 4), np.uint8), r"palette is uint8 \(3, 4\); expected uint8 \(C, 3\)"),
-        (LABELS, np.zeros((3, 3), np.float32), "palette is float32"),
+        (np.zeros((2, 3, 3), np.uint8), BGR, r"a label map is .* \(2, 3, 3\) uint8"),
+        (np.zeros((2, 3), np.int64), BGR, r"a label map is .* \(2, 3\) int64"),
+        (np.zeros((0, 3), np.uint8), BGR, r"a label map is .* \(0, 3\) uint8"),
+        (LABELS, np.zeros((3, 4), np.uint8), r"a palette is .* \(3, 4\) uint8"),
+        (LABELS, np.zeros((3, 3), np.float32), r"a palette is .* \(3, 3\) float32"),
         (LABELS, np.zeros((256, 3), np.uint8), "palette has 256 colours; a label map holds 255"),
     ],
 )

@@ -30,6 +30,7 @@ from fcn_trt.engine.openvino.zero_points import drop_zero_points
 from fcn_trt.engine.options import BuildOptions
 from fcn_trt.engine.proof import Convolution, convolution_gmac, prove
 from fcn_trt.errors import EngineError, OutputError
+from fcn_trt.forks import keep, require_unforked
 from fcn_trt.network.file import Network
 from fcn_trt.onnx_wire import onnx_nodes
 from fcn_trt.spec import (
@@ -48,9 +49,11 @@ __all__ = [
     "compile_check",
     "compile_free_shape",
     "compile_network",
+    "compile_on_cpu",
     "compile_trial",
     "computes",
     "cpu_name",
+    "floats_among",
     "node_name",
     "openvino_core",
     "openvino_errors",
@@ -254,7 +257,13 @@ def _compile(
             model.reshape({INPUT_NAME: [-1, 3, -1, -1]})
         else:
             transpose_wide(model, spec)
-        return model, openvino_core().compile_model(model, "CPU", config)
+        return model, compile_on_cpu(model, config)
+
+
+def compile_on_cpu(model: Any, config: dict[str, str]) -> Any:
+    """openvino.CompiledModel of an openvino.Model, which a fork leaves behind."""
+    core = keep("OpenVINO", openvino_core())  # before, as it starts threads; they are the core's
+    return keep("OpenVINO", core.compile_model(model, "CPU", config))
 
 
 def read_network(data: bytes, spec: Spec) -> Any:
@@ -422,8 +431,9 @@ def openvino_errors(work: str) -> Iterator[None]:
         work: What is done in the block, such as "compile m.onnx".
 
     Raises:
-        EngineError: OpenVINO raised in the block.
+        EngineError: OpenVINO raised in the block, or was left behind by a fork.
     """
+    require_unforked("OpenVINO", work)
     try:
         yield
     except EngineError:
@@ -458,10 +468,17 @@ def require_computed(precision: Precision) -> None:
         EngineError: it does not.
     """
     if not computes(precision):
+        has = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         raise EngineError(
             f"{precision} was asked for, which OpenVINO {openvino_version()} does not compute on "
-            f"this CPU ({cpu_name()}); choose fp32"
+            f"this CPU ({cpu_name()}); choose {' or '.join(floats_among(has))}"
         )
+
+
+def floats_among(capabilities: Container[str]) -> list[Precision]:
+    """The types of floats that a CPU of some capabilities computes, the smallest first."""
+    kinds: tuple[Precision, ...] = ("fp16", "bf16", "fp32")
+    return [kind for kind in kinds if _CAPABILITIES[kind] in capabilities]
 
 
 def openvino_version() -> str:

@@ -17,8 +17,8 @@ import openvino as ov
 from openvino import opset13
 
 from fcn_trt.engine.openvino.builder import (
+    compile_on_cpu,
     cpu_name,
-    openvino_core,
     openvino_errors,
     require_computed,
 )
@@ -103,9 +103,8 @@ def matrix_product(shape: ProductShape, precision: Precision) -> MatrixProduct:
         raise EngineError(f"no product in {precision} is computed on a CPU; choose fp32 or int8")
     require_computed(precision)
     with openvino_errors(f"compile a matrix product in {precision}"):
-        compiled = openvino_core().compile_model(
+        compiled = compile_on_cpu(
             _model(shape, precision),
-            "CPU",
             {"INFERENCE_PRECISION_HINT": "dynamic", "PERFORMANCE_HINT": "LATENCY"},
         )
         _require_type(compiled, shape, precision)

@@ -11,6 +11,7 @@ from fcn_trt.engine.openvino.builder import (
     compile_network,
     computes,
     cpu_name,
+    floats_among,
     openvino_core,
     openvino_version,
 )
@@ -127,10 +128,24 @@ def test_network_that_computes_in_another_type_than_its_spec_says_is_refused(
 def test_precision_that_is_not_computed_is_refused(typed, tmp_path, precision):
     if computes(precision):
         pytest.skip(f"this CPU computes {precision}")
-    message = rf"{precision} was asked for, which OpenVINO \S+ does not compute on this CPU"
+    others = " or ".join(kind for kind in ("fp16", "bf16", "fp32") if computes(kind))
+    message = rf"{precision} was asked for, which OpenVINO \S+ does not .* \(.*\); choose {others}$"
     with pytest.raises(EngineError, match=message):
         build_openvino(as_network(typed(precision)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "floats"),
+    [
+        (["FP32", "INT8", "BIN"], ["fp32"]),
+        (["FP32", "BF16", "INT8"], ["bf16", "fp32"]),
+        (["FP32", "FP16"], ["fp16", "fp32"]),
+        (["BF16", "FP32", "FP16", "INT8"], ["fp16", "bf16", "fp32"]),
+    ],
+)
+def test_types_of_floats_that_a_cpu_computes_are_all_named(capabilities, floats):
+    assert floats_among(capabilities) == floats
 
 
 class TestDamagedNetwork:
