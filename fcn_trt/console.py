@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 
-from fcn_trt.foreign import printable
+from fcn_trt.foreign import printable, without_secrets
 
 __all__ = ["PRINTED_CHARACTERS", "PlainConsole", "Words", "progress"]
 
@@ -21,7 +21,7 @@ PRINTED_CHARACTERS = 10_000
 
 
 class PlainConsole(Console):
-    """Prints each text, also those in tables and bars, through `foreign.printable`."""
+    """Prints each text, also those in tables and bars, as `foreign` makes it fit to be seen."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(highlight=False, markup=False, emoji=False, **options)
@@ -46,7 +46,7 @@ class Words(ProgressColumn):
 def _shown(text: str) -> str:
     rest = len(text) - PRINTED_CHARACTERS
     more = f"... and {rest} characters more" if rest > 0 else ""
-    return printable(text[:PRINTED_CHARACTERS]) + more
+    return printable(without_secrets(text[:PRINTED_CHARACTERS])) + more
 
 
 def progress(console: Console, *columns: ProgressColumn) -> Progress:

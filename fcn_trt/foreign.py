@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import os
+import re
 import stat
 import unicodedata
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
     "read_limited",
     "require_regular",
     "shortened",
+    "without_secrets",
 ]
 
 _READ_ONLY = os.O_RDONLY | sum(
@@ -52,6 +54,13 @@ as many errors, and takes 3 kB for one."""
 _UNPRINTED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Categories of Unicode: control, format (bidi too), lone surrogates, private, unassigned, and
 separators of lines and paragraphs."""
+
+_LOGIN = re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://)([^\s'\"]{1,200})@", re.IGNORECASE)
+"""What may stand before the host in a URL; passwords may hold any character."""
+
+_SECRET = re.compile(
+    r"([\w-]{0,40}(?:passw(?:or)?d|user-pw|token|secret|api-?key)=)\S+", re.IGNORECASE
+)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -153,6 +162,17 @@ def printable(text: str) -> str:
         text: Of any origin: a file's name, a class, a licence, what a library says.
     """
     return "".join(c if _is_printed(c) else _escaped(c) for c in text)
+
+
+def without_secrets(text: str) -> str:
+    """A text without the passwords of URLs and of GStreamer's elements."""
+    return _SECRET.sub(r"\1***", _LOGIN.sub(_hidden, text))
+
+
+def _hidden(url: re.Match[str]) -> str:
+    before_path = url[2].partition("/")[0]
+    is_login = ":" in before_path or before_path == url[2]  # else the @ belongs to the path
+    return f"{url[1]}***@" if is_login else url[0]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -42,6 +42,12 @@ def is_plain(text: str) -> bool:
     return text.isprintable() and text.encode() != b""
 
 
+def test_no_password_is_printed(screen):
+    console, stream = screen
+    console.print("rtsp://eve:secret@camera/1 hangs")
+    assert stream.getvalue() == "rtsp://***@camera/1 hangs\n"
+
+
 @EACH
 def test_sentence_title_and_cell_are_one_line_of_text(screen, text):
     console, stream = screen

@@ -21,7 +21,7 @@ from fcn_trt.errors import FcnTrtError, LimitError
 from fcn_trt.evaluation.label_files import class_numbers, read_truth
 from fcn_trt.evaluation.layouts import read_text
 from fcn_trt.files import sha256
-from fcn_trt.foreign import parse_json, printable, quoted, read_limited, shortened
+from fcn_trt.foreign import parse_json, printable, quoted, read_limited, shortened, without_secrets
 from fcn_trt.images import read_image
 from fcn_trt.labels import read_label_file
 from fcn_trt.limits import MAX_BYTES
@@ -208,3 +208,18 @@ def test_a_value_in_a_sentence_is_short():
 def test_names_of_all_languages_are_printed():
     for name in ("Straße", "道路", "дорога", "Fußgänger", "طريق", "🚗", "a b_c-[d]"):
         assert printable(name) == name
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("rtsp://a:b@host/x", "rtsp://***@host/x"),
+        ("rtsp://a:b/c?d@host/x", "rtsp://***@host/x"),
+        ("['RTSPS://a:b@c@host']", "['RTSPS://***@host']"),
+        ("rtspsrc user-id=eve user-pw=secret ! x", "rtspsrc user-id=eve user-pw=*** ! x"),
+        ("http://h/x?token=12&y", "http://h/x?token=***"),
+        ("https://host/a@b", "https://host/a@b"),
+    ],
+)
+def test_secret_is_left_out(text, shown):
+    assert without_secrets(text) == shown

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
-import re
 import tempfile
 import traceback
 from collections.abc import Sequence
@@ -16,11 +15,11 @@ from fcn_trt.cache import cache_folder
 from fcn_trt.cli.common import missing_sentence
 from fcn_trt.errors import FcnTrtError
 from fcn_trt.files import write_atomic
-from fcn_trt.foreign import printable
+from fcn_trt.foreign import printable, without_secrets
 from fcn_trt.machine import DISTRIBUTIONS, OPENCV_DISTRIBUTIONS, installed_versions
 from fcn_trt.version import __version__
 
-__all__ = ["sentence_of", "without_secrets"]
+__all__ = ["sentence_of"]
 
 _OUT_OF_MEMORY = ("bad_alloc", "can't allocate memory", "Insufficient memory", "out of memory")
 """What libraries in C++ say instead of a MemoryError."""
@@ -30,17 +29,6 @@ _LIBRARIES = {
     "cv2": OPENCV_DISTRIBUTIONS,
     **{name: (name,) for name in ("numpy", "torch", "onnx", "pillow", "pydantic", "rich", "typer")},
 }
-
-_SECRETS = (
-    (
-        re.compile(r"(\b[a-z][a-z0-9+.-]*://)(?:[^\s/'\"]*:[^\s'\"]*|[^\s/'\"]*)@", re.IGNORECASE),
-        r"\1***@",
-    ),
-    (
-        re.compile(r"([\w-]*(?:passw(?:or)?d|user-pw|token|secret|api-?key)=)\S+", re.IGNORECASE),
-        r"\1***",
-    ),
-)
 
 
 def sentence_of(problem: BaseException, arguments: Sequence[str]) -> str:
@@ -66,13 +54,6 @@ def sentence_of(problem: BaseException, arguments: Sequence[str]) -> str:
     path = _write_report(problem, arguments)
     way_out = f"with {path}" if path else "with what --debug shows; no file could be written of it"
     return without_secrets(f"this should not happen ({kind}); please report it {way_out}")
-
-
-def without_secrets(text: str) -> str:
-    """A text without the passwords of URLs and of GStreamer's elements."""
-    for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
-    return text
 
 
 def _is_ours(problem: BaseException) -> bool:

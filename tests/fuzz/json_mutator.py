@@ -105,7 +105,7 @@ def _retyped(header: bytes, random: Random) -> bytes | None:
             other = random.choice((*tensors, *STRINGS)) if random.random() < 0.2 else name
             content[other] = tensor
         return json.dumps(content).encode("utf-8", "surrogatepass")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
         return None
 
 

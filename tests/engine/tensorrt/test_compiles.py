@@ -55,7 +55,14 @@ class Typed:
     spec: Spec
 
 
-@pytest.fixture(scope="module", params=MODELS)
+DEEPER = ("fcn_resnet101", "fcn_r50b-d8_769x769")
+"""Of whose operators another model has the same."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(m, marks=pytest.mark.exhaustive if m in DEEPER else ()) for m in MODELS],
+)
 def model(request):
     return request.param
 
