@@ -12,9 +12,8 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -43,6 +42,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 _log = logging.getLogger(__name__)
+_warned: set[object] = set()
 
 _WidthHeight: TypeAlias = tuple[int, int]
 
@@ -91,7 +91,7 @@ def read_image(path: Path, *, as_stored: bool = False) -> Frame:
 
     Grey is repeated, alpha is left out, and 16 bits are scaled to 8: from as many as the largest
     value takes, of 8, 10, 12, 14 and 16, since cameras of 12 bits store theirs in 16. That is
-    said once for each folder and number of bits.
+    said with a warning.
 
     Args:
         as_stored: Not turned as its EXIF data say, as what labels belong to; TIFF is turned anyway.
@@ -152,10 +152,11 @@ def read_orientation(data: bytes) -> int:
     return 1
 
 
-@lru_cache(maxsize=4096)
-def warn_once(text: str) -> None:
-    """Log a warning, unless it was logged before."""
-    _log.warning("%s", text)
+def warn_once(about: object, text: str) -> None:
+    """Log a warning, unless there was one about the same before."""
+    if about not in _warned:
+        _warned.add(about)
+        _log.warning("%s", text)
 
 
 def require_pixels(width: int, height: int, what: str) -> None:
@@ -168,7 +169,7 @@ def require_pixels(width: int, height: int, what: str) -> None:
         raise SourceError(f"{what} is {width}x{height}: {MAX_PIXELS.exceeded(width * height)}")
 
 
-def _scaled(stored: npt.NDArray[np.generic], data: bytes, path: Path) -> Frame:
+def _scaled(stored: npt.NDArray[Any], data: bytes, path: Path) -> Frame:
     """The pixels in 8 bits."""
     if stored.dtype not in (np.uint8, np.uint16):
         raise SourceError(
@@ -179,14 +180,18 @@ def _scaled(stored: npt.NDArray[np.generic], data: bytes, path: Path) -> Frame:
     top = max(stated if stated < _FULL else 0, int(stored.max()))  # many write _FULL into all
     if stored.dtype == np.uint16:
         bits = next(bits for bits in _DEPTHS if top < 1 << bits)
+        if (stored >> 8 == stored & _WHITE).all():  # 8 bits that were scaled to 16
+            bits = 16
         warn_once(
+            (path.parent, bits),
             f"{path.parent} has images of 16 bits, such as {path.name}, whose largest value is "
-            f"{top}: taken as {bits} bits and scaled to 8; convert them if that is wrong"
+            f"{top}: taken as {bits} bits and scaled to 8; convert them if that is wrong",
         )
-        return (stored >> (bits - 8)).astype(np.uint8)
-    if stated == top < _WHITE:  # which OpenCV leaves as they are
-        return np.rint(stored * (_WHITE / top)).astype(np.uint8)
-    return stored
+        stored = stored >> (bits - 8)
+    elif stated == top < _WHITE:  # which OpenCV leaves as it is
+        stored = np.rint(stored * (_WHITE / top))
+    frame: Frame = stored.astype(np.uint8, copy=False)
+    return frame
 
 
 def _not_whole(path: Path) -> SourceError:

@@ -261,7 +261,8 @@ def test_every_mode_of_an_image_becomes_bgr(tmp_path, mode):
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     grey.convert("RGB" if mode == "CMYK" else "L").convert(mode).save(path)
     found = read_image(path)
-    assert (found.shape, found.dtype) == ((5, 7, 3), np.uint8)
+    assert found.shape == (5, 7, 3)
+    assert found.dtype == np.uint8
     if mode == "1":  # which is dithered
         assert set(found.flat) == {0, 255}
     else:
@@ -272,3 +273,9 @@ def test_a_jpeg_of_cmyk_becomes_bgr(tmp_path):
     colours = Image.new("RGB", (16, 16), (200, 100, 50))
     colours.convert("CMYK").save(tmp_path / "a.jpg", quality=95)
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - (50, 100, 200)).max() <= 2
+
+
+def test_8_bits_that_were_scaled_to_16_are_as_they_were(tmp_path):
+    dark = PIXELS // 16
+    (tmp_path / "a.png").write_bytes(encoded(".png", dark.astype(np.uint16) * 257))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), dark)

@@ -13,7 +13,7 @@ from fcn_trt.files import combined_sha256, sha256
 from fcn_trt.images import read_image
 from fcn_trt.scene.scene import HELD_OUT_SEED, SCENE_FRAMES, StreetScene
 from fcn_trt.spec import Frame, Size
-from fcn_trt.video.image_source import folder_images
+from fcn_trt.video.image_files import folder_images
 
 __all__ = ["RangeImages"]
 

@@ -11,7 +11,7 @@ from fcn_trt.evaluation.label_files import class_numbers
 from fcn_trt.images import read_image
 from fcn_trt.labels import LabelSet
 from fcn_trt.spec import NO_LABEL, Frame, LabelMap, Spec
-from fcn_trt.video.image_source import folder_images
+from fcn_trt.video.image_files import folder_images
 
 __all__ = ["CompareImage", "CompareImages", "ImageChoice"]
 
