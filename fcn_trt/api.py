@@ -7,7 +7,7 @@ Each is thin over the plan, as the commands are, and raises the same errors, all
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from os import PathLike
@@ -449,6 +449,7 @@ def evaluate(
     *,
     dataset: str,
     root: FilePath | None = None,
+    label_map: Mapping[int, int] | None = None,
     limit: int | None = None,
     out: FilePath | None = None,
     progress: Progress = False,
@@ -460,6 +461,8 @@ def evaluate(
         dataset: Name of a layout, such as "generic", "cityscapes" or "camvid"; "scene" draws its
             own images.
         root: Folder of the data set.
+        label_map: Class of numbers in the label files of "generic", such as {255: 1} for masks; 255
+            leaves a number out. The others are the classes themselves.
         limit: Images at most, spread evenly; None takes all.
         out: File of the result, from which a run that was stopped goes on; None keeps nothing.
         progress: Shows how many images are done.
@@ -480,7 +483,7 @@ def evaluate(
     with ExitStack() as stack:
         loaded = bundle if isinstance(bundle, Segmenter) else stack.enter_context(load(bundle))
         folder = None if root is None else Path(root)
-        images = open_images(dataset, folder, spec=loaded.spec)
+        images = open_images(dataset, folder, spec=loaded.spec, said=label_map)
         asked = EvaluationOptions(limit=limit)
         file = None if out is None else Path(out)
         plan = prepare_evaluation(loaded, images, options=asked, out=file)
@@ -504,6 +507,7 @@ def compare(
     images: FilePath,
     labels: FilePath | None = None,
     ignore: int | None = None,
+    label_map: Mapping[int, int] | None = None,
     limit: int | None = None,
     size: Size | None = None,
     weights: str | None = None,
@@ -517,6 +521,7 @@ def compare(
         images: Folder of images.
         labels: Folder of their labels, a PNG of class indices for each; None compares without.
         ignore: A label that is left out, besides 255; None takes what the first one says.
+        label_map: As for `evaluate`, of numbers in these files.
         limit: Images at most, spread evenly; None takes all.
         size: (height, width) of the input of checkpoints; None takes that of the other.
         weights: Of a name of a model.
@@ -539,6 +544,7 @@ def compare(
         folder=Path(images),
         labels=None if labels is None else Path(labels),
         ignore=ignore,
+        said=label_map,
         limit=limit,
     )
     choice.paths()  # what is missing there is said before engines are built

@@ -13,7 +13,7 @@ import re
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -29,7 +29,9 @@ __all__ = [
     "read_encoded",
     "read_image",
     "read_orientation",
+    "read_upright",
     "require_pixels",
+    "turn",
     "warn_once",
 ]
 
@@ -43,6 +45,8 @@ IMAGE_SUFFIXES = frozenset(
 
 _log = logging.getLogger(__name__)
 _warned: set[object] = set()
+
+Pixel = TypeVar("Pixel", bound=np.generic)
 
 _WidthHeight: TypeAlias = tuple[int, int]
 
@@ -73,15 +77,15 @@ _WHITE = 255
 _FULL = 65535
 _DEPTHS = (8, 10, 12, 14, 16)
 
-_TURNS: dict[int, Callable[[Frame], Frame]] = {
+_TURNS: dict[int, Callable[[npt.NDArray[Any]], npt.NDArray[Any]]] = {
     1: lambda frame: frame,
     2: lambda frame: frame[:, ::-1],
     3: lambda frame: frame[::-1, ::-1],
     4: lambda frame: frame[::-1],
-    5: lambda frame: frame.transpose(1, 0, 2),
-    6: lambda frame: frame[::-1].transpose(1, 0, 2),
-    7: lambda frame: frame[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda frame: frame[:, ::-1].transpose(1, 0, 2),
+    5: lambda frame: frame.swapaxes(0, 1),
+    6: lambda frame: frame[::-1].swapaxes(0, 1),
+    7: lambda frame: frame[::-1, ::-1].swapaxes(0, 1),
+    8: lambda frame: frame[:, ::-1].swapaxes(0, 1),
 }
 """What each orientation asks for. Not OpenCV's own turning, which knows fewer formats in 4.8."""
 
@@ -94,24 +98,26 @@ def read_image(path: Path, *, as_stored: bool = False) -> Frame:
     said with a warning.
 
     Args:
-        as_stored: Not turned as its EXIF data say, as what labels belong to; TIFF is turned anyway.
+        as_stored: Not turned as its EXIF data say, as what labels of published data sets belong
+            to; TIFF is turned anyway.
 
     Raises:
         SourceError: the file cannot be read, is no whole image, has pixels that are no unsigned
             integers, or more of them than `MAX_PIXELS`.
     """
     data = read_encoded(path)
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        stored = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
-    except cv2.error as error:  # such as a row that is longer than OpenCV's own limit
-        raise _not_whole(path) from error
-    if stored is None:
-        raise _not_whole(path)
-    frame = _scaled(stored, data, path)
-    if as_stored or data.startswith(_TIFF):  # which OpenCV turns whatever it is told
-        return frame
-    return np.ascontiguousarray(_TURNS[read_orientation(data)](frame))
+    frame = _decoded(data, path)
+    return frame if as_stored else _upright(frame, data)
+
+
+def read_upright(path: Path) -> tuple[Frame, int]:
+    """Decode one image as `read_image` does, and say how it was turned, as `read_orientation`.
+
+    Raises:
+        SourceError: as `read_image` says.
+    """
+    data = read_encoded(path)
+    return _upright(_decoded(data, path), data), read_orientation(data)
 
 
 def read_encoded(path: Path) -> bytes:
@@ -152,6 +158,11 @@ def read_orientation(data: bytes) -> int:
     return 1
 
 
+def turn(image: npt.NDArray[Pixel], orientation: int) -> npt.NDArray[Pixel]:
+    """Turn (H, W, ...) pixels upright, of an orientation that `read_orientation` returned."""
+    return np.ascontiguousarray(_TURNS[orientation](image))
+
+
 def warn_once(about: object, text: str) -> None:
     """Log a warning, unless there was one about the same before."""
     if about not in _warned:
@@ -167,6 +178,23 @@ def require_pixels(width: int, height: int, what: str) -> None:
     """
     if width * height > MAX_PIXELS.value:
         raise SourceError(f"{what} is {width}x{height}: {MAX_PIXELS.exceeded(width * height)}")
+
+
+def _decoded(data: bytes, path: Path) -> Frame:
+    """The pixels, in 8 bits, as they are stored."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        stored = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
+    except cv2.error as error:  # such as a row that is longer than OpenCV's own limit
+        raise _not_whole(path) from error
+    if stored is None:
+        raise _not_whole(path)
+    return _scaled(stored, data, path)
+
+
+def _upright(frame: Frame, data: bytes) -> Frame:
+    """The pixels, turned, but of TIFF, which OpenCV turns whatever it is told."""
+    return frame if data.startswith(_TIFF) else turn(frame, read_orientation(data))
 
 
 def _scaled(stored: npt.NDArray[Any], data: bytes, path: Path) -> Frame:

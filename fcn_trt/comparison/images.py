@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,14 @@ class ImageChoice:
         folder: Of the images.
         labels: Folder of their labels, a PNG per image with its name; None compares without.
         ignore: The label in these files that is left out, besides 255; None takes the spec's.
+        said: Class, or 255 for left out, of numbers in these files.
         limit: So many images at most, spread evenly over the folder; None takes all.
     """
 
     folder: Path
     labels: Path | None = None
     ignore: int | None = None
+    said: Mapping[int, int] | None = None
     limit: int | None = None
 
     def paths(self) -> tuple[Path, ...]:
@@ -78,9 +80,11 @@ class ImageChoice:
                 spec.model,
                 len(spec.classes),
                 ignore=ignore,
+                said=self.said,
                 way_out="; --ignore says which other number is left out",
             ),
         )
+        dataset.require_no_masks(range(len(paths)))
         return CompareImages(paths=paths, dataset=dataset)
 
 

@@ -163,10 +163,10 @@ def test_limit_spreads_over_the_folder(grey, write_images):
     ("spoil", "kind", "message"),
     [
         ("missing", DatasetError, r"1 of 2 images have no labels, the first is .*b\.png; each"),
-        ("size", DatasetError, r"b\.png is \(3, 3\) uint8, but labels of b\.png are \(4, 4\)"),
+        ("size", DatasetError, r"labels/b\.png is 3x3, but labels of b\.png are 4x4"),
         ("class", DatasetError, r"b\.png has label 3, but .* leaves out 255; .*; --ignore"),
         ("empty", SourceError, "holds no image"),
-        ("damaged", DatasetError, r"b\.png is damaged"),
+        ("damaged", DatasetError, r"b\.png is not a whole image"),
     ],
 )
 def test_images_and_labels_that_do_not_fit_are_refused(grey, write_images, spoil, kind, message):
