@@ -176,7 +176,8 @@ def calibrate(
 
     Args:
         network: FP32 ONNX from `export`.
-        images: Folder of images such as the network will see, or several; 64 to 200 images will do.
+        images: Folder of images or video such as the network will see, or several; 64 to 200
+            frames will do, which are spread evenly.
         out: The calibration cache to write, a JSON file.
         streets: Drawn streets to measure, too.
         method: How the largest code of each tensor is chosen.
@@ -246,8 +247,8 @@ def quantize(
             "first" and "last" stand for the first and the last one.
         float_precision: Type of what int8 and fp8 leave in float; None is fp16, for GPUs. Take fp32
             for a CPU.
-        images: Folder of images such as the network will see, on which fp16 finds out what it
-            cannot hold; None takes drawn streets.
+        images: Folder of images, or video, such as the network will see, on which fp16 finds out
+            what it cannot hold; None takes drawn streets.
         check: Whether the result is held against the network's source.
         accept: Share of the pixels that has to have the source's label; None is 0.99 for fp16 and
             bf16, 0.95 for int8 and fp8.
@@ -518,7 +519,7 @@ def compare(
     Args:
         first: A bundle, an ONNX file of this package, a checkpoint, or the name of a model.
         second: The same.
-        images: Folder of images.
+        images: Folder of images, or a video.
         labels: Folder of their labels, a PNG of class indices for each; None compares without.
         ignore: A label that is left out, besides 255; None takes what the first one says.
         label_map: As for `evaluate`, of numbers in these files.
@@ -547,7 +548,7 @@ def compare(
         said=label_map,
         limit=limit,
     )
-    choice.paths()  # what is missing there is said before engines are built
+    choice.stills()  # what is missing there is said before engines are built
     names = (_name(first), _name(second))
     with (
         open_predictors(*names, size=size, weights=weights) as (a, b),

@@ -102,7 +102,8 @@ RebuildOption = Annotated[
 ImagesOption = Annotated[
     Path | None,
     typer.Option(
-        "--images", help="Images such as the network will see, to find what fp16 cannot hold."
+        "--images",
+        help="Folder or video such as the network will see, to find what fp16 cannot hold.",
     ),
 ]
 LabelsOption = Annotated[

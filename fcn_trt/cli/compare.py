@@ -39,7 +39,7 @@ Name = Annotated[
 def compare(
     a: Name,
     b: Name,
-    images: Annotated[Path, typer.Option(help="Folder of the images.")],
+    images: Annotated[Path, typer.Option(help="Folder of the images, or a video.")],
     labels: LabelsOption = None,
     ignore: IgnoreOption = None,
     label_map: LabelMapOption = None,
@@ -125,7 +125,7 @@ def _measure(
     from fcn_trt.comparison.summary import Summary
     from fcn_trt.labels import palette_array
 
-    chosen.paths()  # what is missing there is said before engines are built
+    chosen.stills()  # what is missing there is said before engines are built
     with open_predictors(*names, size=size, weights=weights) as (first, second):
         images = chosen.find(first.spec)
         palette = palette_array(first.spec.palette)

@@ -38,7 +38,7 @@ LIMIT = 32
 def sensitivity(
     network: Annotated[Path, typer.Argument(help="FP32 ONNX file from `fcn-trt export`.")],
     calibration: Annotated[Path, typer.Option(help="Its cache from `fcn-trt calibrate`.")],
-    images: Annotated[Path, typer.Option(help="Folder of images other than the calibrated ones.")],
+    images: Annotated[Path, typer.Option(help="Other images than the calibrated ones.")],
     labels: LabelsOption = None,
     ignore: IgnoreOption = None,
     label_map: LabelMapOption = None,

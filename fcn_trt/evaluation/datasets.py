@@ -7,7 +7,7 @@ the same: frames, and label maps of class indices in which 255 is left out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args, overload
@@ -58,7 +58,8 @@ class Dataset:
         ignore: The label in the files that is left out, where their numbers are the classes.
         numbers: What the numbers in the files mean; None where they are the classes themselves.
         split: Which part of the data set it is; None where the folder is all.
-        said: What the user says of numbers in the files, as for `LabelNumbers`.
+        said: What the user says of numbers in the files, as for `LabelNumbers`; None if nothing
+            can be said.
         is_published: Images are as stored, as its publisher's labels are; others are turned as
             their EXIF data say, if their labels are, too.
     """
@@ -69,7 +70,7 @@ class Dataset:
     ignore: int = NO_LABEL
     numbers: LabelNumbers | None = None
     split: str | None = None
-    said: Mapping[int, int] = field(default_factory=dict)
+    said: Mapping[int, int] | None = None
     is_published: bool = False
 
     def __len__(self) -> int:
@@ -115,7 +116,9 @@ class Dataset:
             DatasetError: a file is gone.
         """
         yield from (self.name, *self.labels.classes, f"ignore {self.ignore}")
-        yield from (f"label {number} is {index}" for number, index in sorted(self.said.items()))
+        yield from (
+            f"label {number} is {index}" for number, index in sorted((self.said or {}).items())
+        )
         yield from file_keys(chain.from_iterable(self.pairs[index] for index in indices))
 
 

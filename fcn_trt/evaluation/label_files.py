@@ -32,6 +32,8 @@ __all__ = [
 Pair: TypeAlias = tuple[Path, Path]
 """An image and its labels."""
 
+_WAY_OUT = "; --label-map NUMBER=CLASS says which class another number is"
+
 _MODES = frozenset({"L", "P", "I;16", "I"})
 """What Pillow calls grey of 8 bits, indices, and grey of 16 bits from 11.3 on and before."""
 
@@ -75,7 +77,7 @@ def class_numbers(
         name: Of the data set, for messages.
         count: Its classes.
         ignore: The number that is left out, besides 255.
-        said: As for `LabelNumbers`.
+        said: As for `LabelNumbers`; None where nothing can be said.
         way_out: What to add to messages about other numbers.
 
     Raises:
@@ -92,7 +94,7 @@ def class_numbers(
         left_out=(ignore,),
         expected=(
             f"{name} has {count} classes and leaves out {ignore}; its pixels must be class indices"
-            f"{way_out}, or --label-map NUMBER=CLASS says which class another number is"
+            f"{way_out}{'' if said is None else _WAY_OUT}"
         ),
         said=said or {},
     )

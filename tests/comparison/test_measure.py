@@ -155,8 +155,10 @@ def test_limit_spreads_over_the_folder(grey, write_images):
     spec = grey(lambda blue: blue).spec
     for limit, names in ((1, "0"), (3, "036"), (4, "0257"), (99, "0123456789"), (None, None)):
         images = ImageChoice(folder=folder, limit=limit).find(spec)
-        assert "".join(path.stem for path in images.paths) == (names or "0123456789")
-        assert [image.name for image in images] == [path.name for path in images.paths]
+        assert "".join(still.name.removesuffix(".png") for still in images.stills) == (
+            names or "0123456789"
+        )
+        assert [image.name for image in images] == [still.name for still in images.stills]
 
 
 @pytest.mark.parametrize(
