@@ -170,7 +170,7 @@ def require_no_masks(pairs: Iterable[Pair], numbers: LabelNumbers, classes: Sequ
         found.update(np.unique(_read_numbers(path, image.name)[0]).tolist())
         if not found <= {0, NO_LABEL}:
             return
-    if NO_LABEL in found:
+    if found == {0, NO_LABEL}:
         raise DatasetError(
             f"the labels {path} and all others are masks of 0 and 255, and 255 is left out, so "
             f"that no pixel would be {' or '.join(map(repr, classes[1:4]))}; say which class 255 "
