@@ -34,8 +34,8 @@ Pair: TypeAlias = tuple[Path, Path]
 
 _WAY_OUT = "; --label-map NUMBER=CLASS says which class another number is"
 
-_MODES = frozenset({"L", "P", "I;16", "I"})
-"""What Pillow calls grey of 8 bits, indices, and grey of 16 bits from 11.3 on and before."""
+_MODES = frozenset({"1", "L", "P", "I;16", "I"})
+"""What Pillow calls grey of 1 and 8 bits, indices, and grey of 16 bits in newer and older ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +226,7 @@ def _read_numbers(path: Path, labelled: str) -> tuple[npt.NDArray[np.integer[Any
         # Not OpenCV, which turns indices into the palette's colours; nor Image.open, which has a
         # limit of its own.
         image = PngImageFile(io.BytesIO(data))
-        numbers = np.array(image) if image.mode in _MODES else None
+        numbers = np.array(image) * 1 if image.mode in _MODES else None  # truths become 0 and 1
     except (OSError, SyntaxError, ValueError) as error:
         raise DatasetError(f"{path} is not a whole PNG; remove it or fetch it again") from error
     if numbers is None:

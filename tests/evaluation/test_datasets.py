@@ -161,7 +161,15 @@ def test_indexed_labels_are_read_as_their_indices(write):
     assert sample.truth.tolist() == [[3, 0], [1, 2]]
 
 
-@pytest.mark.parametrize("mode", ["1", "LA", "RGB", "RGBA"])
+def test_labels_of_1_bit_are_0_and_1(write):
+    root = write()
+    truth = np.array([[0, 1], [1, 0]], dtype=bool)
+    Image.fromarray(truth).save(root / "labels" / "a.png")
+    (sample,) = open_dataset("camvid", root)
+    assert sample.truth.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
 def test_labels_of_another_kind_of_image_are_refused(write, mode):
     root = write()
     Image.new(mode, (2, 2)).save(root / "labels" / "a.png")
