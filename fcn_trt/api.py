@@ -7,7 +7,7 @@ Each is thin over the plan, as the commands are, and raises the same errors, all
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from os import PathLike
@@ -176,7 +176,8 @@ def calibrate(
 
     Args:
         network: FP32 ONNX from `export`.
-        images: Folder of images such as the network will see, or several; 64 to 200 images will do.
+        images: Folder of images or video such as the network will see, or several; 64 to 200
+            frames will do, which are spread evenly.
         out: The calibration cache to write, a JSON file.
         streets: Drawn streets to measure, too.
         method: How the largest code of each tensor is chosen.
@@ -246,8 +247,8 @@ def quantize(
             "first" and "last" stand for the first and the last one.
         float_precision: Type of what int8 and fp8 leave in float; None is fp16, for GPUs. Take fp32
             for a CPU.
-        images: Folder of images such as the network will see, on which fp16 finds out what it
-            cannot hold; None takes drawn streets.
+        images: Folder of images, or video, such as the network will see, on which fp16 finds out
+            what it cannot hold; None takes drawn streets.
         check: Whether the result is held against the network's source.
         accept: Share of the pixels that has to have the source's label; None is 0.99 for fp16 and
             bf16, 0.95 for int8 and fp8.
@@ -450,6 +451,7 @@ def evaluate(
     *,
     dataset: str,
     root: FilePath | None = None,
+    label_map: Mapping[int, int] | None = None,
     limit: int | None = None,
     out: FilePath | None = None,
     progress: Progress = False,
@@ -461,6 +463,8 @@ def evaluate(
         dataset: Name of a layout, such as "generic", "cityscapes" or "camvid"; "scene" draws its
             own images.
         root: Folder of the data set.
+        label_map: Class of numbers in the label files of "generic", such as {255: 1} for masks; 255
+            leaves a number out. The others are the classes themselves.
         limit: Images at most, spread evenly; None takes all.
         out: File of the result, from which a run that was stopped goes on; None keeps nothing.
         progress: Shows how many images are done.
@@ -481,7 +485,7 @@ def evaluate(
     with ExitStack() as stack:
         loaded = bundle if isinstance(bundle, Segmenter) else stack.enter_context(load(bundle))
         folder = None if root is None else Path(root)
-        images = open_images(dataset, folder, spec=loaded.spec)
+        images = open_images(dataset, folder, spec=loaded.spec, said=label_map)
         asked = EvaluationOptions(limit=limit)
         file = None if out is None else Path(out)
         plan = prepare_evaluation(loaded, images, options=asked, out=file)
@@ -505,6 +509,7 @@ def compare(
     images: FilePath,
     labels: FilePath | None = None,
     ignore: int | None = None,
+    label_map: Mapping[int, int] | None = None,
     limit: int | None = None,
     size: Size | None = None,
     weights: str | None = None,
@@ -514,10 +519,11 @@ def compare(
 
     Args:
         first: A bundle, an ONNX file of this package, a checkpoint, or the name of a model.
-        second: Another.
-        labels: Folder of the images' labels, a PNG of class indices for each; None compares
-            without.
+        second: The same.
+        images: Folder of images, or a video.
+        labels: Folder of their labels, a PNG of class indices for each; None compares without.
         ignore: A label that is left out, besides 255; None takes what the first one says.
+        label_map: As for `evaluate`, of numbers in these files.
         limit: Images at most, spread evenly; None takes all.
         size: (height, width) of the input of checkpoints; None takes that of the other.
         weights: Of a name of a model.
@@ -540,9 +546,10 @@ def compare(
         folder=Path(images),
         labels=None if labels is None else Path(labels),
         ignore=ignore,
+        said=label_map,
         limit=limit,
     )
-    choice.paths()  # what is missing there is said before engines are built
+    choice.stills()  # what is missing there is said before engines are built
     names = (_name(first), _name(second))
     with (
         open_predictors(*names, size=size, weights=weights) as (a, b),

@@ -1,4 +1,4 @@
-"""Images that claim more than they hold: each is refused by its header, in little memory."""
+"""Images of every kind as BGR, and those that claim more than they hold, which are refused."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from fcn_trt.errors import SourceError
-from fcn_trt.images import IMAGE_SUFFIXES, read_image
+from fcn_trt.images import IMAGE_SUFFIXES, read_image, read_orientation
 from fcn_trt.limits import MAX_PIXELS
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -98,6 +99,7 @@ NO_IMAGES = {
     "any.ppm": b"P7\nWIDTH 60000\nHEIGHT 60000\nDEPTH 3\nMAXVAL 255\nENDHDR\n",
     "signs.pgm": b"P5 -1 5 255\n" + bytes(5),
     "digits.pgm": b"P5 " + b"9" * 10_000 + b" 5 255\n",
+    "far.tif": b"II+\0\x08\0\0\0" + b"\xff" * 8,
     "circle.tif": b"II*\0" + struct.pack("<I", 2**31),
     "sound.webp": b"RIFF\0\0\0\0WAVEfmt " + bytes(20),
     "radiance.png": b"#?RADIANCE\n\n-Y 60000 +X 60000\n",
@@ -164,8 +166,8 @@ def test_what_is_no_image_is_refused_whatever_its_suffix_says(refusals):
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
 def test_every_suffix_is_read_whatever_its_header_is_like(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
-    pixels = PIXELS[:, :, 0] if suffix == ".pgm" else PIXELS
-    path.write_bytes(encoded(suffix, pixels))
+    pixels = PIXELS[:, :, 0] if suffix in {".pgm", ".pbm"} else PIXELS
+    path.write_bytes(encoded({".jfif": ".jpg"}.get(suffix, suffix), pixels))
     assert read_image(path).shape == (5, 7, 3)
 
 
@@ -192,3 +194,88 @@ def test_only_regular_files_are_read(tmp_path):
     for path in (tmp_path / "a.png", Path("/dev/zero")):
         with pytest.raises(SourceError, match="no regular file"):
             read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_exif_says(tmp_path, suffix, orientation):
+    path = tmp_path / f"a{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.kron(PIXELS, np.ones((8, 8, 1), np.uint8)))
+    kind = {"quality": 95} if suffix == ".jpg" else {"lossless": True} if suffix == ".webp" else {}
+    image.save(path, exif=exif, **kind)
+    with Image.open(path) as saved:
+        upright = np.asarray(ImageOps.exif_transpose(saved).convert("RGB"))
+        stored = np.asarray(saved.convert("RGB"))
+    difference = 12 if suffix == ".jpg" else 0  # of two decoders
+    assert np.abs(read_image(path)[..., ::-1].astype(int) - upright).max() <= difference
+    assert read_orientation(path.read_bytes()) == orientation
+    if suffix != ".tif":
+        found = read_image(path, as_stored=True)[..., ::-1].astype(int)
+        assert np.abs(found - stored).max() <= difference
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, orientation):
+    path = tmp_path / "a.png"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(PIXELS).save(path, exif=exif)
+    np.testing.assert_array_equal(read_image(path)[..., ::-1], PIXELS)
+    path.write_bytes(png(7, 5, (b"eXIf", b"MM\0*\0\0\0\x08\xff\xff")))
+    assert read_orientation(path.read_bytes()) == 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm", ".ppm"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_16_bits_are_scaled_from_as_many_as_are_used(tmp_path, caplog, suffix, bits):
+    path = tmp_path / f"a{suffix}"
+    pixels = np.array(PIXELS[:, :, 0] if suffix == ".pgm" else PIXELS)
+    pixels.flat[0] = 255
+    path.write_bytes(encoded(suffix, pixels.astype(np.uint16) << (bits - 8)))
+    found = read_image(path)
+    assert (found == (pixels if pixels.ndim == 3 else pixels[..., None])).all()
+    assert f"taken as {bits} bits and scaled to 8" in caplog.text
+    assert len(caplog.records) == 1
+
+
+def test_the_largest_value_that_a_netpbm_states_counts(tmp_path, caplog):
+    dark = np.full((2, 3), 160, dtype=">u2")
+    (tmp_path / "a.pgm").write_bytes(b"P5\n# of a camera\n3 2\n4095\n" + dark.tobytes())
+    assert read_image(tmp_path / "a.pgm").max() == 10
+    (tmp_path / "b.pgm").write_bytes(b"P5 3 2 15\n" + bytes([0, 3, 6, 9, 12, 15]))
+    assert read_image(tmp_path / "b.pgm")[..., 0].tolist() == [[0, 51, 102], [153, 204, 255]]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int16, np.int32, np.float64])
+def test_pixels_that_are_no_unsigned_integers_are_refused(tmp_path, kind):
+    (tmp_path / "a.tif").write_bytes(encoded(".tif", PIXELS.astype(kind)))
+    with pytest.raises(SourceError, match=rf"a\.tif has pixels of {kind.__name__}, and .*convert"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_every_mode_of_an_image_becomes_bgr(tmp_path, mode):
+    grey = Image.fromarray(PIXELS[:, :, 0])
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    grey.convert("RGB" if mode == "CMYK" else "L").convert(mode).save(path)
+    found = read_image(path)
+    assert found.shape == (5, 7, 3)
+    assert found.dtype == np.uint8
+    if mode == "1":  # which is dithered
+        assert set(found.flat) == {0, 255}
+    else:
+        assert np.abs(found.astype(int) - np.asarray(grey.convert("RGB"))).max() <= 2
+
+
+def test_a_jpeg_of_cmyk_becomes_bgr(tmp_path):
+    colours = Image.new("RGB", (16, 16), (200, 100, 50))
+    colours.convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - (50, 100, 200)).max() <= 2
+
+
+def test_8_bits_that_were_scaled_to_16_are_as_they_were(tmp_path):
+    dark = PIXELS // 16
+    (tmp_path / "a.png").write_bytes(encoded(".png", dark.astype(np.uint16) * 257))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), dark)

@@ -14,8 +14,8 @@ from fcn_trt.errors import SinkError, SourceError
 from fcn_trt.images import read_image
 from fcn_trt.scene.scene import StreetScene
 from fcn_trt.spec import Frame, LabelMap, Result, Size
+from fcn_trt.video.image_files import folder_images
 from fcn_trt.video.image_sink import open_overlay_images
-from fcn_trt.video.image_source import folder_images
 from fcn_trt.video.protocols import Sink
 from fcn_trt.video.source import open_source
 from fcn_trt.video.video_sink import VideoFileSink

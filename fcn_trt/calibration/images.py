@@ -9,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import overload
 
-from fcn_trt.files import combined_sha256, sha256
-from fcn_trt.images import read_image
+from fcn_trt.files import combined_sha256
 from fcn_trt.scene.scene import HELD_OUT_SEED, SCENE_FRAMES, StreetScene
 from fcn_trt.spec import Frame, Size
-from fcn_trt.video.image_source import folder_images
+from fcn_trt.video.stills import Still, find_stills
 
 __all__ = ["RangeImages"]
 
@@ -29,8 +28,8 @@ class RangeImages(Sequence[Frame]):
     """Some frames, each decoded or drawn when its turn comes, first the images, then the streets.
 
     Attributes:
-        folders: Images of the user's.
-        limit: How many images are taken at most, spread evenly over all folders; None takes all.
+        folders: Folders of images of the user's, image files, or videos.
+        limit: How many frames are taken of these at most, spread evenly over all; None takes all.
         streets: How many of the demo's streets are drawn, none of which it was trained on.
         first_street: Seed of the first one.
         size: (height, width) of drawn streets in pixels.
@@ -44,7 +43,7 @@ class RangeImages(Sequence[Frame]):
 
     @classmethod
     def few(cls, folder: Path | None, size: Size) -> RangeImages:
-        """What is enough for the largest magnitudes: some images of a folder, or some streets."""
+        """What is enough for the largest magnitudes: some of the user's frames, or some streets."""
         if folder is None:
             return cls(streets=STREETS, size=size)
         return cls(folders=(folder,), size=size)
@@ -60,29 +59,27 @@ class RangeImages(Sequence[Frame]):
         return self._named([folder.resolve().name for folder in self.folders])
 
     @cached_property
-    def paths(self) -> list[Path]:
-        """The images that are taken from the folders.
+    def stills(self) -> list[Still]:
+        """The frames that are taken of the folders and videos.
 
         Raises:
-            SourceError: a folder cannot be read or holds no image.
+            SourceError: one cannot be read, or a folder holds no image.
         """
-        found = [path for folder in self.folders for path in folder_images(folder)]
-        count = len(found) if self.limit is None else min(self.limit, len(found))
-        return [found[i * len(found) // count] for i in range(count)]
+        return find_stills(self.folders, self.limit)
 
     def sha256(self, index: int) -> str:
-        """SHA-256 of an image's file, or of a street's pixels."""
-        if index < len(self.paths):
-            return sha256(self.paths[index])
+        """SHA-256 of an image's file, of a video's and the frame's place, or of drawn pixels."""
+        if index < len(self.stills):
+            return self.stills[index].sha256()
         return hashlib.sha256(self[index].tobytes()).hexdigest()
 
     def content_sha256(self) -> str:
-        """SHA-256 of what all of them are: of the images' files, and of which streets are drawn."""
+        """SHA-256 of what all of them are: of the files, and of which streets are drawn."""
         streets = [self.streets, self.first_street, *self.size] if self.streets else []
-        return combined_sha256([*map(sha256, self.paths), *map(str, streets)])
+        return combined_sha256([*(still.sha256() for still in self.stills), *map(str, streets)])
 
     def __len__(self) -> int:
-        return len(self.paths) + self.streets
+        return len(self.stills) + self.streets
 
     @overload
     def __getitem__(self, index: int) -> Frame: ...
@@ -102,8 +99,8 @@ class RangeImages(Sequence[Frame]):
         return " and ".join([*folders, *drawn])
 
     def _frame(self, place: int) -> Frame:
-        if place < len(self.paths):
-            return read_image(self.paths[place])
-        seed = self.first_street + place - len(self.paths)
+        if place < len(self.stills):
+            return self.stills[place].read()
+        seed = self.first_street + place - len(self.stills)
         frame, _ = StreetScene(seed).render(seed * 37 % SCENE_FRAMES, self.size)
         return frame

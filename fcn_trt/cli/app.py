@@ -25,6 +25,7 @@ from fcn_trt.cli.demo import demo
 from fcn_trt.cli.evaluate import evaluate
 from fcn_trt.cli.export import export
 from fcn_trt.cli.failure import sentence_of
+from fcn_trt.cli.frames import frames
 from fcn_trt.cli.inspect import doctor, inspect
 from fcn_trt.cli.models import models, profile
 from fcn_trt.cli.quantize import quantize
@@ -158,6 +159,7 @@ app.command()(build)
 app.command()(run)
 app.command("eval")(evaluate)
 app.command()(compare)
+app.command()(frames)
 app.command()(bench)
 app.command()(advise)
 app.command()(inspect)

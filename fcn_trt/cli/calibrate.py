@@ -32,7 +32,9 @@ def calibrate(
     out: Annotated[Path, typer.Option(help="The file to write.")],
     images: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of images such as the network will see; can be repeated."),
+        typer.Option(
+            help="Images such as the network will see: a folder or a video; can be repeated."
+        ),
     ] = None,
     scenes: Annotated[int, typer.Option(min=0, help="Drawn streets to measure, too.")] = 0,
     method: Annotated[
@@ -126,7 +128,7 @@ def _check_usage(source: Path, given: set[str]) -> str:
     if mode == "method" and not given:
         raise bad_option("SOURCE", "a cache needs --method or --export")
     if mode == "measure" and not given & {"--images", "--scenes"}:
-        raise bad_option("--images", "give --images DIR, or --scenes N")
+        raise bad_option("--images", "give --images DIR or VIDEO, or --scenes N")
     return mode
 
 

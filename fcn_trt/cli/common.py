@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ __all__ = [
     "ImagesOption",
     "JsonOption",
     "KeepOption",
+    "LabelMapOption",
     "LabelsOption",
     "MethodOption",
     "NoCheckOption",
@@ -45,6 +47,7 @@ __all__ = [
     "in_words_of_options",
     "missing_sentence",
     "parse_checking",
+    "parse_label_map",
     "parse_label_set",
     "parse_method",
     "parse_precision",
@@ -99,7 +102,8 @@ RebuildOption = Annotated[
 ImagesOption = Annotated[
     Path | None,
     typer.Option(
-        "--images", help="Images such as the network will see, to find what fp16 cannot hold."
+        "--images",
+        help="Folder or video such as the network will see, to find what fp16 cannot hold.",
     ),
 ]
 LabelsOption = Annotated[
@@ -108,6 +112,14 @@ LabelsOption = Annotated[
 IgnoreOption = Annotated[
     int | None,
     typer.Option(min=0, max=NO_LABEL, help="Label left out besides 255, such as CamVid's 11."),
+]
+LabelMapOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label-map",
+        metavar="NUMBER=CLASS",
+        help="Class of a number in label files, such as 255=1; 7=255 leaves it out; repeatable.",
+    ),
 ]
 CalibrationOption = Annotated[
     Path | None, typer.Option(help="Calibration cache of int8 and fp8, from `fcn-trt calibrate`.")
@@ -138,6 +150,8 @@ WeightsHashOption = Annotated[
 ]
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of the engine bundle.")]
 
+
+_NUMBER_IS_CLASS = re.compile(r"([0-9]{1,5})=([0-9]{1,5})")
 
 OPTIONS = {
     "float_precision": "float",
@@ -212,6 +226,20 @@ def parse_label_set(text: str | None) -> LabelSet | None:
     """The classes that --labels names."""
     with as_usage("--labels"):
         return None if text is None else find_label_set(text)
+
+
+def parse_label_map(given: list[str] | None) -> dict[int, int] | None:
+    """The classes of the numbers that --label-map names."""
+    if given is None:
+        return None
+    found = [_NUMBER_IS_CLASS.fullmatch(text) for text in ",".join(given).split(",")]
+    pairs = [(int(match[1]), int(match[2])) for match in found if match]
+    if len(dict(pairs)) < len(found) or any(max(pair) > 65535 for pair in pairs):
+        raise bad_option(
+            "--label-map",
+            f"{','.join(given)!r} is no list such as 255=1,254=2 of numbers up to 65535, each once",
+        )
+    return dict(pairs)
 
 
 def parse_checking(accept: float | None, no_check: bool) -> Checking:

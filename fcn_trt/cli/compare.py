@@ -11,9 +11,11 @@ from fcn_trt.cli import terminal
 from fcn_trt.cli.common import (
     IgnoreOption,
     JsonOption,
+    LabelMapOption,
     LabelsOption,
     SizeOption,
     bad_option,
+    parse_label_map,
     print_json,
     refuse,
     require_labels,
@@ -37,9 +39,10 @@ Name = Annotated[
 def compare(
     a: Name,
     b: Name,
-    images: Annotated[Path, typer.Option(help="Folder of the images.")],
+    images: Annotated[Path, typer.Option(help="Folder of the images, or a video.")],
     labels: LabelsOption = None,
     ignore: IgnoreOption = None,
+    label_map: LabelMapOption = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="So many images at most, spread evenly.")
     ] = None,
@@ -70,10 +73,16 @@ def compare(
         min_agreement=min_agreement, min_boundary=min_boundary, max_miou_drop=max_miou_drop
     )
     _check_usage((a, b), size, weights, page)
-    require_labels(labels, ignore=ignore, max_miou_drop=max_miou_drop)
+    require_labels(labels, ignore=ignore, label_map=label_map, max_miou_drop=max_miou_drop)
     if page is not None:
         require_folder_of(page)
-    chosen = ImageChoice(folder=images, labels=labels, ignore=ignore, limit=limit)
+    chosen = ImageChoice(
+        folder=images,
+        labels=labels,
+        ignore=ignore,
+        said=parse_label_map(label_map),
+        limit=limit,
+    )
     found = _measure((a, b), size, weights, chosen, limits)
     _say(found, as_json=as_json)
     if page is not None:
@@ -116,7 +125,7 @@ def _measure(
     from fcn_trt.comparison.summary import Summary
     from fcn_trt.labels import palette_array
 
-    chosen.paths()  # what is missing there is said before engines are built
+    chosen.stills()  # what is missing there is said before engines are built
     with open_predictors(*names, size=size, weights=weights) as (first, second):
         images = chosen.find(first.spec)
         palette = palette_array(first.spec.palette)

@@ -11,8 +11,10 @@ from fcn_trt.cli import terminal
 from fcn_trt.cli.common import (
     BundleArgument,
     JsonOption,
+    LabelMapOption,
     RebuildOption,
     bad_option,
+    parse_label_map,
     parse_size_of,
     parse_word,
     print_json,
@@ -48,6 +50,7 @@ def evaluate(
     split: Annotated[
         str | None, typer.Option(help="Part of it; by default the one that is published on.")
     ] = None,
+    label_map: LabelMapOption = None,
     protocol: Annotated[
         str | None,
         typer.Option(help="family or run; by default the family's own where it has one."),
@@ -90,11 +93,14 @@ def evaluate(
         flip=flip or ms_flip,
         limit=limit,
     )
+    said = parse_label_map(label_map)
     _check_names(dataset, root, split)
+    if dataset != "generic":
+        refuse(f"the numbers of {dataset} are known", label_map=label_map)
     _check_outputs(out, confusion)
     if rebuild:
         rebuild_here(bundle)
-    record = _measure(bundle, dataset, root, split, options, out)
+    record = _measure(bundle, dataset, root, split, said, options, out)
     content, found = record.content(), record.scores.evaluation()
     part = " ".join(filter(None, (dataset, content["dataset"]["split"])))
     title = f"{bundle} on {found.images} images of {part}"
@@ -116,6 +122,7 @@ def _measure(
     dataset: str,
     root: Path | None,
     split: str | None,
+    said: dict[int, int] | None,
     options: EvaluationOptions,
     out: Path | None,
 ) -> Record:
@@ -125,7 +132,7 @@ def _measure(
     from fcn_trt.runtime.segmenter import Segmenter
 
     with Segmenter.load(bundle) as segmenter:
-        images = open_images(dataset, root, split=split, spec=segmenter.spec)
+        images = open_images(dataset, root, split=split, spec=segmenter.spec, said=said)
         plan = prepare_evaluation(segmenter, images, options=options, out=out)
         terminal.step(segmenter.description)
         terminal.step(plan.protocol.sentence())

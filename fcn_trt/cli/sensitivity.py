@@ -11,9 +11,11 @@ from fcn_trt.cli import terminal
 from fcn_trt.cli.common import (
     IgnoreOption,
     JsonOption,
+    LabelMapOption,
     LabelsOption,
     MethodOption,
     bad_option,
+    parse_label_map,
     parse_method,
     parse_word,
     print_json,
@@ -36,9 +38,10 @@ LIMIT = 32
 def sensitivity(
     network: Annotated[Path, typer.Argument(help="FP32 ONNX file from `fcn-trt export`.")],
     calibration: Annotated[Path, typer.Option(help="Its cache from `fcn-trt calibrate`.")],
-    images: Annotated[Path, typer.Option(help="Folder of images other than the calibrated ones.")],
+    images: Annotated[Path, typer.Option(help="Other images than the calibrated ones.")],
     labels: LabelsOption = None,
     ignore: IgnoreOption = None,
+    label_map: LabelMapOption = None,
     limit: Annotated[
         int, typer.Option(min=1, help="So many images at most, spread evenly.")
     ] = LIMIT,
@@ -70,6 +73,7 @@ def sensitivity(
     as_json: JsonOption = False,
 ) -> None:
     """Find which convolutions quantising hurts, and the fewest to keep in floating point."""
+    require_labels(labels, label_map=label_map)
     bound = _bound(labels, ignore, max_drop, min_agreement)
     parse_word(precision, QUANTISED, "--precision")
     parse_word(float_precision, get_args(FloatPrecision), "--float")
@@ -83,7 +87,13 @@ def sensitivity(
     from fcn_trt.comparison.images import ImageChoice
     from fcn_trt.sensitivity.result import Question
 
-    chosen = ImageChoice(folder=images, labels=labels, ignore=ignore, limit=limit)
+    chosen = ImageChoice(
+        folder=images,
+        labels=labels,
+        ignore=ignore,
+        said=parse_label_map(label_map),
+        limit=limit,
+    )
     question = Question(
         precision=cast(Any, precision),
         method=chosen_method,

@@ -348,8 +348,8 @@ def loop_bar(title: str) -> Iterator[Callable[[LoopProgress], None]]:
 
 
 @contextmanager
-def count_bar(title: str, total: int, *, done: int = 0) -> Iterator[Callable[[], None]]:
-    """A bar of things that are counted, some of which may be done already."""
+def count_bar(title: str, total: int | None, *, done: int = 0) -> Iterator[Callable[[], None]]:
+    """A bar of things that are counted, some of which may be done already; total None is open."""
     columns = (Words(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with progress(stderr, *columns) as bar:
         task = bar.add_task(title, total=total, completed=done)

@@ -28,12 +28,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 
-from fcn_trt.errors import DatasetError
+from fcn_trt.errors import DatasetError, SourceError
 from fcn_trt.evaluation.label_files import LabelNumbers, Pair
 from fcn_trt.foreign import read_limited
+from fcn_trt.video.image_files import folder_images
 
 __all__ = [
     "LAYOUTS",
@@ -48,8 +51,6 @@ __all__ = [
 
 MAX_TEXT_BYTES = 16 << 20
 """Of a list of names; that of ADE20K has 1 MB."""
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 
 _LABELS = "each image NAME needs NAME.png there"
 
@@ -140,9 +141,16 @@ def pair_with_labels(
         expected: What to say was expected where some are missing.
 
     Raises:
-        DatasetError: images lack labels.
+        DatasetError: images lack labels, or two have the same ones.
     """
     pairs = tuple((image, labels / f"{image.stem}.png") for image in images)
+    for labels, same in groupby(sorted(pairs, key=itemgetter(1)), key=itemgetter(1)):
+        first, *others = (image for image, _ in same)
+        if others:
+            raise DatasetError(
+                f"{first} and {others[0].name} would both have the labels {labels}; give one of "
+                "them another name, or remove it"
+            )
     return _with_labels(pairs, expected)
 
 
@@ -167,7 +175,7 @@ def read_text(path: Path, expected: str) -> str:
         DatasetError: it cannot be read, for which `expected` says what was expected.
     """
     try:
-        return read_limited(path, MAX_TEXT_BYTES).decode()
+        return read_limited(path, MAX_TEXT_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise DatasetError(f"{path} cannot be read ({reason}); {expected}") from error
@@ -184,16 +192,16 @@ def _with_labels(pairs: tuple[Pair, ...], expected: str) -> tuple[Pair, ...]:
 
 
 def _images(folder: Path, expected: str) -> list[Path]:
-    """List the image files of a folder, sorted."""
-    images = [path for path in _listed(folder, expected) if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
-        raise DatasetError(f"{folder} holds no images; {expected}")
-    return images
+    """List the image files of a folder, sorted by name."""
+    try:
+        return sorted(folder_images(folder))
+    except SourceError as error:
+        raise DatasetError(f"{error}; {expected}") from error
 
 
 def _listed(folder: Path, expected: str) -> list[Path]:
     try:
-        return sorted(folder.iterdir())
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:
         raise DatasetError(f"{folder} cannot be listed ({error.strerror}); {expected}") from error
 

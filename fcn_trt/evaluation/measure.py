@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import typing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,8 @@ from fcn_trt.evaluation.scores import Evaluation, Scores
 from fcn_trt.spec import Frame, LabelMap, Logits, Process, Result, Spec
 
 __all__ = ["Segments", "evaluate", "label_maps", "measure", "spread", "streamed"]
+
+_log = logging.getLogger(__name__)
 
 
 class Segments(typing.Protocol):
@@ -66,7 +69,20 @@ def measure(
             f"no pixel of the {len(indices)} images of {dataset.name} has a class, since all are "
             "left out, so that nothing can be measured; check the files of the labels"
         )
+    _say_absent(dataset, record.scores.confusion.table().sum(axis=1).tolist())
     record.finish()
+
+
+def _say_absent(dataset: IndexedImages, pixels: list[int]) -> None:
+    """Warn of classes that no label file has, for which an IoU is 0 or not known."""
+    absent = [name for name, count in zip(dataset.labels.classes, pixels, strict=True) if not count]
+    if absent:
+        names = ", ".join(absent[:5]) + (" and others" if absent[5:] else "")
+        _log.warning(
+            "%s: %d of %d classes occur in no label that was read: %s; their IoU is 0 where they "
+            "are predicted, and not counted elsewhere",
+            *(dataset.name, len(absent), len(pixels), names),
+        )
 
 
 def evaluate(

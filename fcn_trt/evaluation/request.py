@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fcn_trt.engine.manifest import Manifest
-from fcn_trt.evaluation.datasets import open_dataset
+from fcn_trt.evaluation.datasets import Dataset, open_dataset
 from fcn_trt.evaluation.family import ProtocolName, altered, protocol_for
 from fcn_trt.evaluation.measure import Segments, spread
 from fcn_trt.evaluation.protocol import Protocol, Slide
@@ -66,7 +67,12 @@ class Described(Segments, typing.Protocol):
 
 
 def open_images(
-    dataset: str, root: Path | None, *, spec: Spec, split: str | None = None
+    dataset: str,
+    root: Path | None,
+    *,
+    spec: Spec,
+    split: str | None = None,
+    said: Mapping[int, int] | None = None,
 ) -> IndexedImages:
     """Open the labelled images to evaluate on.
 
@@ -75,19 +81,21 @@ def open_images(
         root: Folder of the data set; streets have none.
         spec: Of the network: streets are drawn in its size, and a data set of the user's own leaves
             out what the spec says.
-        split: As for `open_dataset`.
+        split, said: As for `open_dataset`.
 
     Raises:
-        ValueError: the data set is not known, needs a folder, or takes none.
+        ValueError: the data set is not known, needs a folder, or takes none, or has known numbers.
         DatasetError, MissingExtraError: as for `open_dataset`.
     """
     if dataset == "scene":
         if root is not None:
             raise ValueError("scene draws its own images; leave root out")
+        if said:
+            raise ValueError("scene has no label files, so nothing can be said of their numbers")
         return HeldOutScenes(size=spec.input_size)
     if root is None:
         raise ValueError(f"{dataset} needs the folder of its images: root=...")
-    return open_dataset(dataset, root, split=split, ignore=spec.ignore)
+    return open_dataset(dataset, root, split=split, ignore=spec.ignore, said=said)
 
 
 def prepare_evaluation(
@@ -105,7 +113,8 @@ def prepare_evaluation(
 
     Raises:
         FcnTrtError: the family publishes nothing on this data set, and its protocol was asked for.
-        DatasetError: the network predicts other classes, or a file of the data set is gone.
+        DatasetError: the network predicts other classes, a file of the data set is gone, or its
+            label files are masks of 0 and 255.
         OutputError: `out` is no result, or one of something else.
     """
     spec = segmenter.spec
@@ -117,6 +126,8 @@ def prepare_evaluation(
         flip=options.flip,
     )
     indices = spread(len(images), options.limit)
+    if isinstance(images, Dataset):
+        images.require_no_masks(indices)
     facts = about(
         segmenter.manifest, protocol, images, indices=indices, ran_on=segmenter.description
     )

@@ -23,7 +23,7 @@ from fcn_trt.network.reference import (
 from fcn_trt.runtime.check import Labeller, check, floor_of
 from fcn_trt.runtime.checked_network import CheckedNetwork, likeliest_difference
 from fcn_trt.spec import Check, CheckedStep, Frame, LabelMap, Precision, Size, Spec, format_size
-from fcn_trt.video.image_source import folder_images
+from fcn_trt.video.image_files import folder_images
 from fcn_trt.video.source import open_source
 
 if TYPE_CHECKING:

@@ -351,8 +351,8 @@ class Type:
 
     Attributes:
         precision: What convolutions shall compute in.
-        images: Folder of images such as the network will see, on which fp16 is checked; None takes
-            drawn streets.
+        images: Folder of images, or video, such as the network will see, on which fp16 is checked;
+            None takes drawn streets.
         calibration: Of int8 and fp8, which need it: the path of a cache, or the images to measure
             one on now; it is then written beside the network.
         method: How amax is chosen from the cache; None takes what it has.

@@ -49,6 +49,7 @@ def segment_video(
                     render=partial(segmenter.render, opacity=opacity),
                     palette=palette_array(segmenter.spec.palette),
                     rate_fps=source.info.rate_fps,
+                    images=source.info.files,
                 )
             )
             for uri in sinks or ["none"]

@@ -142,9 +142,9 @@ def _key(
 ) -> str:
     """Hash of everything that the score of a set follows from."""
     files = (
-        [file for pair in images.dataset.pairs for file in pair]
+        [sha256(file) for pair in images.dataset.pairs for file in pair]
         if images.dataset
-        else list(images.paths)
+        else [still.sha256() for still in images.stills]
     )
     return combined_sha256(
         [
@@ -153,7 +153,8 @@ def _key(
             question.precision,
             question.float_precision,
             str(choice.ignore if images.dataset else None),
-            *map(sha256, files),
+            str(sorted((choice.said or {}).items())),
+            *files,
             code_sha256("fcn_trt.sensitivity.analyse"),
             openvino_version(),
             cpu_name(),

@@ -185,11 +185,30 @@ class CaptureSource(Closing):
         Raises:
             SourceError: a file ended well before its own frame count, or a camera fell silent.
         """
-        frame, self._first = self._first, None
-        while frame is not None:
+        while (frame := self._take()) is not None:
             yield frame
-            frame = self._read()
         self._check_end()
+
+    def skip(self, count: int) -> int:
+        """Go past frames, which are decoded but not converted.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            SourceError: a file ended well before its own frame count.
+        """
+        done = min(count, int(self._first is not None))
+        if done:
+            self._first = None
+        with self._lock:
+            while done < count and not self._is_closed and self._capture.grab():
+                done += 1
+                self._frames_read += 1
+            self._last_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if done < count:
+            self._check_end()
+        return done
 
     def close(self) -> None:
         """Release the capture.
@@ -207,6 +226,11 @@ class CaptureSource(Closing):
             self._capture.release()
         finally:
             self._lock.release()
+
+    def _take(self) -> Frame | None:
+        """The next frame, which may have been read already."""
+        frame, self._first = self._first, None
+        return self._read() if frame is None else frame
 
     def _read(self) -> Frame | None:
         """Read the next frame; None at the end and after `close`."""

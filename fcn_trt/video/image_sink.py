@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ import cv2
 from fcn_trt.errors import OutputError, SinkError
 from fcn_trt.files import Closing, write_atomic
 from fcn_trt.spec import Frame, LabelMap, Result
+from fcn_trt.video.image_files import output_names
 
 __all__ = ["OVERLAY_SUFFIXES", "ImageSink", "open_overlay_images"]
 
@@ -19,16 +21,20 @@ OVERLAY_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
 
 def open_overlay_images(
-    folder: Path, name: str, *, render: Callable[[Frame, LabelMap], Frame]
+    folder: Path,
+    name: str,
+    *,
+    render: Callable[[Frame, LabelMap], Frame],
+    images: Sequence[Path] = (),
 ) -> ImageSink:
     """Open a sink that writes overlays as image files.
 
     Args:
-        folder: Where the files go; made if it is missing.
-        name: Pattern with one %d, such as "%06d.jpg".
+        folder, name, images: As for `ImageSink`.
+        render: Draws the overlay.
 
     Raises:
-        SinkError: OpenCV writes no such files, or the folder cannot be written.
+        SinkError: OpenCV writes no such files, or as for `ImageSink`.
     """
 
     def encode(result: Result) -> bytes:
@@ -45,20 +51,23 @@ def open_overlay_images(
         data: bytes = encoded.tobytes()
         return data
 
-    return ImageSink(folder, name, suffixes=OVERLAY_SUFFIXES, encode=encode)
+    return ImageSink(folder, name, suffixes=OVERLAY_SUFFIXES, encode=encode, images=images)
 
 
 class ImageSink(Closing):
-    """A sink of numbered files in a folder, which is made if it is missing.
+    """A sink of files in a folder, which is made if it is missing.
 
     Args:
         folder: Where the files go.
-        name: Pattern with one %d, such as "%06d.png".
+        name: Pattern with one %d, such as "%06d.png", or one such as "*.png", which names files
+            after `images` where there are any, and else numbers them.
         suffixes: What the pattern may end in.
         encode: Makes the bytes of one file.
+        images: The files of the frames, by their index, where each has one; none is replaced.
 
     Raises:
-        SinkError: the pattern has another suffix, or the folder cannot be written.
+        SinkError: the pattern has another suffix, the folder cannot be written, or a file would
+            replace one of the images.
     """
 
     has_ended = False
@@ -70,14 +79,21 @@ class ImageSink(Closing):
         *,
         suffixes: tuple[str, ...],
         encode: Callable[[Result], bytes],
+        images: Sequence[Path] = (),
     ) -> None:
+        self._names: list[str] | None = None
+        if name.startswith("*."):
+            if images:
+                self._names = [stem + name[1:] for stem in output_names(images)]
+            name = f"%06d{name[1:]}"
         if Path(name).suffix.lower() not in suffixes:
             raise SinkError(
                 f"images {folder / name} cannot be written; their names end in "
                 f"{' or '.join(suffixes)} here"
             )
         self._folder = folder
-        self._name = name
+        self._pattern = name
+        self._require_others(images)
         self._encode = encode
         self._is_new = not folder.exists()
         self._count = 0
@@ -97,9 +113,11 @@ class ImageSink(Closing):
         Raises:
             SinkError: it cannot be written.
         """
-        path = self._folder / (self._name % result.index)
+        path = self._path(result.index)
         data = self._encode(result)
         try:
+            if self._names is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, data, durable=False)
         except OutputError as error:
             raise SinkError(str(error)) from error
@@ -110,3 +128,18 @@ class ImageSink(Closing):
         if self._is_new and not self._count:
             with contextlib.suppress(OSError):
                 self._folder.rmdir()
+
+    def _path(self, index: int) -> Path:
+        return self._folder / (self._names[index] if self._names else self._pattern % index)
+
+    def _require_others(self, images: Sequence[Path]) -> None:
+        """Refuse to replace what is read."""
+        real = cache(Path.resolve)
+        read = {real(path.parent) / path.name for path in images}
+        for index in range(len(images)):
+            path = self._path(index)
+            if real(path.parent) / path.name in read:
+                raise SinkError(
+                    f"images in {self._folder} would replace those that are read, the first one "
+                    f"{path.name}; choose another folder"
+                )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from fcn_trt.spec import Frame, Result, Size
@@ -27,6 +28,7 @@ class VideoInfo:
         frame_count: Frames to expect, or None where the source has no end or does not say.
         is_live: The source goes on whether or not it is read, so that frames may be dropped.
         name: What to call the source in messages.
+        files: The file of each frame where each has one, which names what is made of it.
     """
 
     size: Size
@@ -34,6 +36,7 @@ class VideoInfo:
     frame_count: int | None
     is_live: bool
     name: str
+    files: tuple[Path, ...] = ()
 
 
 class Source(AbstractContextManager["Source"], Protocol):

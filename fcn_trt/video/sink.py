@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -32,12 +32,20 @@ _KINDS = (
 _NUMBER = re.compile(r"[^%]*%0?\d*d[^%]*")
 
 
-def open_sink(uri: str, *, render: Render, palette: npt.NDArray[np.uint8], rate_fps: float) -> Sink:
+def open_sink(
+    uri: str,
+    *,
+    render: Render,
+    palette: npt.NDArray[np.uint8],
+    rate_fps: float,
+    images: Sequence[Path] = (),
+) -> Sink:
     """Open whatever a URI names, so far that a first frame can be written.
 
     ===========================  ================================================================
     ``out.mp4``                  a video of overlays; also ``.avi`` (Motion JPEG) and ``.mkv``
-    ``frames/``                  overlays as ``frames/000000.jpg``, ...; the folder is made
+    ``frames/``                  overlays as ``frames/000000.jpg``, ...; the folder is made.
+                                 Those of images are named after them, ``frames/kitchen.jpg``
     ``frames/%04d.png``          overlays under these names; ``.png``, ``.jpg``, ``.bmp``, ``.webp``
     ``overlays:DIR|PATTERN``     the same, said aloud; DIR needs no ``/`` here
     ``labels:DIR|PATTERN.png``   label maps: indexed PNG whose pixels are classes, colours inside
@@ -54,6 +62,7 @@ def open_sink(uri: str, *, render: Render, palette: npt.NDArray[np.uint8], rate_
         render: Draws the overlay; called by the thread that writes.
         palette: (C, 3) uint8 BGR colours of label maps.
         rate_fps: Rate at which a video file plays; 0.0, a rate unknown, is played at 25.
+        images: The files of the frames, where each has one; none is replaced.
 
     Raises:
         SinkError: nothing can be written there.
@@ -75,15 +84,16 @@ def open_sink(uri: str, *, render: Render, palette: npt.NDArray[np.uint8], rate_
                 name,
                 suffixes=(".png",),
                 encode=lambda result: encode_palette_png(result.label_map, palette),
+                images=images,
             )
-        return open_overlay_images(folder, name, render=render)
+        return open_overlay_images(folder, name, render=render, images=images)
     path = Path(uri)
     if path.suffix.lower() in VIDEO_CODECS and not path.is_dir():
         return VideoFileSink(path, render=render, rate_fps=rate_fps)
     if not path.suffix and not uri.endswith("/") and not path.is_dir():
         raise _unknown(uri)
     folder, name = _image_names(uri, suffix=".jpg")
-    return open_overlay_images(folder, name, render=render)
+    return open_overlay_images(folder, name, render=render, images=images)
 
 
 class NoSink(Closing):
@@ -96,7 +106,7 @@ class NoSink(Closing):
 
 
 def _image_names(target: str, *, suffix: str) -> tuple[Path, str]:
-    """Split the target of an image sequence into its folder and name pattern.
+    """Folder and name pattern of an image sequence, as `ImageSink` takes them.
 
     Raises:
         SinkError: the target is neither a folder nor a pattern.
@@ -105,7 +115,7 @@ def _image_names(target: str, *, suffix: str) -> tuple[Path, str]:
     if _NUMBER.fullmatch(path.name) and path.suffix:
         return path.parent, path.name
     if target and (path.is_dir() or target.endswith("/") or not path.suffix):
-        return path, f"%06d{suffix}"
+        return path, f"*{suffix}"
     raise _unknown(target)
 
 

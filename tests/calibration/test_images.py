@@ -30,7 +30,7 @@ def test_without_a_folder_they_are_streets_of_the_networks_size():
     assert len(frames) == len(images) == STREETS
     assert {(frame.shape, frame.dtype.name) for frame in frames} == {((*SIZE, 3), "uint8")}
     assert len({frame.tobytes() for frame in frames}) == STREETS
-    assert images.paths == []
+    assert images.stills == []
 
 
 def test_streets_are_the_same_each_time():
@@ -51,7 +51,7 @@ def test_images_of_a_folder_keep_their_size_and_their_natural_order(folder):
 @pytest.mark.parametrize("count", [MOST_IMAGES, MOST_IMAGES + 1, 2 * MOST_IMAGES, 150])
 def test_of_many_images_some_are_taken_spread_evenly(folder, count):
     images = RangeImages.few(folder(count), SIZE)
-    numbers = [int(path.stem) for path in images.paths]
+    numbers = [int(still.name.removesuffix(".png")) for still in images.stills]
     assert len(images) == len(numbers) == MOST_IMAGES
     assert numbers == [place * count // MOST_IMAGES for place in range(MOST_IMAGES)]
     assert max(np.diff(numbers)) - min(np.diff(numbers)) <= 1
@@ -72,9 +72,9 @@ def test_several_folders_and_streets_are_one_sequence(folder, tmp_path):
     assert images.title == f"{images.folders[0].name} and other and 2 drawn streets"
 
 
-def test_hash_is_of_the_file_or_of_the_pixels(folder):
+def test_hash_is_of_the_file_or_of_the_pixels(folder, tmp_path):
     images = RangeImages(folders=(folder(2),), streets=2, size=SIZE)
-    file = images.paths[1].read_bytes()
+    file = (tmp_path / "1.png").read_bytes()
     assert images.sha256(1) == hashlib.sha256(file).hexdigest()
     assert images.sha256(3) == hashlib.sha256(images[3].tobytes()).hexdigest()
     assert len({images.sha256(place) for place in range(4)}) == 4

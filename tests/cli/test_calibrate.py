@@ -148,8 +148,8 @@ def test_table_of_another_network_is_refused(cli, tiny_network, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("m.onnx", "give --images DIR, or --scenes N"),
-        ("m.onnx --limit 3", "give --images DIR, or --scenes N"),
+        ("m.onnx", "give --images DIR or VIDEO, or --scenes N"),
+        ("m.onnx --limit 3", "give --images DIR or VIDEO, or --scenes N"),
         ("m.onnx --images . --import t", "with --import does not take --images"),
         ("m.onnx --import t --method mse", "with --import does not take --method"),
         ("m.onnx --images . --tensorrt 10.3.0", "does not take --tensorrt"),

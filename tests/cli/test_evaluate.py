@@ -149,7 +149,39 @@ def test_table_is_there_before_the_picture_is_drawn(tiny_bundle, dataset, tmp_pa
 
 def test_unknown_label_is_said_without_options_of_other_commands(cli, tiny_bundle, dataset):
     done = cli(*of_generic(tiny_bundle, dataset(1, highest=4)))
-    assert done.sentence.endswith("leaves out 255; its pixels must be class indices")
+    assert done.sentence.endswith(
+        "leaves out 255; its pixels must be class indices; --label-map NUMBER=CLASS says which "
+        "class another number is"
+    )
+
+
+def test_masks_of_0_and_255_are_evaluated_as_is_said(cli, tiny_bundle, dataset, caplog):
+    root = dataset(2, highest=1)
+    command = of_generic(tiny_bundle, root, "--json")
+    plain = cli(*command)
+    assert "1 of 3 classes occur in no label that was read: class_2; their" in caplog.text
+    for path in (root / "labels").iterdir():
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        assert labels is not None
+        cv2.imwrite(str(path), labels * np.uint8(255))
+    refused = cli(*command)
+    assert (refused.status, "such as --label-map 255=1 for 'class_1'" in refused.sentence) == (1, 1)
+    found = cli(*command, "--label-map", "255=1").json
+    assert found["confusion"] == plain.json["confusion"]
+    left_out = cli(*command, "--label-map", "255=255,7=2").json
+    assert left_out["miou"] < found["miou"]
+
+
+@pytest.mark.parametrize("text", ["255", "255=road", "1=2,1=0", "70000=1", "-1=0", ""])
+def test_label_map_that_is_none_is_wrong_usage(cli, tiny_bundle, tmp_path, text):
+    done = cli(*of_generic(tiny_bundle, tmp_path, "--label-map", text))
+    assert (done.status, "is no list such as 255=1,254=2 of numbers" in done.err) == (2, True)
+
+
+def test_numbers_that_are_known_take_no_label_map(cli, tiny_bundle, tmp_path):
+    command = ["eval", tiny_bundle.path, "--dataset", "camvid", "--root", tmp_path]
+    done = cli(*command, "--label-map", "255=1")
+    assert (done.status, "the numbers of camvid are known" in done.err) == (2, True)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")

@@ -155,15 +155,17 @@ def test_limit_spreads_over_the_folder(grey, write_images):
     spec = grey(lambda blue: blue).spec
     for limit, names in ((1, "0"), (3, "036"), (4, "0257"), (99, "0123456789"), (None, None)):
         images = ImageChoice(folder=folder, limit=limit).find(spec)
-        assert "".join(path.stem for path in images.paths) == (names or "0123456789")
-        assert [image.name for image in images] == [path.name for path in images.paths]
+        assert "".join(still.name.removesuffix(".png") for still in images.stills) == (
+            names or "0123456789"
+        )
+        assert [image.name for image in images] == [still.name for still in images.stills]
 
 
 @pytest.mark.parametrize(
     ("spoil", "kind", "message"),
     [
         ("missing", DatasetError, r"1 of 2 images have no labels, the first is .*b\.png; each"),
-        ("size", DatasetError, r"b\.png is 3x3 of mode L, but labels of b\.png are 4x4 uint8"),
+        ("size", DatasetError, r"labels/b\.png is 3x3, but labels of b\.png are 4x4"),
         ("class", DatasetError, r"b\.png has label 3, but .* leaves out 255; .*; --ignore"),
         ("empty", SourceError, "holds no image"),
         ("damaged", DatasetError, r"b\.png is not a whole image"),

@@ -3,7 +3,7 @@ import os
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fcn_trt.errors import DatasetError
 from fcn_trt.evaluation.datasets import open_dataset
@@ -54,13 +54,14 @@ def test_generic_takes_its_classes_from_the_list(write, classes):
 
 
 def test_images_are_read_in_bgr_and_sorted_by_name(write, tmp_path):
-    for name in ("b.jpg", "a.png", "c.JPEG", "d.bmp"):
+    for name in ("b.jpg", "a.png", "c.JPEG", "d.bmp", "e.webp", "f.tif", "g.PPM"):
         write(name, labels=((0, 1), (2, 3)))
     (tmp_path / "images" / "notes.txt").write_text("no image")
     dataset = open_dataset("camvid", tmp_path)
-    assert len(dataset) == 4
+    (tmp_path / "images" / "._a.png").write_bytes(b"\0\5\x16\7")
+    assert len(dataset) == 7
     samples = list(dataset)
-    assert [sample.name for sample in samples] == ["a", "b", "c", "d"]
+    assert [sample.name for sample in samples] == list("abcdefg")
     assert samples[0].frame[0, 0].tolist() == [10, 20, 30]
     assert samples[0].frame.dtype == samples[0].truth.dtype == np.uint8
 
@@ -78,10 +79,10 @@ def test_unknown_data_set_is_refused_with_those_known(tmp_path):
 
 def test_folder_of_another_layout_is_refused_with_the_right_one(tmp_path):
     layout = r"expected ROOT/images/NAME\.png or \.jpg with ROOT/labels/NAME\.png"
-    with pytest.raises(DatasetError, match=rf"images cannot be listed \(No such file.*; {layout}"):
+    with pytest.raises(DatasetError, match=rf"images cannot be read: No such file.*; {layout}"):
         open_dataset("camvid", tmp_path)
     (tmp_path / "images").mkdir()
-    with pytest.raises(DatasetError, match=f"images holds no images; {layout}"):
+    with pytest.raises(DatasetError, match=rf"images holds no image; .*\.bmp.*; {layout}"):
         open_dataset("camvid", tmp_path)
 
 
@@ -113,8 +114,11 @@ def test_class_list_that_cannot_be_used_is_named(write, classes, content, messag
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (((0, 1, 2),), r"a\.png is 1x3 of mode L, but labels of a\.png are 2x2 uint8 with"),
-        (np.zeros((2, 2, 3)), r"a\.png is 2x2 of mode RGB, but labels of a\.png are 2x2 "),
+        (((0, 1, 2),), r"labels/a\.png is 1x3, but labels of a\.png are 2x2$"),
+        (
+            np.zeros((2, 2, 3)),
+            r"a\.png is of mode RGB, but labels of a\.png are uint8 or uint16",
+        ),
         (((0, 12), (0, 0)), r"a\.png has label 12, but camvid has 11 classes and leaves out 11; "),
         (((0, 255), (0, 77)), r"a\.png has label 77, but camvid has 11 classes and leaves out 11"),
     ],
@@ -125,11 +129,18 @@ def test_labels_that_do_not_fit_are_named(write, labels, message):
         list(dataset)
 
 
-def test_labels_of_16_bits_are_refused(write):
+def test_labels_of_16_bits_are_read(write, classes):
     root = write()
-    cv2.imwrite(str(root / "labels" / "a.png"), np.zeros((2, 2), dtype=np.uint16))
-    with pytest.raises(DatasetError, match=r"a\.png is 2x2 of mode I;16, but labels of a\.png ar"):
-        list(open_dataset("camvid", root))
+    classes(b"road\ntree\nsky")
+    path = root / "labels" / "a.png"
+    cv2.imwrite(str(path), np.array([[0, 1], [2, 255]], dtype=np.uint16))
+    (sample,) = open_dataset("generic", root)
+    assert sample.truth.tolist() == [[0, 1], [2, 255]]
+    cv2.imwrite(str(path), np.array([[0, 1], [300, 65535]], dtype=np.uint16))
+    with pytest.raises(DatasetError, match=r"a\.png has label 65535, .*; --label-map NUMBER=CLA"):
+        list(open_dataset("generic", root))
+    (sample,) = open_dataset("generic", root, said={65535: 255, 300: 2, 1: 0})
+    assert sample.truth.tolist() == [[0, 0], [2, 255]]
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])
@@ -150,7 +161,15 @@ def test_indexed_labels_are_read_as_their_indices(write):
     assert sample.truth.tolist() == [[3, 0], [1, 2]]
 
 
-@pytest.mark.parametrize("mode", ["1", "LA", "RGB", "RGBA", "I;16"])
+def test_labels_of_1_bit_are_0_and_1(write):
+    root = write()
+    truth = np.array([[0, 1], [1, 0]], dtype=bool)
+    Image.fromarray(truth).save(root / "labels" / "a.png")
+    (sample,) = open_dataset("camvid", root)
+    assert sample.truth.tolist() == [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
 def test_labels_of_another_kind_of_image_are_refused(write, mode):
     root = write()
     Image.new(mode, (2, 2)).save(root / "labels" / "a.png")
@@ -207,7 +226,7 @@ def test_split_is_a_folder_of_the_root(write, classes, tmp_path):
     for name in ("camvid", "generic"):
         (sample,) = open_dataset(name, tmp_path, split="val")
         assert sample.name == "a"
-        with pytest.raises(DatasetError, match=r"train/images cannot be listed"):
+        with pytest.raises(DatasetError, match=r"train/images cannot be read"):
             open_dataset(name, tmp_path, split="train")
 
 
@@ -230,21 +249,39 @@ def test_key_tells_other_files_and_other_content_apart(write):
     assert key(root, 0) == keys[0]
 
 
-@pytest.mark.parametrize("orientation", [3, 6])
-def test_image_is_not_turned_as_its_labels_are_not(write, orientation):
-    root = write("a.jpg", size=(2, 2))
-    colours = np.kron(np.array([[0, 80], [160, 240]]), np.ones((16, 24))).astype(np.uint8)
+def turned(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(colours).convert("RGB").save(root / "images" / "a.jpg", exif=exif, quality=95)
-    labels = (colours // 80).astype(np.uint8)
-    assert cv2.imwrite(str(root / "labels" / "a.png"), labels)
+    return exif
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_an_image_that_is_turned_otherwise_than_its_labels_is_refused(write, orientation, suffix):
+    root = write(f"a{suffix}")
+    image = Image.new("RGB", (2, 2))
+    image.save(root / "images" / f"a{suffix}", exif=turned(orientation))
+    with pytest.raises(
+        DatasetError,
+        match=rf"a\{suffix} is turned by its EXIF data \(orientation {orientation}\) and its label"
+        r".*labels/a\.png are not so \(orientation 1\).*; save the image without that",
+    ):
+        list(open_dataset("camvid", root))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_and_its_labels_are_turned_alike(write, orientation):
+    root = write()
+    numbers = np.array([[0, 1, 2], [3, 4, 5]], dtype=np.uint8)
+    grey = Image.fromarray(numbers * 40)
+    grey.convert("RGB").save(root / "images" / "a.png", exif=turned(orientation))
+    Image.fromarray(numbers).save(root / "labels" / "a.png", exif=turned(orientation))
     (sample,) = open_dataset("camvid", root)
-    assert np.array_equal(sample.truth, labels)
-    assert np.abs(sample.frame.astype(int) - colours[..., None]).max() <= 8
-    turned = cv2.imread(str(root / "images" / "a.jpg"))  # as most readers have it
-    assert turned is not None
-    assert not np.array_equal(turned, sample.frame)
+    assert sample.truth.shape == ((2, 3) if orientation < 5 else (3, 2))
+    assert np.array_equal(sample.frame, sample.truth[..., None] * np.full(3, 40))
+    with Image.open(root / "labels" / "a.png") as labels:
+        upright = ImageOps.exif_transpose(labels)
+        assert np.array_equal(sample.truth, np.asarray(upright))
 
 
 @pytest.mark.parametrize("name", ["camvid", "generic"])
@@ -269,3 +306,67 @@ def test_key_of_a_file_that_is_gone_is_refused(write):
     dataset.pairs[0][1].unlink()
     with pytest.raises(DatasetError, match=r"labels/a\.png cannot be read: No such file"):
         tuple(dataset.key_parts((0,)))
+
+
+def test_two_images_with_the_same_labels_are_refused(write):
+    write("a.png")
+    root = write("a.jpg")
+    with pytest.raises(
+        DatasetError, match=r"a\.jpg and a\.png would both have the labels .*labels/a\.png; give"
+    ):
+        open_dataset("camvid", root)
+
+
+def masks(write, *content):
+    (root,) = {write(f"{index}.png", labels=labels) for index, labels in enumerate(content)}
+    return root
+
+
+ALL, NONE, HALF = ((255, 255), (255, 255)), ((0, 0), (0, 0)), ((0, 255), (0, 0))
+
+
+@pytest.mark.parametrize("content", [[HALF, NONE], [NONE, ALL]])
+def test_masks_of_0_and_255_are_refused_with_what_helps(write, classes, content):
+    classes(b"background\nroad")
+    root = masks(write, *content)
+    dataset = open_dataset("generic", root)
+    with pytest.raises(
+        DatasetError, match=r"are masks of 0 and 255, .*that no pixel would be 'road'; .*p 255=1 f"
+    ):
+        dataset.require_no_masks(range(len(content)))
+    for said in ({255: 1}, {255: 255}):
+        open_dataset("generic", root, said=said).require_no_masks(range(len(content)))
+    road = open_dataset("generic", root, said={255: 1})
+    assert [sample.truth.tolist() for sample in road] == [
+        (np.array(labels) // 255).tolist() for labels in content
+    ]
+
+
+@pytest.mark.parametrize("content", [[HALF, ((1, 0), (0, 0))], [NONE, NONE], [ALL]])
+def test_labels_with_other_numbers_or_without_255_are_no_masks(write, classes, content):
+    classes(b"background\nroad")
+    open_dataset("generic", masks(write, *content)).require_no_masks(range(len(content)))
+
+
+def test_masks_of_one_class_are_no_masks(write, classes):
+    classes(b"road")
+    open_dataset("generic", masks(write, HALF)).require_no_masks([0])
+
+
+def test_what_is_said_of_numbers_is_part_of_the_key(write, classes):
+    classes(b"background\nroad")
+    root = masks(write, HALF)
+    keys = {
+        tuple(open_dataset("generic", root, said=said).key_parts([0]))
+        for said in (None, {255: 1}, {255: 255})
+    }
+    assert len(keys) == 3
+
+
+def test_a_number_cannot_be_a_class_that_there_is_not(write, classes):
+    classes(b"background\nroad")
+    dataset = open_dataset("generic", masks(write, HALF), said={255: 2})
+    with pytest.raises(DatasetError, match="label 255 cannot be class 2, as generic has classes 0"):
+        list(dataset)
+    with pytest.raises(ValueError, match="numbers in the label files of camvid are known"):
+        open_dataset("camvid", dataset.pairs[0][0].parent.parent, said={255: 1})

@@ -222,8 +222,8 @@ def test_wrong_layout_is_one_sentence_that_shows_the_right_one(tmp_path, name, t
     with pytest.raises(DatasetError) as caught:
         open_dataset(name, tmp_path)
     message = str(caught.value)
-    assert message.startswith(f"{tmp_path}/")
-    assert "(No such file or directory); " in message
+    assert message.removeprefix("folder ").startswith(f"{tmp_path}/")
+    assert "No such file or directory" in message
     assert message.endswith(tree)
     assert "\n" not in message
 

@@ -35,8 +35,8 @@ def result(index=0, size=SIZE):
     return Result(index=index, frame=frame, label_map=label_map)
 
 
-def sink_of(uri, rate_fps=25.0, draw=render):
-    return open_sink(str(uri), render=draw, palette=PALETTE, rate_fps=rate_fps)
+def sink_of(uri, rate_fps=25.0, draw=render, images=()):
+    return open_sink(str(uri), render=draw, palette=PALETTE, rate_fps=rate_fps, images=images)
 
 
 def files_in(folder: Path):
@@ -587,3 +587,33 @@ def test_a_window_ends_with_its_keys_and_its_cross(monkeypatch, key, visible, ha
     sink.close()
     assert len(screen.shown) == 2
     assert screen.is_open == (not visible)
+
+
+@pytest.mark.parametrize(
+    ("uri", "names"),
+    [
+        ("labels:out", ["out", "out/x", "out/x/a.png", "out/y", "out/y/%d.png"]),
+        ("out/", ["out", "out/x", "out/x/a.jpg", "out/y", "out/y/%d.jpg"]),
+        ("overlays:out/%02d.png", ["out", "out/00.png", "out/01.png"]),
+        ("labels:in/x", ["in", "in/x", "in/x/x", "in/x/x/a.png", "in/x/y", "in/x/y/%d.png"]),
+    ],
+)
+def test_what_is_made_of_images_is_named_after_them(tmp_path, monkeypatch, uri, names):
+    monkeypatch.chdir(tmp_path)
+    with sink_of(uri, images=[Path("in/x/a.png"), Path("in/y/%d.png")]) as sink:
+        for index in range(2):
+            sink.write(result(index))
+    assert files_in(tmp_path) == names
+
+
+@pytest.mark.parametrize(
+    "uri", ["labels:in", "overlays:in/%d.png", "labels:link", "overlays:.//in/"]
+)
+def test_images_that_are_read_are_not_replaced(tmp_path, monkeypatch, uri):
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    Path("link").symlink_to("in")
+    images = [Path("in/0.png"), Path("in/a.jpg"), Path("in/1.png")]
+    with pytest.raises(SinkError, match=r"would replace those that are read, the first one [0a]"):
+        sink_of(uri, images=images)
+    assert files_in(tmp_path) == ["in", "link"]

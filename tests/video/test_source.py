@@ -87,7 +87,7 @@ def test_a_closed_source_ends_and_closes_again(make_video):
         ("nothing/", "source 'nothing/' does not exist"),
         ("x" * 5000, "does not exist"),
         ("nothing/*.png", r"no image matches 'nothing/\*\.png'; images end in \.bmp"),
-        ("nothing/%06d.png", r"no image matches 'nothing/\*\.png'"),
+        ("nothing/%06d.png", r"no image matches 'nothing/%06d\.png'"),
         ("99", "camera 99 cannot be opened; see which there are with `ls /dev/video"),
         ("/dev/video99", "camera /dev/video99 cannot be opened"),
         ("rtsp://127.0.0.1:9/x", "stream 'rtsp://127.0.0.1:9/x' cannot be opened; check the addr"),
@@ -193,7 +193,12 @@ def test_a_folder_gives_its_images_in_natural_order(tmp_path, write_image, image
     (tmp_path / ".hidden.png").write_text("no image")
     with open_source(str(tmp_path)) as source:
         assert source.info == VideoInfo(
-            size=(4, 5), rate_fps=0.0, frame_count=image_count, is_live=False, name=str(tmp_path)
+            size=(4, 5),
+            rate_fps=0.0,
+            frame_count=image_count,
+            is_live=False,
+            name=str(tmp_path),
+            files=tuple(tmp_path / f"frame{n}.png" for n in sorted((10, 9, 2)[:image_count])),
         )
         values = [int(frame[0, 0, 0]) for frame in source]
     assert values == sorted((10, 9, 2)[:image_count])
@@ -243,7 +248,7 @@ def test_images_of_several_sizes_keep_them(tmp_path, write_image):
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
-    with pytest.raises(SourceError, match=r"holds no image; images end in \.bmp, \.jpeg"):
+    with pytest.raises(SourceError, match=r"holds no image; images end in \.bmp, \.jfif"):
         open_source(str(tmp_path))
 
 
