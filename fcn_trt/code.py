@@ -48,7 +48,7 @@ def code_files(*modules: str) -> list[Path]:
     Raises:
         ValueError: there is no such module.
     """
-    return sorted({file for path in _closure(modules) for file in (path, *_data(path))})
+    return list(_code_files(PACKAGE, modules))
 
 
 def libraries(*modules: str) -> set[str]:
@@ -60,8 +60,20 @@ def libraries(*modules: str) -> set[str]:
     Raises:
         ValueError: there is no such module.
     """
+    return set(_libraries(PACKAGE, modules))
+
+
+# What imports what is found once for each folder of modules; a file's content is read each time.
+@cache
+def _code_files(package: Path, modules: tuple[str, ...]) -> tuple[Path, ...]:  # noqa: ARG001  # a key
+    files = {file for path in _closure(modules) for file in (path, *_data(path))}
+    return tuple(sorted(files))
+
+
+@cache
+def _libraries(package: Path, modules: tuple[str, ...]) -> frozenset[str]:
     names = {name for path in _closure(modules) for name in _imports(path)}
-    return {name.partition(".")[0] for name in names} - {PACKAGE.name}
+    return frozenset(name.partition(".")[0] for name in names) - {package.name}
 
 
 def _closure(modules: tuple[str, ...]) -> set[Path]:

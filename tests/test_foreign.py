@@ -162,6 +162,7 @@ _MAY_READ = {
     "video/capture_source.py": {"cv2.VideoCapture"},  # opens by name only
     "video/video_sink.py": {"cv2.VideoCapture"},  # what it wrote itself
     "machine.py": {"path.read_text"},  # the system's
+    "pipeline/packaged.py": {"path.read_bytes", "recipe.path.read_text"},  # the package's own
     "code.py": {"path.read_bytes"},  # the package's own, as the next
     "cuda/nvrtc.py": {"path.read_bytes"},
 }

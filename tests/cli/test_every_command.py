@@ -23,6 +23,7 @@ recipes
 recipes demo_cpu_int8 --out recipes
 build recipes/demo_cpu_int8.toml --out recipe
 run int8 --source scene:3:64x128 --limit 3 --sink out.mp4 --sink frames/ --sink labels:maps
+frames out.mp4 --out raw --count 2
 eval int8 --dataset scene --limit 2 --out eval.json --confusion eval.png
 compare n.onnx int8 --images frames --limit 1
 bench int8 --seconds 0.1 --out bench.json --plots plots

@@ -297,7 +297,7 @@ def test_root_without_images_takes_those_of_val(write, tmp_path, name):
     with pytest.raises(DatasetError, match=r"labels/NAME\.png$"):
         open_dataset(name, tmp_path, split="train")
     (tmp_path / "images").mkdir()
-    with pytest.raises(DatasetError, match="images holds no images"):
+    with pytest.raises(DatasetError, match="images holds no image;"):
         open_dataset(name, tmp_path)
 
 
