@@ -65,8 +65,7 @@ def cache_folder(*parts: str) -> Path:
         CacheError: as `cache_path` says.
         OutputError: it cannot be made.
     """
-    cache_path(*parts)
-    make_private(_base().joinpath(*parts))
+    make_private(_checked_levels(*parts))
     return cache_path(*parts)
 
 
@@ -99,9 +98,8 @@ def kept_folder(*parts: str) -> Iterator[Path]:
         CacheError: the folder, or what it is in, belongs to others, or others can write it.
         OutputError: it cannot be made, or something in it cannot be deleted.
     """
+    make_private(_checked_levels(*parts))
     folder = _checked_levels(*parts)
-    make_private(folder)
-    _checked_levels(*parts)
     record = folder / RECORD_NAME
     known = _recorded(record)
     try:

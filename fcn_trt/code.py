@@ -48,7 +48,7 @@ def code_files(*modules: str) -> list[Path]:
     Raises:
         ValueError: there is no such module.
     """
-    return list(_code_files(PACKAGE, modules))
+    return sorted({file for path in _closure(modules) for file in (path, *_data(path))})
 
 
 def libraries(*modules: str) -> set[str]:
@@ -60,32 +60,26 @@ def libraries(*modules: str) -> set[str]:
     Raises:
         ValueError: there is no such module.
     """
-    return set(_libraries(PACKAGE, modules))
-
-
-# What imports what is found once for each folder of modules; a file's content is read each time.
-@cache
-def _code_files(package: Path, modules: tuple[str, ...]) -> tuple[Path, ...]:  # noqa: ARG001  # a key
-    files = {file for path in _closure(modules) for file in (path, *_data(path))}
-    return tuple(sorted(files))
-
-
-@cache
-def _libraries(package: Path, modules: tuple[str, ...]) -> frozenset[str]:
     names = {name for path in _closure(modules) for name in _imports(path)}
-    return frozenset(name.partition(".")[0] for name in names) - {package.name}
+    return {name.partition(".")[0] for name in names} - {PACKAGE.name}
 
 
-def _closure(modules: tuple[str, ...]) -> set[Path]:
+def _closure(modules: tuple[str, ...]) -> frozenset[Path]:
     """The modules' files and those of everything that they import, directly or not."""
+    return _reached(tuple(f for m in modules for f in (_own_file(m), *_files(m))))
+
+
+@cache
+def _reached(begin: tuple[Path, ...]) -> frozenset[Path]:
+    """Files, and those of everything that they import, directly or not."""
     found: set[Path] = set()
-    waiting = [path for module in modules for path in (_own_file(module), *_files(module))]
+    waiting = list(begin)
     while waiting:
         path = waiting.pop()
         if path not in found:
             found.add(path)
             waiting += _imported_files(path)
-    return found
+    return frozenset(found)
 
 
 @cache

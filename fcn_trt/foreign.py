@@ -20,7 +20,6 @@ from typing import Any, BinaryIO
 from fcn_trt.limits import MAX_BYTES
 
 __all__ = [
-    "is_whole_number",
     "open_regular",
     "parse_json",
     "printable",
@@ -148,11 +147,6 @@ def quoted(value: object) -> str:
 def shortened(text: str) -> str:
     """A text in a sentence, cut off where it is long."""
     return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."
-
-
-def is_whole_number(text: str) -> bool:
-    """Whether a text is the digits of a number of 64 bits; Python refuses to read thousands."""
-    return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 def printable(text: str) -> str:

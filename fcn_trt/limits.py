@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 from fcn_trt.errors import LimitError
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "Limit"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "Limit", "is_whole_number"]
+
+
+def is_whole_number(text: str) -> bool:
+    """Whether a text is the digits of a number of 64 bits; Python refuses to read thousands."""
+    return text.isascii() and text.isdecimal() and len(text) <= 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,7 @@ class Limit:
         return f"at most {self.value} {self.unit} are read, and it has {found} ({more})"
 
     def _number(self, text: str, where: str) -> int:
-        if not (text.isascii() and text.isdecimal() and len(text) <= 18 and int(text) > 0):
+        if not is_whole_number(text) or int(text) == 0:
             raise LimitError(
                 f"{where} is a whole number of {self.unit} from 1 on, and not {text!r}"
             )

@@ -17,8 +17,9 @@ import numpy.typing as npt
 from pydantic import ConfigDict, ValidationError
 
 from fcn_trt.errors import OnnxError
-from fcn_trt.foreign import is_whole_number, parse_json, read_limited
+from fcn_trt.foreign import parse_json, read_limited
 from fcn_trt.labels import LabelSet
+from fcn_trt.limits import is_whole_number
 from fcn_trt.onnx_wire import onnx_metadata
 from fcn_trt.type_adapter import type_adapter
 

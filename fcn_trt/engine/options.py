@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 from pydantic import ConfigDict
 
-from fcn_trt.foreign import is_whole_number
+from fcn_trt.limits import is_whole_number
 from fcn_trt.spec import Precision
 
 __all__ = [

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from fcn_trt.foreign import is_whole_number
+from fcn_trt.limits import is_whole_number
 
 if TYPE_CHECKING:
     import urllib.request

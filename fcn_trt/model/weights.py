@@ -19,7 +19,7 @@ from pathlib import Path
 from fcn_trt.cache import cache_folder
 from fcn_trt.errors import PlanError, WeightsError
 from fcn_trt.files import atomic_path, sha256
-from fcn_trt.foreign import is_whole_number
+from fcn_trt.limits import is_whole_number
 from fcn_trt.model.architecture import ARCHITECTURES, architecture
 from fcn_trt.model.download import DownloadError, download
 from fcn_trt.model.known_weights import is_sha256, other_file, pin, pinned, pins_path

@@ -13,8 +13,9 @@ import numpy as np
 
 from fcn_trt.errors import SourceError
 from fcn_trt.files import Closing
-from fcn_trt.foreign import is_whole_number, require_regular
+from fcn_trt.foreign import require_regular
 from fcn_trt.images import require_pixels
+from fcn_trt.limits import is_whole_number
 from fcn_trt.spec import Frame, Size
 from fcn_trt.video.opencv_name import opencv_name, require_opencv_name
 from fcn_trt.video.protocols import VideoInfo

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from fcn_trt.errors import SourceError
 from fcn_trt.files import Closing
-from fcn_trt.foreign import is_whole_number
+from fcn_trt.limits import is_whole_number
 from fcn_trt.scene.scene import StreetScene, require_drawable
 from fcn_trt.spec import Frame, Size, parse_size
 from fcn_trt.video.protocols import VideoInfo

@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from fcn_trt.errors import SourceError
-from fcn_trt.foreign import is_whole_number
 from fcn_trt.images import IMAGE_SUFFIXES
+from fcn_trt.limits import is_whole_number
 from fcn_trt.spec import Size
 from fcn_trt.video.capture_source import CaptureSource, open_camera, open_file, open_stream
 from fcn_trt.video.image_files import folder_images, has_wildcards, pattern_images
