@@ -351,7 +351,7 @@ def _check_tensor(fields: list[Field], found: Survey) -> None:
         if kind not in BITS:
             raise ValueError(f"its tensor {name!r} is in another file, but of type {kind}")
         found.external.append(_external(fields, -(-claimed * BITS[kind] // 8), name))
-    elif claimed != (carried := _carried(fields, kind, name)):
+    elif claimed != (carried := _carried(fields, kind, claimed, name)):
         raise ValueError(
             f"its tensor {name!r} has the shape {_shown(dims)}, which are {claimed} numbers, but "
             f"it carries {carried}"
@@ -359,7 +359,7 @@ def _check_tensor(fields: list[Field], found: Survey) -> None:
     found.numbers += claimed
 
 
-def _carried(fields: list[Field], kind: int, name: str) -> int:
+def _carried(fields: list[Field], kind: int, claimed: int, name: str) -> int:
     """How many numbers of its type a tensor holds in itself."""
     lengths: Counter[int] = Counter()
     for number, _, value in fields:
@@ -376,7 +376,7 @@ def _carried(fields: list[Field], kind: int, name: str) -> int:
         raise ValueError(f"its tensor {name!r} has values of no type that ONNX has")
     length, bits = lengths[number], BITS.get(kind, 0)
     if number == _RAW or bits in (2, 4):
-        return _numbers(fields, length * 8 // bits, bits)
+        return _numbers(claimed, length * 8 // bits, bits)
     return length // _PARTS.get(kind, 1)
 
 
@@ -393,9 +393,8 @@ def _length(number: int, value: int | memoryview, name: str) -> int:
     return len(value) // _FIXED.get(number, 1)
 
 
-def _numbers(fields: list[Field], most: int, bits: int) -> int:
+def _numbers(claimed: int, most: int, bits: int) -> int:
     """Of types smaller than a byte, the last byte may be partly filled."""
-    claimed = math.prod(_signed(dim) for dim in _varints(fields, 1))
     return claimed if bits < 8 and -(-claimed * bits // 8) * 8 // bits == most else most
 
 

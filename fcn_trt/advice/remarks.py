@@ -12,6 +12,7 @@ from fcn_trt.advice.candidates import PREFERENCE, Advice, Candidate
 from fcn_trt.advice.data_sets import DATA_SETS
 from fcn_trt.advice.estimate import EXTRA, RANGE_SHARE, Doubt, estimate, rate_text
 from fcn_trt.advice.network import ModelNetwork
+from fcn_trt.engine.bundle import NETWORK_NAME
 from fcn_trt.spec import Precision, format_size
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _measuring_own(network: OwnNetwork, first: Candidate) -> str:
     typed: Precision = "fp32"
     if spec and size == spec.input_size and spec.precision in ("fp32", precision):
         typed = spec.precision
-        source = source / "network.onnx" if source.is_dir() else source
+        source = source / NETWORK_NAME if source.is_dir() else source
     else:
         # One of ours has its size and type for good; it begins again with what it was made from.
         made = Path(f"{source.stem}_{format_size(size)}.onnx")

@@ -20,6 +20,7 @@ from fcn_trt.cli.advise import advise
 from fcn_trt.cli.bench import bench
 from fcn_trt.cli.build import build
 from fcn_trt.cli.calibrate import calibrate
+from fcn_trt.cli.common import bad_option
 from fcn_trt.cli.compare import compare
 from fcn_trt.cli.demo import demo
 from fcn_trt.cli.evaluate import evaluate
@@ -109,7 +110,7 @@ def _in_front(arguments: list[str]) -> list[str]:
         if name in _LIMITS and not equals:
             value = next(rest, None)
             if value is None:
-                raise typer.BadParameter("it needs a number", param_hint=f"'{name}'")
+                raise bad_option(name, "it needs a number")
             moved += [word, value]
         elif name in _LIMITS or word in _FLAGS:
             moved.append(word)

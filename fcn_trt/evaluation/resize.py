@@ -70,12 +70,12 @@ class Known:
 
     @property
     def classes(self) -> int:
-        """Compute some of the rows; see `Planes`."""
+        """See `Planes`."""
         return len(self.values)
 
     @property
     def size(self) -> Size:
-        """Compute some of the rows; see `Planes`."""
+        """See `Planes`."""
         return self.values.shape[1], self.values.shape[2]
 
     def rows(self, start: int, stop: int) -> Values:
@@ -91,7 +91,7 @@ class _OfSource:
 
     @property
     def classes(self) -> int:
-        """Compute some of the rows; see `Planes`."""
+        """See `Planes`."""
         return self.source.classes
 
 
@@ -152,7 +152,7 @@ class Flipped(_OfSource):
 
     @property
     def size(self) -> Size:
-        """Compute some of the rows; see `Planes`."""
+        """See `Planes`."""
         return self.source.size
 
     def rows(self, start: int, stop: int) -> Values:
@@ -174,7 +174,7 @@ class MeanOfWindows:
 
     @property
     def classes(self) -> int:
-        """Compute some of the rows; see `Planes`."""
+        """See `Planes`."""
         return self.windows[0][1].classes
 
     def rows(self, start: int, stop: int) -> Values:
@@ -200,12 +200,12 @@ class MeanOfSoftmax:
 
     @property
     def classes(self) -> int:
-        """Compute some of the rows; see `Planes`."""
+        """See `Planes`."""
         return self.views[0].classes
 
     @property
     def size(self) -> Size:
-        """Compute some of the rows; see `Planes`."""
+        """See `Planes`."""
         return self.views[0].size
 
     def rows(self, start: int, stop: int) -> Values:

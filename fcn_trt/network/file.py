@@ -64,8 +64,9 @@ class Network:
             OnnxError: it cannot be read, or was written to since.
         """
         data = read_onnx(self.path)
-        if hashlib.sha256(data).hexdigest() != self.sha256:
-            data = _whole(data, self.path)
+        if hashlib.sha256(data).hexdigest() == self.sha256:
+            return data
+        data = _whole(data, self.path)
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise OnnxError(f"{self.path} was written to since it was read; run it again")
         return data

@@ -169,7 +169,8 @@ class DeviceSlot:
         """Segment one frame that is on the device already; waits.
 
         Args:
-                label_address: Room for (H, W) uint8.
+            frame: On this device.
+            label_address: Room for (H, W) uint8.
             after: Streams of other libraries whose work comes first.
 
         Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 from fcn_trt.errors import SourceError
 from fcn_trt.images import IMAGE_SUFFIXES, warn_once
 
-__all__ = ["folder_images", "has_wildcards", "output_names", "pattern_images"]
+__all__ = ["folder_images", "has_wildcards", "is_image", "output_names", "pattern_images"]
 
 _DIGITS = re.compile(r"(\d+)")
 _NUMBER = re.compile(r"%0?(\d{0,3})d")
@@ -29,7 +29,7 @@ def folder_images(folder: Path) -> list[Path]:
         found = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         raise SourceError(f"folder {folder} cannot be read: {error.strerror}") from error
-    others = sorted(path.name for path in found if not _is_image(path) and path.is_file())
+    others = sorted(path.name for path in found if not is_image(path) and path.is_file())
     images = _sorted_images(found, where=f"folder {folder} holds no image")
     if others:
         warn_once(
@@ -118,12 +118,13 @@ def _shell_text(text: str) -> str:
 _SUFFIXES = ", ".join(sorted(IMAGE_SUFFIXES))
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Tell by its suffix whether a file is an image."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _sorted_images(paths: Iterable[Path], *, where: str) -> list[Path]:
-    images = [path for path in paths if _is_image(path) and path.is_file()]
+    images = [path for path in paths if is_image(path) and path.is_file()]
     if not images:
         raise SourceError(f"{where}; images end in {_SUFFIXES}")
     return sorted(images, key=_natural)

@@ -7,11 +7,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from fcn_trt.errors import SourceError
-from fcn_trt.images import IMAGE_SUFFIXES
 from fcn_trt.limits import is_whole_number
 from fcn_trt.spec import Size
 from fcn_trt.video.capture_source import CaptureSource, open_camera, open_file, open_stream
-from fcn_trt.video.image_files import folder_images, has_wildcards, pattern_images
+from fcn_trt.video.image_files import folder_images, has_wildcards, is_image, pattern_images
 from fcn_trt.video.image_source import ImageSource
 from fcn_trt.video.protocols import Source, VideoInfo
 from fcn_trt.video.scene_source import open_scene
@@ -85,6 +84,6 @@ def _exists(path: Path) -> bool:
 def _open_path(path: Path) -> CaptureSource | ImageSource:
     if path.is_dir():
         return ImageSource(folder_images(path), name=str(path))
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_image(path):
         return ImageSource([path], name=str(path))
     return open_file(path)

@@ -11,10 +11,10 @@ from typing import Protocol
 
 from fcn_trt.errors import SourceError
 from fcn_trt.files import combined_sha256, sha256
-from fcn_trt.images import IMAGE_SUFFIXES, read_image
+from fcn_trt.images import read_image
 from fcn_trt.spec import Frame
 from fcn_trt.video.capture_source import CaptureSource, open_file
-from fcn_trt.video.image_files import folder_images
+from fcn_trt.video.image_files import folder_images, is_image
 
 __all__ = ["ImageStill", "Still", "VideoStill", "find_stills"]
 
@@ -125,7 +125,7 @@ class _Video:
 def _stills_of(path: Path) -> list[Still]:
     if not path.is_file():
         return [ImageStill(image) for image in folder_images(path)]
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_image(path):
         return [ImageStill(path)]
     stat = path.stat()
     video = _Video(path)

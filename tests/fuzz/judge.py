@@ -8,6 +8,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from fcn_trt.bench.memory import peak_resident_bytes, restart_peak
 from fcn_trt.errors import FcnTrtError
 from tests.fuzz.targets import Target
 
@@ -48,7 +49,9 @@ def judge(
     """Read a file in this process, which a signal would end."""
     refusal = fault = None
     trace = ""
-    before = _reset_peak()
+    if not restart_peak():
+        raise OSError("this system does not forget how much memory a process has had")
+    before = _peak()
     start = time.process_time()
     try:
         target.read(data)
@@ -59,7 +62,7 @@ def judge(
             fault = f"{type(error).__name__}-in-{_innermost(error)}"
             trace = traceback.format_exc()
     seconds = time.process_time() - start
-    growth = _status("VmHWM") - before
+    growth = _peak() - before
     if growth > max_growth_bytes + len(data):
         fault = f"memory-{_word(refusal or fault)}"
     if seconds > max_seconds:
@@ -87,12 +90,8 @@ def _word(said: str | None) -> str:
     return "-".join(re.findall(r"[A-Za-z]{3,}", text)[:8])
 
 
-def _reset_peak() -> int:
-    """Bytes that the process has now, from which its peak is counted anew (Linux, proc(5))."""
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _status("VmHWM")
-
-
-def _status(key: str) -> int:
-    text = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(text.partition(f"{key}:")[2].split(maxsplit=1)[0]) << 10
+def _peak() -> int:
+    peak = peak_resident_bytes()
+    if peak is None:
+        raise OSError("this system does not say how much memory a process has had")
+    return peak
